@@ -1,0 +1,1 @@
+"""Judges archives: percentiles, verdicts, baselines, tables. Reads archives only."""

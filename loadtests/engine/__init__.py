@@ -1,0 +1,1 @@
+"""The data plane: one process a core, one uvloop loop, no Locust."""

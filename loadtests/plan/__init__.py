@@ -1,0 +1,1 @@
+"""What is to be sent and when: scenario files, schedules, payload templates, objectives."""

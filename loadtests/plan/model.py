@@ -1,0 +1,318 @@
+"""The nouns of a plan, as frozen values: what the rest of Headroom reads.
+
+A scenario file is decoded (`plan/scenario.py`) into a `Scenario`; `plan/resolve.py`
+makes it a `Plan` by applying scale, seed and command-line targets. A plan holds all
+that an engine needs (bodies, feed rows and CA certificates are inside it) and nothing
+secret: `${env:NAME}` stays a placeholder and is filled on the engine's own host.
+
+Times are integer nanoseconds from the plan's start T0, rates are arrivals per second,
+ratios are 0-1.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from enum import Enum
+
+from loadtests.record.window import CONNECTION, SlotSpace
+
+
+class LoadModel(Enum):
+    """Open load comes on schedule whatever the target does; closed waits for answers."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class ArrivalProcess(Enum):
+    """How arrivals of open load are spaced."""
+
+    CONSTANT = "constant"
+    POISSON = "poisson"
+
+
+class LossPolicy(Enum):
+    """What becomes of the run when an engine or agent is lost."""
+
+    ABORT = "abort"
+    CONTINUE = "continue"
+    REDISTRIBUTE = "redistribute"
+
+
+class MeasureKind(Enum):
+    """What an objective can limit."""
+
+    RESPONSE_QUANTILE = "response quantile"  # nanoseconds
+    SERVICE_QUANTILE = "service quantile"  # nanoseconds
+    RESPONSE_MAX = "response maximum"  # nanoseconds
+    ERROR_RATIO = "error_ratio"  # (client_error + failed) / done
+    SLO_ERROR_RATIO = "slo_error_ratio"  # failed / done
+    SUCCESS_RATIO = "success_ratio"  # 1 - error_ratio
+    DROPPED_RATIO = "dropped_ratio"  # dropped / planned
+    THROUGHPUT = "throughput"  # done per second
+    GOODPUT = "goodput"  # ok per second
+
+
+class Comparison(Enum):
+    """How a value is held against its limit."""
+
+    BELOW = "<"
+    AT_MOST = "<="
+    ABOVE = ">"
+    AT_LEAST = ">="
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One base URL of the target; `weight` is its relative part of the requests."""
+
+    name: str
+    scheme: str  # "http" or "https"
+    host: str  # name or address, IPv6 without brackets
+    port: int
+    base_path: str  # "" or "/prefix", no trailing slash
+    weight: float
+
+    @property
+    def authority(self) -> str:
+        """The value of the Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        default = {"http": 80, "https": 443}[self.scheme]
+        return host if self.port == default else f"{host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """True for localhost and loopback addresses; any other name must be authorised."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    """TLS to all https nodes. Key files stay on the engine's host and are read there."""
+
+    verify: bool
+    ca_pem: str | None  # None: the system's certificates
+    client_certificate_path: str | None
+    client_key_path: str | None
+    server_name: str | None  # SNI and verified name; None: the node's host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyContains:
+    """The response body holds this text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonEquals:
+    """The RFC 6901 pointer into the JSON body equals this value."""
+
+    pointer: str
+    value: str | int | float | bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaxBytes:
+    """The response body has at most this many bytes."""
+
+    size_bytes: int
+
+
+Check = BodyContains | JsonEquals | MaxBytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One kind of request; path, header values and body may hold placeholders."""
+
+    name: str
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes | None
+    weight: float
+    expected_statuses: tuple[int, ...]  # sorted; empty means any 2xx
+    checks: tuple[Check, ...]
+    timeout_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feed:
+    """A CSV table for `${name.column}`; row `sequence % len(rows)` serves an arrival."""
+
+    name: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A constant level: arrivals per second (open) or connections (closed)."""
+
+    level: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ramp:
+    """From `start` to `end`, linear in time."""
+
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """From `start` to `end` in `steps` equal levels of equal length."""
+
+    start: float
+    end: float
+    steps: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spike:
+    """`base`, but `peak` from `peak_start_ns` for `peak_ns`."""
+
+    base: float
+    peak: float
+    peak_start_ns: int
+    peak_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sine:
+    """`mean + amplitude * sin(2 pi t / period)`, amplitude at most the mean."""
+
+    mean: float
+    amplitude: float
+    period_ns: int
+
+
+Profile = Hold | Ramp | Step | Spike | Sine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A stretch of the run; `[start_ns, end_ns)` from T0. A warm-up is not judged."""
+
+    name: str
+    start_ns: int
+    end_ns: int
+    profile: Profile
+    is_judged: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """A measurement that has a limit; `quantile` (0-1) for the quantile kinds, else None."""
+
+    kind: MeasureKind
+    quantile: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """`measure comparison limit`, over one request or all, in one judged stage or each.
+
+    `limit` is in ns, ratio or per second by the measure; `text` is as the author wrote it.
+    Throughput limits of a plan are already scaled.
+    """
+
+    text: str
+    measure: Measure
+    comparison: Comparison
+    limit: float
+    request: str | None
+    stage: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abort:
+    """The run ends when `objective`'s condition is TRUE without a break for `sustain_ns`."""
+
+    objective: Objective
+    sustain_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A scenario resolved: absolute stages and rates, mix, seed.
+
+    `connections`, `in_flight_limit` and `backlog_limit` are totals over the run; each
+    engine takes its share. `max_rate_per_s` is the hard ceiling over the run.
+    """
+
+    scenario_name: str
+    scenario_text: str
+    description: str
+    scale: float
+    seed: int
+    load_model: LoadModel
+    arrival_process: ArrivalProcess
+    nodes: tuple[Node, ...]
+    tls: Tls | None
+    requests: tuple[Request, ...]
+    feeds: tuple[Feed, ...]
+    stages: tuple[Stage, ...]
+    connections: int
+    in_flight_limit: int
+    backlog_limit: int
+    pipelining: int  # requests in flight on one HTTP/1.1 connection; 1: off
+    think_time_ns: int  # closed load only
+    max_rate_per_s: float
+    response_limit_bytes: int
+    connect_timeout_ns: int
+    connects_per_s: float  # connection establishment is spread: total per second
+    grace_ns: int  # drain after the last stage
+    loss_policy: LossPolicy
+    objectives: tuple[Objective, ...]
+    alerts: tuple[Objective, ...]
+    aborts: tuple[Abort, ...]
+    version_path: str | None  # GET before the run; the answer's text goes to the manifest
+    baselines: tuple[tuple[str, float], ...]  # named rates, per second, unscaled
+    load_percent: float | None  # of the baseline, where the scenario is a load profile
+
+    @property
+    def duration_ns(self) -> int:
+        """Length of all stages, drain not included."""
+        return self.stages[-1].end_ns
+
+    @property
+    def slots(self) -> SlotSpace:
+        """The numbering of this plan's windows."""
+        return SlotSpace(
+            stages=tuple(stage.name for stage in self.stages),
+            requests=(*(request.name for request in self.requests), CONNECTION),
+            nodes=tuple(node.name for node in self.nodes),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """The arrivals whose sequence number is `residue` modulo `modulus`, due from `from_ns` on.
+
+    Engine i of N holds Share(residue=i, modulus=N, from_ns=0). A lost share splits into
+    M parts Share(residue=i + N*j, modulus=N*M, from_ns=takeover).
+    """
+
+    residue: int
+    modulus: int
+    from_ns: int
+
+    def split(self, parts: int, from_ns: int) -> tuple[Share, ...]:
+        """Divide into disjoint parts that cover it from `from_ns` on."""
+        return tuple(
+            Share(
+                residue=self.residue + self.modulus * part,
+                modulus=self.modulus * parts,
+                from_ns=from_ns,
+            )
+            for part in range(parts)
+        )

@@ -1,0 +1,1 @@
+"""Archive of a run: histograms, windows, manifest, and their files."""

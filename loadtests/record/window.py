@@ -1,0 +1,263 @@
+"""Windows: what one second counted, and their exact merge.
+
+A *slot* is one (stage, request, node): `SlotSpace` numbers them. An arrival belongs to
+the stage of its intended time for ever; `planned`, `sent` and `dropped` are counted in
+the second of the event, outcomes and latencies in the second of completion. A window is
+therefore immutable once its second is over, late answers still count for their own
+stage, and sums over windows conserve every request.
+
+A window is sparse: only slots and buckets that were hit. Histograms of all slots and
+kinds share one key space, `key = (slot * len(Kind) + kind) * LENGTH + bucket`, so that
+merging a window is one addition of arrays however many endpoints it holds.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtests.record.histogram import LENGTH, Histogram
+
+
+class Kind(IntEnum):
+    """What a latency histogram of a slot counts."""
+
+    RESPONSE = 0  # done - intended, of ok requests
+    SERVICE = 1  # done - sent, of ok requests
+    FAILED_RESPONSE = 2  # done - intended, of client_error and failed requests
+    FAILED_SERVICE = 3  # done - sent, of client_error and failed requests
+    SEND_LAG = 4  # sent - intended, of all sent requests
+    CONNECT = 5  # connection establishment (TCP and TLS), ok or not; request is CONNECTION
+
+
+class Count(IntEnum):
+    """Columns of a window's counters, in the order of the archive."""
+
+    PLANNED = 0
+    SENT = 1
+    DROPPED = 2
+    OK = 3
+    CLIENT_ERROR = 4
+    FAILED = 5
+    BYTES_SENT = 6
+    BYTES_RECEIVED = 7
+    CONNECTS = 8  # connections opened for this node (request CONNECTION)
+    CONNECT_FAILURES = 9
+
+
+MAX_SLOTS: Final = (2**32 - 1) // (LENGTH * len(Kind))
+CONNECTION: Final = "(connection)"  # the pseudo request that connection figures belong to
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotSpace:
+    """Numbers (stage, request, node); names are in plan order, `requests` ends in CONNECTION."""
+
+    stages: tuple[str, ...]
+    requests: tuple[str, ...]
+    nodes: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self) > MAX_SLOTS:
+            raise ValueError(f"{len(self)} slots, at most {MAX_SLOTS} fit the key space")
+
+    def __len__(self) -> int:
+        return len(self.stages) * len(self.requests) * len(self.nodes)
+
+    def slot(self, stage: int, request: int, node: int) -> int:
+        """Slot number of three indices."""
+        return (stage * len(self.requests) + request) * len(self.nodes) + node
+
+    def indices(self, slot: int) -> tuple[int, int, int]:
+        """Return the (stage, request, node) indices of a slot: the inverse of `slot`."""
+        rest, node = divmod(slot, len(self.nodes))
+        stage, request = divmod(rest, len(self.requests))
+        return stage, request, node
+
+
+class EngineHealth(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """How one engine fared in one window."""
+
+    engine: str  # "<agent>/<index>"
+    wall_ns: int  # length of the window on the monotonic clock
+    cpu_ns: int  # user + system time of the engine process
+    in_flight: int  # requests sent and unanswered when the window ended
+    in_flight_ns: int  # integral of requests in flight over the window
+    backlog: int  # arrivals due and waiting for a connection when the window ended
+    connections: int  # open connections when the window ended
+    stalled_ns: int  # longest time the loop did not come round
+
+
+class Hiccup(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """Lateness of a bare ticker on one host in one window: a stolen CPU, not a slow engine."""
+
+    agent: str
+    ticks: int
+    p50_ns: int
+    p99_ns: int
+    max_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """One second of counts. Merging is commutative and associative, with `empty` neutral.
+
+    `slots` (n,) uint32 sorted unique; `counters` (n, len(Count)) int64;
+    `keys` (m,) uint32 sorted unique; `counts` (m,) int64; `errors` maps (slot, kind) to
+    a count; `messages` keeps at most one sample text per (slot, kind).
+    """
+
+    start_s: int
+    slots: NDArray[np.uint32]
+    counters: NDArray[np.int64]
+    keys: NDArray[np.uint32]
+    counts: NDArray[np.int64]
+    errors: Mapping[tuple[int, str], int]
+    messages: Mapping[tuple[int, str], str]
+    health: tuple[EngineHealth, ...]
+    hiccups: tuple[Hiccup, ...]
+
+    @staticmethod
+    def empty(start_s: int) -> Window:
+        """A second in which nothing happened."""
+        return Window(
+            start_s=start_s,
+            slots=np.empty(0, dtype=np.uint32),
+            counters=np.empty((0, len(Count)), dtype=np.int64),
+            keys=np.empty(0, dtype=np.uint32),
+            counts=np.empty(0, dtype=np.int64),
+            errors={},
+            messages={},
+            health=(),
+            hiccups=(),
+        )
+
+    def total(self, count: Count) -> int:
+        """Sum of one counter over all slots."""
+        return int(self.counters[:, count].sum())
+
+
+def _sum_rows(
+    labels: NDArray[np.uint32], values: NDArray[np.int64]
+) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """Sort labels, add up the values (rows) of equal ones."""
+    if not labels.size:
+        return labels, values
+    order = np.argsort(labels, kind="stable")
+    labels, values = labels[order], values[order]
+    starts = np.flatnonzero(np.concatenate(([True], labels[1:] != labels[:-1])))
+    return labels[starts], np.add.reduceat(values, starts, axis=0)
+
+
+def merge_windows(start_s: int, windows: Iterable[Window]) -> Window:
+    """Add windows exactly; the result is labelled `start_s` whatever the parts say."""
+    parts = [Window.empty(start_s), *windows]
+    slots, counters = _sum_rows(
+        np.concatenate([part.slots for part in parts]),
+        np.concatenate([part.counters for part in parts]),
+    )
+    keys, counts = _sum_rows(
+        np.concatenate([part.keys for part in parts]),
+        np.concatenate([part.counts for part in parts]),
+    )
+    errors: Counter[tuple[int, str]] = Counter()
+    messages: dict[tuple[int, str], str] = {}
+    for part in parts:
+        errors.update(part.errors)
+        for label, text in part.messages.items():
+            # The smallest text wins, so that the merge does not depend on its order.
+            messages[label] = min(text, messages.get(label, text))
+    return Window(
+        start_s=start_s,
+        slots=slots,
+        counters=counters,
+        keys=keys,
+        counts=counts,
+        errors=errors,
+        messages=messages,
+        health=tuple(sorted((h for p in parts for h in p.health), key=lambda h: h.engine)),
+        hiccups=tuple(sorted((h for p in parts for h in p.hiccups), key=lambda h: h.agent)),
+    )
+
+
+def histogram_of(window: Window, kind: Kind, slots: Iterable[int]) -> Histogram:
+    """Exact sum of the histograms of `kind` over the given slots."""
+    dense = np.zeros(LENGTH, dtype=np.int64)
+    for slot in slots:
+        low = (slot * len(Kind) + kind) * LENGTH
+        first, last = np.searchsorted(window.keys, [low, low + LENGTH])
+        dense[window.keys[first:last].astype(np.int64) - low] += window.counts[first:last]
+    return Histogram(counts=dense)
+
+
+class _Frame(msgspec.Struct, array_like=True):
+    start_s: int
+    slots: bytes
+    counters: bytes
+    keys: bytes
+    counts: bytes
+    errors: list[tuple[int, str, int]]
+    messages: list[tuple[int, str, str]]
+    health: tuple[EngineHealth, ...]
+    hiccups: tuple[Hiccup, ...]
+
+
+_DECODER: Final = msgspec.msgpack.Decoder(_Frame)
+
+
+def pack_window(window: Window) -> bytes:
+    """Encode as CRC-32 (4 bytes, big endian) and msgpack; arrays are little endian."""
+    body = msgspec.msgpack.encode(
+        _Frame(
+            window.start_s,
+            window.slots.astype("<u4").tobytes(),
+            window.counters.astype("<i8").tobytes(),
+            window.keys.astype("<u4").tobytes(),
+            window.counts.astype("<i8").tobytes(),
+            [(slot, kind, n) for (slot, kind), n in sorted(window.errors.items())],
+            [(slot, kind, text) for (slot, kind), text in sorted(window.messages.items())],
+            window.health,
+            window.hiccups,
+        )
+    )
+    return zlib.crc32(body).to_bytes(4, "big") + body
+
+
+def unpack_window(data: bytes) -> Window:
+    """Inverse of `pack_window`; ValueError on a wrong checksum, type, shape or order."""
+    body = data[4:]
+    if zlib.crc32(body).to_bytes(4, "big") != data[:4]:
+        raise ValueError("window checksum differs")
+    try:
+        frame = _DECODER.decode(body)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"window frame: {error}") from error
+    slots = np.frombuffer(frame.slots, dtype="<u4").astype(np.uint32)
+    keys = np.frombuffer(frame.keys, dtype="<u4").astype(np.uint32)
+    counts = np.frombuffer(frame.counts, dtype="<i8").astype(np.int64)
+    counters = np.frombuffer(frame.counters, dtype="<i8").astype(np.int64)
+    if counters.size != slots.size * len(Count) or counts.size != keys.size:
+        raise ValueError("window arrays differ in length")
+    if np.any(slots[1:] <= slots[:-1]) or np.any(keys[1:] <= keys[:-1]):
+        raise ValueError("window labels are not sorted and unique")
+    if np.any(counters < 0) or np.any(counts <= 0):
+        raise ValueError("window holds a negative count")
+    return Window(
+        start_s=frame.start_s,
+        slots=slots,
+        counters=counters.reshape(-1, len(Count)),
+        keys=keys,
+        counts=counts,
+        errors={(slot, kind): n for slot, kind, n in frame.errors},
+        messages={(slot, kind): text for slot, kind, text in frame.messages},
+        health=frame.health,
+        hiccups=frame.hiccups,
+    )

@@ -1,0 +1,1 @@
+"""The control plane: Locust master and agents, shares, leases, snapshots."""
