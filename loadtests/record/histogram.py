@@ -123,5 +123,5 @@ class Histogram:
         """Ratio (0-1) of samples in buckets wholly above `limit_us`; ValueError when empty."""
         if self.n == 0:
             raise ValueError("share of 0 samples")
-        above = int(self.counts[:BUCKETS][LOWEST_EQUIVALENT_US > limit_us].sum()) + self.overflow
+        above = int(self.counts[:BUCKETS][limit_us < LOWEST_EQUIVALENT_US].sum()) + self.overflow
         return above / self.n
