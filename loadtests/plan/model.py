@@ -6,7 +6,8 @@ that an engine needs (bodies, feed rows and CA certificates are inside it) and n
 secret: `${env:NAME}` stays a placeholder and is filled on the engine's own host.
 
 Times are integer nanoseconds from the plan's start T0, rates are arrivals per second,
-ratios are 0-1.
+ratios are 0-1. Checks and profiles are tagged msgspec structs instead of dataclasses,
+because they travel in unions and a union on the wire needs its tag.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from loadtests.record.window import CONNECTION, SlotSpace
 
@@ -45,6 +48,7 @@ class MeasureKind(Enum):
 
     RESPONSE_QUANTILE = "response quantile"  # nanoseconds
     SERVICE_QUANTILE = "service quantile"  # nanoseconds
+    FAILED_RESPONSE_QUANTILE = "failed response quantile"  # ns, of client_error and failed
     RESPONSE_MAX = "response maximum"  # nanoseconds
     ERROR_RATIO = "error_ratio"  # (client_error + failed) / done
     SLO_ERROR_RATIO = "slo_error_ratio"  # failed / done
@@ -103,23 +107,20 @@ class Tls:
     server_name: str | None  # SNI and verified name; None: the node's host
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BodyContains:
+class BodyContains(msgspec.Struct, frozen=True, kw_only=True, tag="body_contains"):
     """The response body holds this text."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JsonEquals:
+class JsonEquals(msgspec.Struct, frozen=True, kw_only=True, tag="json_equals"):
     """The RFC 6901 pointer into the JSON body equals this value."""
 
     pointer: str
     value: str | int | float | bool | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaxBytes:
+class MaxBytes(msgspec.Struct, frozen=True, kw_only=True, tag="max_bytes"):
     """The response body has at most this many bytes."""
 
     size_bytes: int
@@ -152,23 +153,20 @@ class Feed:
     rows: tuple[tuple[str, ...], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class Hold(msgspec.Struct, frozen=True, kw_only=True, tag="hold"):
     """A constant level: arrivals per second (open) or connections (closed)."""
 
     level: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ramp:
+class Ramp(msgspec.Struct, frozen=True, kw_only=True, tag="ramp"):
     """From `start` to `end`, linear in time."""
 
     start: float
     end: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
     """From `start` to `end` in `steps` equal levels of equal length."""
 
     start: float
@@ -176,8 +174,7 @@ class Step:
     steps: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spike:
+class Spike(msgspec.Struct, frozen=True, kw_only=True, tag="spike"):
     """`base`, but `peak` from `peak_start_ns` for `peak_ns`."""
 
     base: float
@@ -186,8 +183,7 @@ class Spike:
     peak_ns: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sine:
+class Sine(msgspec.Struct, frozen=True, kw_only=True, tag="sine"):
     """`mean + amplitude * sin(2 pi t / period)`, amplitude at most the mean."""
 
     mean: float

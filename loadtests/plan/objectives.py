@@ -1,0 +1,278 @@
+"""The grammar of objectives, alerts and aborts, and the one evaluation of a measure.
+
+    objective  = measure comparison limit [ "on" name ] [ "in" name ]
+    abort      = objective "for" duration
+    measure    = [ "service_" | "failed_" ] "p" number        0 < number < 100
+               | "max" | "error_ratio" | "slo_error_ratio" | "success_ratio"
+               | "dropped_ratio" | "throughput" | "goodput"
+    comparison = "<" | "<=" | ">" | ">="
+    limit      = duration                                      of p.. and max
+               | ratio                                         of .._ratio
+               | rate | percent [ "of" name ]                  of throughput, goodput
+
+`on` names a request, `in` a judged stage; without them all requests together and each
+judged stage on its own are meant. A percentage of throughput is of the named baseline,
+or of the load's own. Examples: `p99.9 < 1 s`, `throughput >= 776000 rps`,
+`p95 < 100 ms on submit in peak`, `error_ratio > 5 % for 30 s`.
+
+An objective is good when true, an alert or abort is bad when true; a comparison that
+points the wrong way (`p95 > 200 ms` as an objective) is refused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from loadtests.plan.model import Abort, Comparison, Measure, MeasureKind, Objective
+from loadtests.plan.units import (
+    UnitError,
+    parse_duration_ns,
+    parse_percent,
+    parse_rate_per_s,
+    parse_ratio,
+)
+from loadtests.record.histogram import Histogram
+from loadtests.record.tally import Tally
+from loadtests.record.window import Count
+
+_TEXT: Final = re.compile(
+    r"\s*(?P<measure>[\w.]+)\s*(?P<comparison><=|>=|<|>)\s*(?P<limit>[^<>]*?)"
+    r"(?:\s+on\s+(?P<request>\S+))?(?:\s+in\s+(?P<stage>\S+))?"
+    r"(?:\s+for\s+(?P<sustain>[^<>]+?))?\s*"
+)
+_QUANTILE: Final = re.compile(r"(?P<prefix>service_|failed_|)p(?P<percent>\d{1,2}(?:\.\d{1,6})?)")
+_RELATIVE: Final = re.compile(r"(?P<percent>[^%]*%)(?:\s+of\s+(?P<baseline>\S+))?")
+
+_QUANTILES: Final = {
+    "": MeasureKind.RESPONSE_QUANTILE,
+    "service_": MeasureKind.SERVICE_QUANTILE,
+    "failed_": MeasureKind.FAILED_RESPONSE_QUANTILE,
+}
+_PLAIN: Final = {
+    "max": MeasureKind.RESPONSE_MAX,
+    **{
+        kind.value: kind
+        for kind in (
+            MeasureKind.ERROR_RATIO,
+            MeasureKind.SLO_ERROR_RATIO,
+            MeasureKind.SUCCESS_RATIO,
+            MeasureKind.DROPPED_RATIO,
+            MeasureKind.THROUGHPUT,
+            MeasureKind.GOODPUT,
+        )
+    },
+}
+RATIO_KINDS: Final = frozenset(
+    {
+        MeasureKind.ERROR_RATIO,
+        MeasureKind.SLO_ERROR_RATIO,
+        MeasureKind.SUCCESS_RATIO,
+        MeasureKind.DROPPED_RATIO,
+    }
+)
+RATE_KINDS: Final = frozenset({MeasureKind.THROUGHPUT, MeasureKind.GOODPUT})
+_HIGHER_IS_BETTER: Final = RATE_KINDS | {MeasureKind.SUCCESS_RATIO}
+MEASURE_EXPECTED: Final = "a measure: p95, p99.9 (any pN), service_pN, failed_pN, " + ", ".join(
+    _PLAIN
+)
+OBJECTIVE_EXPECTED: Final = 'an objective, such as "p95 < 200 ms" or "throughput >= 1000 rps"'
+CONFIDENCE_RATIO: Final = 0.99  # of the zero-late rule
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateReference:
+    """What a percentage can refer to: named rates per second, and the load's own name."""
+
+    baselines: Mapping[str, float]
+    default: str | None
+
+    def per_s(self, percent: float, name: str | None) -> float:
+        """Arrivals per second; UnitError when the baseline is not known."""
+        name = self.default if name is None else name
+        if name is None:
+            raise UnitError('a baseline: write "N % of NAME", or name one in load.baseline')
+        if name not in self.baselines:
+            known = ", ".join(sorted(self.baselines)) or "none is defined"
+            raise UnitError(f"a baseline of [baselines] ({known}), not {name!r}")
+        return self.baselines[name] * percent / 100.0
+
+
+NO_BASELINES: Final = RateReference(baselines={}, default=None)
+
+
+def parse_rate(text: str, reference: RateReference) -> float:
+    """Arrivals per second of "500 rps", "150 %" or "90 % of rest"; UnitError otherwise."""
+    relative = _RELATIVE.fullmatch(text.strip())
+    if relative is None:
+        return parse_rate_per_s(text)
+    return reference.per_s(parse_percent(relative["percent"]), relative["baseline"])
+
+
+def parse_measure(text: str) -> Measure:
+    """One measure by its name; UnitError lists the known ones."""
+    quantile = _QUANTILE.fullmatch(text)
+    if quantile is not None and float(quantile["percent"]) > 0:
+        # From decimal text, so that p99.9 is the float 0.999 and not 99.9 / 100.
+        return Measure(
+            kind=_QUANTILES[quantile["prefix"]],
+            quantile=round(float(quantile["percent"]) / 100.0, 10),
+        )
+    kind = _PLAIN.get(text)
+    if kind is None:
+        raise UnitError(MEASURE_EXPECTED)
+    return Measure(kind=kind, quantile=None)
+
+
+def _parse_limit(measure: Measure, text: str, reference: RateReference) -> float:
+    if measure.kind in RATIO_KINDS:
+        return parse_ratio(text)
+    if measure.kind in RATE_KINDS:
+        return parse_rate(text, reference)
+    return float(parse_duration_ns(text))
+
+
+def _check_direction(measure: Measure, comparison: Comparison, *, good_when_true: bool) -> None:
+    is_upward = comparison in {Comparison.ABOVE, Comparison.AT_LEAST}
+    if is_upward != ((measure.kind in _HIGHER_IS_BETTER) == good_when_true):
+        signs = "< or <=" if is_upward else "> or >="
+        meaning = "an objective (good when true)" if good_when_true else "bad when true"
+        raise UnitError(f"{signs} here: this is {meaning}")
+
+
+def _parse(
+    text: str, reference: RateReference, *, good_when_true: bool
+) -> tuple[Objective, str | None]:
+    match = _TEXT.fullmatch(text)
+    if match is None:
+        raise UnitError(OBJECTIVE_EXPECTED)
+    measure = parse_measure(match["measure"])
+    comparison = Comparison(match["comparison"])
+    _check_direction(measure, comparison, good_when_true=good_when_true)
+    objective = Objective(
+        text=" ".join(text.split()),
+        measure=measure,
+        comparison=comparison,
+        limit=_parse_limit(measure, match["limit"], reference),
+        request=match["request"],
+        stage=match["stage"],
+    )
+    return objective, match["sustain"]
+
+
+def parse_objective(text: str, reference: RateReference = NO_BASELINES) -> Objective:
+    """One objective, unscaled: its condition must hold; UnitError says what was expected."""
+    objective, sustain = _parse(text, reference, good_when_true=True)
+    if sustain is not None:
+        raise UnitError('an objective without "for": it holds over the whole stage')
+    return objective
+
+
+def parse_alert(text: str, reference: RateReference = NO_BASELINES) -> Objective:
+    """One alert level, unscaled: its condition is bad news; UnitError otherwise."""
+    alert, sustain = _parse(text, reference, good_when_true=False)
+    if sustain is not None:
+        raise UnitError('an alert without "for": it is judged over the whole stage')
+    return alert
+
+
+def parse_abort(text: str, reference: RateReference = NO_BASELINES) -> Abort:
+    """One abort condition with its sustain, at least a second; UnitError otherwise."""
+    condition, sustain = _parse(text, reference, good_when_true=False)
+    if sustain is None:
+        raise UnitError('a condition with a sustain, such as "error_ratio > 5 % for 30 s"')
+    sustain_ns = parse_duration_ns(sustain)
+    if sustain_ns < 1_000_000_000:  # noqa: PLR2004 - one window: nothing shorter is measured
+        raise UnitError("a sustain of at least 1 s, the length of a window")
+    return Abort(objective=condition, sustain_ns=sustain_ns)
+
+
+def is_met(objective: Objective, value: float) -> bool:
+    """Whether the condition as written is true; NaN meets nothing."""
+    if math.isnan(value):
+        return False
+    match objective.comparison:
+        case Comparison.BELOW:
+            return value < objective.limit
+        case Comparison.AT_MOST:
+            return value <= objective.limit
+        case Comparison.ABOVE:
+            return value > objective.limit
+        case Comparison.AT_LEAST:
+            return value >= objective.limit
+
+
+def required_samples(quantile: float) -> int:
+    """Samples below which a percentile is not printed as one that can pass: 90, 459, 4603.
+
+    Zero-late rule of MLPerf early stopping: the smallest n with q**n <= 1 - 0.99, so that
+    n samples without one late are 99 % evidence that at most 1 - q are. q in (0, 1).
+    """
+    n = max(1, math.ceil(math.log(1 - CONFIDENCE_RATIO) / math.log(quantile)))
+    # Logarithms may be off by one ulp at an exact power; settle it on the definition.
+    while n > 1 and quantile ** (n - 1) <= 1 - CONFIDENCE_RATIO:
+        n -= 1
+    while quantile**n > 1 - CONFIDENCE_RATIO:
+        n += 1
+    return n
+
+
+def _histogram(kind: MeasureKind, tally: Tally) -> Histogram:
+    match kind:
+        case MeasureKind.SERVICE_QUANTILE:
+            return tally.service
+        case MeasureKind.FAILED_RESPONSE_QUANTILE:
+            return tally.failed_response
+        case MeasureKind.RESPONSE_MAX:
+            return tally.response + tally.failed_response
+        case _:
+            return tally.response
+
+
+def samples_of(measure: Measure, tally: Tally) -> int:
+    """How many requests the value rests on: histogram entries, done or planned ones."""
+    if measure.kind is MeasureKind.DROPPED_RATIO:
+        return tally.count(Count.PLANNED)
+    if measure.kind in RATIO_KINDS | RATE_KINDS:
+        return tally.done
+    return _histogram(measure.kind, tally).n
+
+
+def _ratio(measure: Measure, tally: Tally) -> float:
+    failed, client = tally.count(Count.FAILED), tally.count(Count.CLIENT_ERROR)
+    match measure.kind:
+        case MeasureKind.DROPPED_RATIO:
+            return tally.count(Count.DROPPED) / tally.count(Count.PLANNED)
+        case MeasureKind.SLO_ERROR_RATIO:
+            return failed / tally.done
+        case MeasureKind.SUCCESS_RATIO:
+            return tally.count(Count.OK) / tally.done
+        case _:
+            return (failed + client) / tally.done
+
+
+def value_of(measure: Measure, tally: Tally, duration_s: float) -> float | None:
+    """Value of a measure in its own unit (ns, ratio or per second); None: no data.
+
+    Response and service percentiles are over ok requests alone and `failed_` ones over
+    the others: failed requests have histograms of their own, so that fast failures cannot
+    flatter a percentile. `max` is over both, so that a slow timeout cannot hide. A value
+    beyond the histogram's hour is infinite. A rate is None where nothing was planned and
+    nothing ended; a planned second without an answer is a rate of 0. `duration_s` (> 0)
+    is the time that the tally covers.
+    """
+    samples = samples_of(measure, tally)
+    if measure.kind in RATE_KINDS:
+        if samples == 0 and tally.count(Count.PLANNED) == 0:
+            return None
+        is_good = measure.kind is MeasureKind.GOODPUT
+        return (tally.count(Count.OK) if is_good else tally.done) / duration_s
+    if samples == 0:
+        return None
+    if measure.kind in RATIO_KINDS:
+        return _ratio(measure, tally)
+    quantile = 1.0 if measure.quantile is None else measure.quantile
+    return _histogram(measure.kind, tally).quantile_us(quantile) * 1000.0

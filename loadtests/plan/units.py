@@ -1,0 +1,101 @@
+"""Texts with units into numbers: durations, rates, percentages, ratios, sizes.
+
+A value without its unit, a unit that is not listed, a sign, NaN, an infinity and a
+number beyond the stated highest are refused with `UnitError`, which says what was
+expected. Nothing is guessed: "200" is not a duration.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from loadtests.clock import NS_PER_MS, NS_PER_S, NS_PER_US
+
+_QUANTITY: Final = re.compile(r"(?P<number>\d+(?:_\d+)*(?:\.\d+)?) ?(?P<unit>[A-Za-z%µ/]*)")
+_DURATION_NS: Final[Mapping[str, int]] = {
+    "ns": 1,
+    "us": NS_PER_US,
+    "µs": NS_PER_US,
+    "ms": NS_PER_MS,
+    "s": NS_PER_S,
+    "min": 60 * NS_PER_S,
+    "h": 3600 * NS_PER_S,
+    "d": 86_400 * NS_PER_S,
+}
+_RATE_PER_S: Final[Mapping[str, float]] = {"rps": 1, "/s": 1, "/min": 1 / 60}
+_SIZE_BYTES: Final[Mapping[str, int]] = {
+    "B": 1,
+    "kB": 1000,
+    "MB": 1000**2,
+    "GB": 1000**3,
+    "KiB": 1024,
+    "MiB": 1024**2,
+    "GiB": 1024**3,
+}
+HIGHEST_DURATION_NS: Final = 7 * 86_400 * NS_PER_S  # a week: longer than any soak
+HIGHEST_RATE_PER_S: Final = 1e9
+HIGHEST_SIZE_BYTES: Final = 1024**4
+
+DURATION_EXPECTED: Final = 'a duration with its unit, such as "200 ms", "1.5 s", "30 min", "1 h"'
+RATE_EXPECTED: Final = 'a rate with its unit, such as "776000 rps" or "600 /min"'
+PERCENT_EXPECTED: Final = 'a percentage, such as "150 %"'
+RATIO_EXPECTED: Final = 'a ratio in percent, such as "0.1 %"'
+SIZE_EXPECTED: Final = 'a size with its unit, such as "64 KiB" or "1 MB"'
+
+
+class UnitError(ValueError):
+    """A text that is not the quantity asked for; `expected` says what would have been."""
+
+    def __init__(self, expected: str) -> None:
+        self.expected = expected
+        super().__init__(f"expected {expected}")
+
+
+def _quantity(text: str, units: Mapping[str, float], highest: float, expected: str) -> float:
+    match = _QUANTITY.fullmatch(text.strip())
+    if match is None:
+        raise UnitError(expected)
+    factor = units.get(match["unit"])
+    if factor is None:
+        raise UnitError(f"{expected} (units: {', '.join(units)})")
+    value = float(match["number"]) * factor
+    if not math.isfinite(value) or value > highest:
+        raise UnitError(f"{expected}, at most {highest:g}")
+    return value
+
+
+def parse_duration_ns(text: str) -> int:
+    """Nanoseconds of "150us", "200 ms", "1 s", "30 min", "1 h", "2 d"; at most a week."""
+    return round(_quantity(text, _DURATION_NS, HIGHEST_DURATION_NS, DURATION_EXPECTED))
+
+
+def parse_rate_per_s(text: str) -> float:
+    """Arrivals per second of "776000 rps", "600 /min"; at most 1e9."""
+    return _quantity(text, _RATE_PER_S, HIGHEST_RATE_PER_S, RATE_EXPECTED)
+
+
+def parse_percent(text: str) -> float:
+    """The number before the sign: 150.0 for "150 %"; at most 100 000."""
+    return _quantity(text, {"%": 1.0}, 1e5, PERCENT_EXPECTED)
+
+
+def parse_ratio(text: str) -> float:
+    """A ratio 0-1 of "0.1 %": 0.001; more than 100 % is refused."""
+    # Division by 100 is correctly rounded: 99.9 % is the float 0.999, not its neighbour.
+    return _quantity(text, {"%": 1.0}, 100.0, RATIO_EXPECTED) / 100.0
+
+
+def parse_size_bytes(text: str) -> int:
+    """Bytes of "512 B", "64 KiB", "1 MB"; at most 1 TiB."""
+    return round(_quantity(text, _SIZE_BYTES, HIGHEST_SIZE_BYTES, SIZE_EXPECTED))
+
+
+def format_duration(value_ns: float) -> str:
+    """Shortest exact text in the largest unit that fits: 1500000000 is "1.5 s"."""
+    for unit in ("h", "min", "s", "ms", "us"):
+        if value_ns >= _DURATION_NS[unit]:
+            return f"{value_ns / _DURATION_NS[unit]:.6g} {unit}"
+    return f"{value_ns:g} ns"
