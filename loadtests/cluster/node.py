@@ -1,0 +1,337 @@
+"""One node: its process, its listener, and the site that connections talk to.
+
+`python -m loadtests.cluster.node --name node-1 --port 0 --store FILE …` runs until SIGTERM or
+SIGINT (graceful; a second one ends it at once) or until its standard input ends, which
+happens when the process that started it is gone. Prints one JSON line when it listens, or one
+that says why it cannot. Refuses to listen on anything but loopback addresses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import ctypes
+import functools
+import ipaddress
+import json
+import os
+import signal
+import socket
+import sqlite3
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic_ns
+from typing import Final
+
+import uvloop
+
+from loadtests.clock import NS_PER_S
+from loadtests.cluster.behaviour import Behaviour, Gate, parse_behaviour
+from loadtests.cluster.committer import Committer
+from loadtests.cluster.deadlines import Deadlines
+from loadtests.cluster.ground_truth import ABANDONED, GroundTruth
+from loadtests.cluster.http1 import Connection, Exchange
+from loadtests.cluster.metrics import Metrics
+from loadtests.cluster.rest import Identity, Rest
+from loadtests.cluster.store import Durability, Member, Store
+from loadtests.cluster.wire import Answer
+from loadtests.errors import ExitCode, HarnessError, HeadroomError
+
+TICK_S: Final = 0.1  # how old a summary may be
+GRACE_S: Final = 5.0  # for requests under way when the node is told to stop
+_BACKLOG: Final = 4_096
+_MAX_HOT: Final = 256
+_PR_SET_PDEATHSIG: Final = 1
+_SWITCH_INTERVAL_S: Final = 0.0005  # the committer needs the interpreter for microseconds only
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeOptions:
+    """What a node is started with; `port` 0 takes a free one."""
+
+    name: str
+    host: str
+    port: int
+    store: Path
+    durability: Durability
+    behaviour: Behaviour
+    ground_truth: Path | None
+
+
+class NodeSite:
+    """Between connections and the REST: counting, behaviours, the hot table."""
+
+    def __init__(self, options: NodeOptions, loop: asyncio.AbstractEventLoop, url: str) -> None:
+        self.hot: dict[bytes, Answer] = {}
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self.loop = loop
+        self._deadlines = Deadlines(loop)
+        self._gate = Gate(options.behaviour)
+        self._plain = not options.behaviour.changes_answers()
+        self._truth = GroundTruth(options.ground_truth) if options.ground_truth else None
+        self._open: dict[Exchange, str] = {}
+        self.metrics = Metrics()
+        self._reader = Store(options.store, options.durability)
+        identity = Identity(name=options.name, url=url, pid=os.getpid())
+        self.committer = Committer(
+            options.store,
+            options.durability,
+            lambda: Member(
+                name=identity.name, url=identity.url, pid=identity.pid, seen_ns=monotonic_ns()
+            ),
+            loop,
+        )
+        self._rest = Rest(
+            identity=identity,
+            store=self._reader,
+            committer=self.committer,
+            metrics=self.metrics,
+            finish=self._finish,
+        )
+
+    def serve(self, exchange: Exchange) -> None:
+        """Answer an exchange now or later, as routes and behaviours say."""
+        route, argument = self._rest.find(exchange.url)
+        uri = route.uri if route else "NOT_FOUND"
+        self._open[exchange] = uri
+        self.metrics.opened(uri)
+        if not self._plain and _is_service(exchange.url):
+            status = self._gate.refuse_status(exchange.received_ns)
+            if status is not None:
+                message = "rate limit" if status == 429 else "an error on purpose"  # noqa: PLR2004
+                self._finish(exchange, self._rest.error(exchange.method, uri, status, message))
+                return
+        answer = self._rest.answer(route, exchange, argument)
+        if answer is None:
+            return
+        if route is not None and route.hot and exchange.method == b"GET":
+            self._keep_hot(exchange.url, answer)
+        self._finish(exchange, answer)
+
+    def refuse(self, status: int, message: str) -> Answer:
+        """The answer to bytes that are no request."""
+        return self._rest.error(b"", "UNKNOWN", status, message)
+
+    def settle(self, exchange: Exchange, replied_ns: int | None) -> None:
+        """Count an exchange that has left, or whose client has."""
+        uri = self._open.pop(exchange, None)
+        if uri is not None:
+            self.metrics.closed(uri, abandoned=replied_ns is None)
+        answer = exchange.answer
+        if replied_ns is not None and answer is not None:
+            answer.series.durations_ns.append(replied_ns - exchange.received_ns)
+        if self._truth is not None:
+            self._truth.note(
+                exchange.received_ns,
+                ABANDONED if replied_ns is None else replied_ns,
+                answer.series.status if answer is not None else 0,
+                exchange.method,
+                exchange.url,
+            )
+
+    def tick(self) -> None:
+        """Ten times a second: summaries age, durations are binned, truth is written."""
+        self.hot.clear()
+        self.metrics.fold()
+        with contextlib.suppress(sqlite3.Error):  # reported by the health checks
+            self._rest.measure_throughput()
+        if self._truth is not None:
+            self._truth.flush()
+        self.loop.call_later(TICK_S, self.tick)
+
+    def sweep(self) -> None:
+        """Once a second: clients out of patience."""
+        now_ns = monotonic_ns()
+        for connection in tuple(self.connections):
+            connection.sweep(now_ns)
+        self.loop.call_later(1, self.sweep)
+
+    async def stop(self) -> None:
+        """Answer what is under way, commit it, close."""
+        self.draining = self._rest.draining = True
+        self.hot.clear()
+        end_ns = monotonic_ns() + round(GRACE_S * NS_PER_S)
+        while self.connections and monotonic_ns() < end_ns:
+            # A moment for requests already on the wire, then idle connections are closed.
+            await asyncio.sleep(0.05)
+            for connection in tuple(self.connections):
+                connection.drain()
+        self.committer.stop(GRACE_S)
+        self._rest.close()
+        self._deadlines.close()
+        if self._truth is not None:
+            self._truth.close()
+
+    def _keep_hot(self, url: bytes, answer: Answer) -> None:
+        if self._plain and self._truth is None and len(self.hot) < _MAX_HOT:
+            self.hot[url] = answer
+
+    def _finish(self, exchange: Exchange, answer: Answer) -> None:
+        if not self._plain:
+            now_ns = monotonic_ns()
+            leave_ns = self._gate.leave_ns(now_ns, service=_is_service(exchange.url))
+            if leave_ns > now_ns:
+                send = functools.partial(exchange.connection.finish, exchange, answer)
+                self._deadlines.at(leave_ns, send)
+                return
+        exchange.connection.finish(exchange, answer)
+
+
+def _is_service(url: bytes) -> bool:
+    return url.startswith(b"/api/")
+
+
+class SlowAcceptor:
+    """Lets in one connection per gap; the others wait in the kernel's queue."""
+
+    def __init__(self, site: NodeSite, listener: socket.socket, gap_ns: int) -> None:
+        self._site = site
+        self._listener = listener
+        self._gap_s = gap_ns / NS_PER_S
+        self._loop = asyncio.get_running_loop()
+        self._task = self._loop.create_task(self._accept())
+
+    async def _accept(self) -> None:
+        while True:
+            await asyncio.sleep(self._gap_s)
+            accepted, _ = await self._loop.sock_accept(self._listener)
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await self._loop.connect_accepted_socket(lambda: Connection(self._site), accepted)
+
+    def close(self) -> None:
+        """Accept nothing more."""
+        self._task.cancel()
+        self._listener.close()
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """A listening socket on a loopback address; raises HarnessError naming the port."""
+    where = f"cluster listener {host}:{port}"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        address = None
+    if address is None or not address.is_loopback:
+        raise HarnessError(where=where, seen=host, expected="a loopback address (127.0.0.1, ::1)")
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET  # noqa: PLR2004 IP version
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        seen = error.strerror or str(error)
+        raise HarnessError(where=where, seen=seen, expected=f"port {port} to be free") from error
+    listener.setblocking(False)
+    return listener
+
+
+async def run_node(options: NodeOptions) -> None:
+    """Serve until told to stop; prints the ready line."""
+    loop = asyncio.get_running_loop()
+    listener = open_listener(options.host, options.port)
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    site = NodeSite(options, loop, url)
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop_or_exit, stopped)
+    try:
+        site.committer.start()
+    except sqlite3.Error as error:
+        where = f"cluster store {options.store}"
+        raise HarnessError(where=where, seen=str(error), expected="a writable ledger") from error
+    server: asyncio.Server | SlowAcceptor
+    if options.behaviour.accept_gap_ns:
+        server = SlowAcceptor(site, listener, options.behaviour.accept_gap_ns)
+    else:
+        server = await loop.create_server(
+            lambda: Connection(site), sock=listener, backlog=_BACKLOG
+        )
+    site.tick()
+    site.sweep()
+    _say({"ready": options.name, "url": url, "pid": os.getpid()})
+    await stopped.wait()
+    server.close()
+    await site.stop()
+
+
+def _stop_or_exit(stopped: asyncio.Event) -> None:
+    if stopped.is_set():
+        os._exit(128 + signal.SIGTERM)
+    stopped.set()
+
+
+def _say(line: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+def _die_with_parent(parent_pid: int) -> None:
+    """End this process when the parent has: at once, and even while it is hung.
+
+    The signal of prctl(2) comes when the parent's *thread* that started us ends; the launcher
+    therefore asks for it only from its main thread, and the end of standard input always works.
+    """
+    if parent_pid:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent_pid:
+            os._exit(ExitCode.HARNESS)
+
+
+def _watch_stdin() -> None:
+    while os.read(0, 4_096):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.cluster.node", description=__doc__)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--store", type=Path, required=True)
+    words = [one.value for one in Durability]
+    parser.add_argument("--durability", choices=words, default=Durability.FULL.value)
+    parser.add_argument("--behaviour", default="", help="such as latency=fixed:5ms,errors=0.01:503")
+    parser.add_argument("--ground-truth", type=Path, help="CSV of what the node truly did")
+    parser.add_argument("--parent-pid", type=int, default=0, help="die when this process does")
+    parser.add_argument("--watch-stdin", action="store_true", help="die when stdin ends")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> ExitCode:
+    """Run a node; what stops it from starting is one JSON line and an exit code."""
+    given = _parse(argv)
+    _die_with_parent(given.parent_pid)
+    if given.watch_stdin:
+        threading.Thread(target=_watch_stdin, name="watch-stdin", daemon=True).start()
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    try:
+        options = NodeOptions(
+            name=given.name,
+            host=given.host,
+            port=given.port,
+            store=given.store,
+            durability=Durability(given.durability),
+            behaviour=parse_behaviour(given.behaviour),
+            ground_truth=given.ground_truth,
+        )
+        uvloop.run(run_node(options))
+    except HeadroomError as error:
+        _say({"error": str(error)})
+        return error.exit_code
+    except OSError as error:
+        _say({"error": f"node {given.name}: {error}"})
+        return ExitCode.HARNESS
+    return ExitCode.PASS
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,296 @@
+"""The ledger that the nodes share: one SQLite file in WAL mode.
+
+Owns schema and statements. Promise of `append`: when it returns, the transactions survive
+kill -9 of every node, and with `Durability.FULL` (the default) also a power cut, because
+the write-ahead log has been synced (sqlite.org/pragma.html#pragma_synchronous). One append is
+one block. Nodes take turns through a file lock, so that none meets SQLite's busy back-off of up
+to 100 ms; the kernel wakes the next writer at once. A node that is stopped (SIGSTOP) while it
+holds the lock holds up all writers, as a hung primary database would.
+
+Amounts are kept as the text of the JSON number: what is read back is what was acknowledged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from loadtests.errors import HarnessError
+
+LEASE_NS: Final = 2_000_000_000  # a dead leader is replaced within this and one heartbeat
+HEARTBEAT_NS: Final = 500_000_000
+GENESIS_HASH: Final = "0" * 64
+_BUSY_TIMEOUT_MS: Final = 5_000
+_CHECKPOINT_PAGES: Final = 8_192  # 32 MiB of log between checkpoints
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS entry (
+  seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, amount TEXT NOT NULL, height INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS block (
+  height INTEGER PRIMARY KEY, hash TEXT NOT NULL, parent TEXT NOT NULL, entries INTEGER NOT NULL,
+  total INTEGER NOT NULL, proposer TEXT NOT NULL, created_ms INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS member (
+  name TEXT PRIMARY KEY, url TEXT NOT NULL, pid INTEGER NOT NULL, seen_ns INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS lease (
+  one INTEGER PRIMARY KEY CHECK (one = 1), leader TEXT NOT NULL, term INTEGER NOT NULL,
+  until_ns INTEGER NOT NULL);
+INSERT OR IGNORE INTO lease VALUES (1, '', 0, 0);
+"""
+_INSERT: Final = (
+    "INSERT OR IGNORE INTO entry (id, amount, height) "
+    "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), ? FROM json_each(?)"
+)
+_LAST_BLOCK: Final = (
+    "SELECT height, hash, parent, entries, total, proposer, created_ms "
+    "FROM block ORDER BY height DESC LIMIT 1"
+)
+_BLOCK: Final = (
+    "SELECT height, hash, parent, entries, total, proposer, created_ms FROM block WHERE height = ?"
+)
+_ENTRY: Final = (
+    "SELECT id, amount, height, created_ms FROM entry JOIN block USING (height) WHERE id = ?"
+)
+_PAGE: Final = (
+    "SELECT id, amount, height, created_ms FROM entry JOIN block USING (height) "
+    "ORDER BY seq DESC LIMIT ? OFFSET ?"
+)
+
+
+class Durability(Enum):
+    """What an acknowledged write survives."""
+
+    FULL = "full"  # process death and power cut: the log is synced at every commit
+    NORMAL = "normal"  # process death: the log is synced at checkpoints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """One commit; `entries` in it and `total` up to and with it."""
+
+    height: int
+    hash: str
+    parent: str
+    entries: int
+    total: int
+    proposer: str
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One transaction as stored; `amount` is the text of a JSON number."""
+
+    id: str
+    amount: str
+    height: int
+    created_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Appended:
+    """A commit and the ids that were new in it."""
+
+    block: Block
+    fresh: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """A node that has joined; `seen_ns` is the monotonic time of its last heartbeat."""
+
+    name: str
+    url: str
+    pid: int
+    seen_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Membership:
+    """Who is here and who leads; `leader` is empty while nobody holds the lease."""
+
+    leader: str
+    term: int
+    until_ns: int
+    members: tuple[Member, ...]
+
+
+class Store:
+    """One connection to the ledger; not shared between threads."""
+
+    def __init__(self, path: Path, durability: Durability) -> None:
+        self._path = path
+        self._lock_fd = -1
+        try:
+            self._lock_fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._database = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=_BUSY_TIMEOUT_MS / 1000
+            )
+            with self._turn():
+                self._prepare(durability)
+        except (OSError, sqlite3.Error) as error:
+            self._close_lock()
+            raise HarnessError(
+                where=f"cluster store {path}", seen=str(error), expected="a writable SQLite file"
+            ) from error
+
+    def close(self) -> None:
+        """Close; the last one of all connections folds the log into the file."""
+        with self._turn():
+            self._database.close()
+        self._close_lock()
+
+    def append(
+        self, entries: Sequence[tuple[str, str]], *, proposer: str, now_ms: int
+    ) -> Appended | None:
+        """Commit (id, amount text) pairs as one block, durably; known ids are left out.
+
+        None if every id was known: no block is made then. Raises sqlite3.Error with nothing
+        committed. One statement inserts all rows, so that the interpreter lock is free meanwhile.
+        """
+        rows = msgspec.json.encode(entries)
+        with self._transaction() as database:
+            parent = self._one_block(_LAST_BLOCK, ())
+            height = parent.height + 1 if parent else 1
+            (before,) = database.execute("SELECT coalesce(max(seq), 0) FROM entry").fetchall()[0]
+            inserted = database.execute(_INSERT, (height, rows.decode())).rowcount
+            if not inserted:
+                return None
+            parent_hash = parent.hash if parent else GENESIS_HASH
+            block = Block(
+                height=height,
+                hash=hashlib.sha256(parent_hash.encode() + rows).hexdigest(),
+                parent=parent_hash,
+                entries=inserted,
+                total=inserted + (parent.total if parent else 0),
+                proposer=proposer,
+                created_ms=now_ms,
+            )
+            database.execute(
+                "INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (height, block.hash, block.parent, inserted, block.total, proposer, now_ms),
+            )
+            if inserted == len(entries):
+                fresh = frozenset(id_ for id_, _ in entries)
+            else:
+                found = database.execute("SELECT id FROM entry WHERE seq > ?", (before,))
+                fresh = frozenset(id_ for (id_,) in found.fetchall())
+        return Appended(block=block, fresh=fresh)
+
+    def beat(self, member: Member) -> None:
+        """Renew this member's row, and the lease if it is its own or nobody's."""
+        now_ns = member.seen_ns
+        with self._transaction() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO member VALUES (?, ?, ?, ?)",
+                (member.name, member.url, member.pid, now_ns),
+            )
+            # A lease that ends later than a fresh one could is from before a reboot.
+            database.execute(
+                "UPDATE lease SET term = term + (leader <> ?1), leader = ?1, until_ns = ?2 "
+                "WHERE leader = ?1 OR until_ns <= ?3 OR until_ns > ?2",
+                (member.name, now_ns + LEASE_NS, now_ns),
+            )
+
+    def leave(self, name: str) -> None:
+        """Give up membership, and the lease if held: a follower takes over at its next beat."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM member WHERE name = ?", (name,))
+            database.execute(
+                "UPDATE lease SET leader = '', until_ns = 0 WHERE leader = ?", (name,)
+            )
+
+    def membership(self, now_ns: int) -> Membership:
+        """Members by name, and the lease as it stands at `now_ns`."""
+        rows = self._database.execute("SELECT leader, term, until_ns FROM lease").fetchall()
+        leader, term, until_ns = rows[0]
+        found = self._database.execute("SELECT name, url, pid, seen_ns FROM member ORDER BY name")
+        members = tuple(
+            Member(name=name, url=url, pid=pid, seen_ns=seen_ns)
+            for name, url, pid, seen_ns in found.fetchall()
+        )
+        alive = now_ns < until_ns <= now_ns + 2 * LEASE_NS
+        return Membership(
+            leader=leader if alive else "", term=term, until_ns=until_ns, members=members
+        )
+
+    def last_block(self) -> Block | None:
+        """The newest block, or None in an empty ledger."""
+        return self._one_block(_LAST_BLOCK, ())
+
+    def block(self, height: int) -> Block | None:
+        """The block of that height."""
+        return self._one_block(_BLOCK, (height,))
+
+    def entry(self, id_: str) -> Entry | None:
+        """The transaction of that id."""
+        found = self._entries(_ENTRY, (id_,))
+        return found[0] if found else None
+
+    def page(self, limit: int, offset: int) -> tuple[Entry, ...]:
+        """Transactions, newest first."""
+        return self._entries(_PAGE, (limit, offset))
+
+    def _one_block(self, statement: str, values: tuple[int, ...]) -> Block | None:
+        # fetchall, here and elsewhere: a statement left open would pin the log's snapshot.
+        rows = self._database.execute(statement, values).fetchall()
+        if not rows:
+            return None
+        height, hash_, parent, entries, total, proposer, created_ms = rows[0]
+        return Block(
+            height=height,
+            hash=hash_,
+            parent=parent,
+            entries=entries,
+            total=total,
+            proposer=proposer,
+            created_ms=created_ms,
+        )
+
+    def _entries(self, statement: str, values: tuple[object, ...]) -> tuple[Entry, ...]:
+        return tuple(
+            Entry(id=id_, amount=amount, height=height, created_ms=created_ms)
+            for id_, amount, height, created_ms in self._database.execute(
+                statement, values
+            ).fetchall()
+        )
+
+    def _prepare(self, durability: Durability) -> None:
+        self._database.execute("PRAGMA journal_mode = WAL")
+        self._database.execute(f"PRAGMA synchronous = {durability.value}")
+        self._database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        self._database.execute(f"PRAGMA mmap_size = {1 << 30}")
+        self._database.executescript(_SCHEMA)
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._lock_fd, fcntl.LOCK_UN)
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._turn():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+
+    def _close_lock(self) -> None:
+        if self._lock_fd >= 0:
+            os.close(self._lock_fd)
+            self._lock_fd = -1
