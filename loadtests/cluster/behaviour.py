@@ -208,14 +208,14 @@ def parse_behaviour(text: str) -> Behaviour:
         key, _, value = part.partition("=")
         try:
             behaviour = _apply(behaviour, key, value)
-        except _WrongValue as wrong:
+        except _WrongValueError as wrong:
             mistakes.append(Mistake(where=key or part, seen=repr(value), expected=str(wrong)))
     if mistakes:
         raise ScenarioError(f"behaviour {text!r}", tuple(mistakes))
     return behaviour
 
 
-class _WrongValue(Exception):
+class _WrongValueError(Exception):
     """The text says something else than its expectation, which is the message."""
 
 
@@ -233,24 +233,24 @@ def _apply(behaviour: Behaviour, key: str, value: str) -> Behaviour:
             return replace(behaviour, max_rate_per_s=_number(value, low=0.001, high=1e9))
         case "seed":
             if not value.isdecimal():
-                raise _WrongValue("a whole number from 0")
+                raise _WrongValueError("a whole number from 0")
             return replace(behaviour, seed=int(value))
-    raise _WrongValue("a key of latency, errors, stall, slow-accept, max-rate, seed")
+    raise _WrongValueError("a key of latency, errors, stall, slow-accept, max-rate, seed")
 
 
 def _latency(value: str) -> Latency:
     name, *rest = value.split(":")
     shape = next((shape for shape in Shape if shape.value == name), None)
     if shape is None:
-        raise _WrongValue("one of " + ", ".join(shape.value for shape in Shape))
+        raise _WrongValueError("one of " + ", ".join(shape.value for shape in Shape))
     if len(rest) != len(_PARAMETERS[shape].split(":")):
-        raise _WrongValue(f"{name}:{_PARAMETERS[shape]}")
+        raise _WrongValueError(f"{name}:{_PARAMETERS[shape]}")
     durations = [_duration_ns(text) for text in rest[: _DURATIONS_FIRST[shape]]]
     numbers = rest[_DURATIONS_FIRST[shape] :]
     high = 1.0 if shape is Shape.TWO_POINT else 10.0
     second_ns = durations[1] if len(durations) > 1 else 0
     if shape is Shape.UNIFORM and second_ns < durations[0]:
-        raise _WrongValue("uniform:LOW:HIGH with LOW <= HIGH")
+        raise _WrongValueError("uniform:LOW:HIGH with LOW <= HIGH")
     number = _number(numbers[0], low=0.0, high=high) if numbers else 0.0
     return Latency(shape=shape, first_ns=durations[0], second_ns=second_ns, number=number)
 
@@ -258,7 +258,7 @@ def _latency(value: str) -> Latency:
 def _with_errors(behaviour: Behaviour, value: str) -> Behaviour:
     ratio, _, status = value.partition(":")
     if status and status not in map(str, ERROR_STATUSES):
-        raise _WrongValue(f"RATIO:STATUS with a status of {ERROR_STATUSES}")
+        raise _WrongValueError(f"RATIO:STATUS with a status of {ERROR_STATUSES}")
     return replace(
         behaviour,
         error_ratio=_number(ratio, low=0.0, high=1.0),
@@ -269,10 +269,10 @@ def _with_errors(behaviour: Behaviour, value: str) -> Behaviour:
 def _stall(value: str) -> Stall:
     parts = value.split(":")
     if len(parts) not in (2, 3):
-        raise _WrongValue("AT:FOR or AT:FOR:EVERY, such as 2s:1s:10s")
+        raise _WrongValueError("AT:FOR or AT:FOR:EVERY, such as 2s:1s:10s")
     at_ns, for_ns, every_ns = [*map(_duration_ns, parts), 0][:3]
     if every_ns and for_ns >= every_ns:
-        raise _WrongValue("FOR shorter than EVERY")
+        raise _WrongValueError("FOR shorter than EVERY")
     return Stall(at_ns=at_ns, for_ns=for_ns, every_ns=every_ns)
 
 
@@ -280,7 +280,7 @@ def _duration_ns(text: str) -> int:
     match = _DURATION.fullmatch(text)
     duration_ns = round(float(match[1]) * _UNITS_NS[match[2]]) if match else -1
     if not 0 <= duration_ns <= MAX_LATENCY_NS:
-        raise _WrongValue("durations such as 250us, 5ms, 1.5s, at most 600s")
+        raise _WrongValueError("durations such as 250us, 5ms, 1.5s, at most 600s")
     return duration_ns
 
 
@@ -290,7 +290,7 @@ def _number(text: str, *, low: float, high: float) -> float:
     except ValueError:
         number = math.nan
     if not low <= number <= high:
-        raise _WrongValue(f"a number in [{low:g}, {high:g}]")
+        raise _WrongValueError(f"a number in [{low:g}, {high:g}]")
     return number
 
 

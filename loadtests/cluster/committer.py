@@ -146,9 +146,7 @@ class Committer:
         del batch[: len(group)]
         name = self._member().name
         try:
-            appended = self._store.append(
-                entries, proposer=name, now_ms=time_ns() // NS_PER_MS
-            )
+            appended = self._store.append(entries, proposer=name, now_ms=time_ns() // NS_PER_MS)
         except sqlite3.Error as error:
             self._failure = str(error)
             outcomes = [Outcome(block=None, known=frozenset(), failure=str(error))] * len(group)
@@ -159,9 +157,7 @@ class Committer:
             outcomes = [_outcome(one, block, fresh) for one in group]
         self._loop.call_soon_threadsafe(self._report, group, outcomes, len(entries))
 
-    def _report(
-        self, group: list[Submission], outcomes: list[Outcome], entries: int
-    ) -> None:
+    def _report(self, group: list[Submission], outcomes: list[Outcome], entries: int) -> None:
         self._waiting -= entries
         for submission, outcome in zip(group, outcomes, strict=True):
             submission.done(outcome)

@@ -68,9 +68,7 @@ class Deadlines:
     def _arm(self, due_ns: int) -> None:
         self._armed_ns = due_ns
         self._spec.expiry_s, self._spec.expiry_ns = divmod(max(1, due_ns), NS_PER_S)
-        self._libc.timerfd_settime(
-            self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(self._spec), None
-        )
+        self._libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, ctypes.byref(self._spec), None)
 
     def _fire(self) -> None:
         with contextlib.suppress(BlockingIOError):  # armed anew between expiry and this read

@@ -7,6 +7,7 @@ shows every answer that has left. Bucket bounds contain the limits of policy.md.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -14,7 +15,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -79,9 +79,8 @@ class Metrics:
         self._series: dict[tuple[str, str, int], _Binned] = {}
         self._opened: dict[str, int] = {}
         self._abandoned: dict[str, int] = {}
-        self._process = psutil.Process()
-        self._process.cpu_percent()
-        self._started_s = self._sliced_s = time.monotonic()
+        self._started_s = self._sliced_s = self._cpu_read_s = time.monotonic()
+        self._cpu_s = time.process_time()
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -174,14 +173,17 @@ class Metrics:
         yield longest
 
     def _host(self) -> Iterator[Metric]:
-        cores = psutil.cpu_count() or 1
+        cores = os.cpu_count() or 1
         yield GaugeMetricFamily("system_cpu_count", "Cores of the host", value=cores)
         yield GaugeMetricFamily(
             "process_cpu_usage",
-            "Recent CPU of this process, as a ratio of the host",
-            value=self._process.cpu_percent() / 100 / cores,
-        )
-        yield GaugeMetricFamily(
-            "process_files_open_files", "Open descriptors", value=self._process.num_fds()
+            "CPU of this process since the last scrape, as a ratio of the host",
+            value=self._cpu_ratio() / cores,
         )
         yield GaugeMetricFamily("process_uptime_seconds", "Uptime", value=self.uptime_s())
+
+    def _cpu_ratio(self) -> float:
+        now_s, cpu_s = time.monotonic(), time.process_time()
+        ratio = (cpu_s - self._cpu_s) / max(now_s - self._cpu_read_s, 1e-3)
+        self._cpu_read_s, self._cpu_s = now_s, cpu_s
+        return ratio

@@ -228,7 +228,7 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener.close()
         seen = error.strerror or str(error)
         raise HarnessError(where=where, seen=seen, expected=f"port {port} to be free") from error
-    listener.setblocking(False)
+    listener.setblocking(False)  # noqa: FBT003 the standard library's signature
     return listener
 
 
@@ -251,9 +251,7 @@ async def run_node(options: NodeOptions) -> None:
     if options.behaviour.accept_gap_ns:
         server = SlowAcceptor(site, listener, options.behaviour.accept_gap_ns)
     else:
-        server = await loop.create_server(
-            lambda: Connection(site), sock=listener, backlog=_BACKLOG
-        )
+        server = await loop.create_server(lambda: Connection(site), sock=listener, backlog=_BACKLOG)
     site.tick()
     site.sweep()
     _say({"ready": options.name, "url": url, "pid": os.getpid()})

@@ -153,7 +153,9 @@ class Rest:
         except BadRequestError as bad:
             return self.error(exchange.method, route.uri, 400, str(bad))
         except sqlite3.Error as error:
-            return self.error(exchange.method, route.uri, 503, f"the ledger cannot be read: {error}")
+            return self.error(
+                exchange.method, route.uri, 503, f"the ledger cannot be read: {error}"
+            )
 
     def error(self, method: bytes, uri: str, status: int, message: str) -> Answer:
         """A refusal in JSON."""
@@ -197,10 +199,7 @@ class Rest:
             (f"{_API}/blockchain/blocks", "{height}", self._block),
         )
         return (
-            {
-                uri.encode(): Route(uri=uri, methods=methods, hot=hot)
-                for uri, methods, hot in exact
-            },
+            {uri.encode(): Route(uri=uri, methods=methods, hot=hot) for uri, methods, hot in exact},
             {
                 parent.encode(): Route(uri=f"{parent}/{name}", methods={b"GET": get}, hot=False)
                 for parent, name, get in prefixes
@@ -211,7 +210,7 @@ class Rest:
         series = self._metrics.series(exchange.method.decode(), uri, status)
         return build_answer(series, _encode(body))
 
-    # Health (MicroProfile), metrics, info
+    # Health as MicroProfile words it; metrics; info
 
     def _health_all(self, exchange: Exchange, _: bytes) -> Answer:
         return self._checked(exchange, "/q/health", self._live_checks() | self._ready_checks())

@@ -204,9 +204,7 @@ class Store:
         """Give up membership, and the lease if held: a follower takes over at its next beat."""
         with self._transaction() as database:
             database.execute("DELETE FROM member WHERE name = ?", (name,))
-            database.execute(
-                "UPDATE lease SET leader = '', until_ns = 0 WHERE leader = ?", (name,)
-            )
+            database.execute("UPDATE lease SET leader = '', until_ns = 0 WHERE leader = ?", (name,))
 
     def membership(self, now_ns: int) -> Membership:
         """Members by name, and the lease as it stands at `now_ns`."""
