@@ -19,7 +19,9 @@ from loadtests.plan.model import (
 )
 
 
-def node(name: str = "n1", *, weight: float = 1.0, port: int = 9003, host: str = "127.0.0.1") -> Node:
+def node(
+    name: str = "n1", *, weight: float = 1.0, port: int = 9003, host: str = "127.0.0.1"
+) -> Node:
     """A plain loopback node."""
     return Node(name=name, scheme="http", host=host, port=port, base_path="", weight=weight)
 
