@@ -104,14 +104,16 @@ class NodeSite:
             status = self._gate.refuse_status(exchange.received_ns)
             if status is not None:
                 message = "rate limit" if status == 429 else "an error on purpose"  # noqa: PLR2004
-                self._finish(exchange, self._rest.error(exchange.method, uri, status, message))
+                refusal = self._rest.error(exchange.method, uri, status, message)
+                self._send(exchange, refusal, exchange.received_ns)
                 return
         answer = self._rest.answer(route, exchange, argument)
         if answer is None:
             return
         if route is not None and route.hot and exchange.method == b"GET":
             self._keep_hot(exchange.url, answer)
-        self._finish(exchange, answer)
+        # Its latency counts from the request: an analytic distribution is then met exactly.
+        self._send(exchange, answer, exchange.received_ns)
 
     def refuse(self, status: int, message: str) -> Answer:
         """The answer to bytes that are no request."""
@@ -172,10 +174,13 @@ class NodeSite:
             self.hot[url] = answer
 
     def _finish(self, exchange: Exchange, answer: Answer) -> None:
+        """Send an answer that was ready late (a commit): its latency counts from now."""
+        self._send(exchange, answer, monotonic_ns())
+
+    def _send(self, exchange: Exchange, answer: Answer, ready_ns: int) -> None:
         if not self._plain:
-            now_ns = monotonic_ns()
-            leave_ns = self._gate.leave_ns(now_ns, service=_is_service(exchange.url))
-            if leave_ns > now_ns:
+            leave_ns = self._gate.leave_ns(ready_ns, service=_is_service(exchange.url))
+            if leave_ns > monotonic_ns():
                 send = functools.partial(exchange.connection.finish, exchange, answer)
                 self._deadlines.at(leave_ns, send)
                 return
