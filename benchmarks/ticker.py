@@ -1,8 +1,9 @@
 """A bare timerfd ticker: how late a program that does nothing else is woken on this core.
 
-`python -m benchmarks.ticker SECONDS` wakes every millisecond and prints one JSON line
-with the lateness of its wake-ups (wake-up minus the expiry that was asked for). The send
-lag of the engine is read against it: what this program cannot do, no generator can.
+`python -m benchmarks.ticker SECONDS` wakes every millisecond and prints a JSON
+list with the lateness of each wake-up in ns (wake-up minus the expiry that was asked
+for). The send lag of the engine is read against it: what this program cannot do on this
+machine, no generator can.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ import sys
 import time
 from array import array
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 import numpy as np
+
+from benchmarks.process import spawn
 
 _CLOCK_MONOTONIC = 1
 _TFD_TIMER_ABSTIME = 1
 _TFD_CLOEXEC = 0o2000000
 INTERVAL_NS = 1_000_000
+_END_S = 20.0
 
 
 class _TimeSpec(ctypes.Structure):
@@ -54,7 +59,25 @@ def open_timer(first_ns: int, interval_ns: int) -> int:
     return descriptor
 
 
-def tick(seconds: float) -> Lateness:
+def lateness_of(values_ns: list[int]) -> Lateness:
+    """Summarise wake-ups; ValueError when there is none."""
+    values = np.asarray(values_ns, dtype=np.int64)
+    return Lateness(
+        ticks=values.size,
+        p50_ns=int(np.quantile(values, 0.5)),
+        p99_ns=int(np.quantile(values, 0.99)),
+        max_ns=int(values.max()),
+    )
+
+
+def run_ticker(seconds: float, *, core: int, scratch: Path) -> list[int]:
+    """Run the ticker as a process of its own on `core`; its lateness values in ns."""
+    command = [sys.executable, "-m", "benchmarks.ticker", str(seconds)]
+    with spawn("ticker", command, core=core, scratch=scratch) as child:
+        return msgspec.json.decode(child.wait_success(seconds + _END_S), type=list[int])
+
+
+def tick(seconds: float) -> list[int]:
     """Wake every `INTERVAL_NS` for so long; a wake-up that covers n expiries counts as n.
 
     The i-th of them was due i intervals earlier: a stall of 5 ms is five late ticks, as
@@ -74,13 +97,7 @@ def tick(seconds: float) -> Lateness:
                 due_ns += INTERVAL_NS
     finally:
         os.close(timer)
-    values = np.frombuffer(late_ns, dtype=np.int64)
-    return Lateness(
-        ticks=values.size,
-        p50_ns=int(np.quantile(values, 0.5)),
-        p99_ns=int(np.quantile(values, 0.99)),
-        max_ns=int(values.max()),
-    )
+    return late_ns.tolist()
 
 
 if __name__ == "__main__":

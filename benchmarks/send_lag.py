@@ -1,0 +1,162 @@
+"""Send lag at 25, 50 and 75 % of saturation, between two runs of a bare ticker.
+
+Saturation is what the open load of the same mix reaches when it is asked for more than
+it can do. Each level runs alone on its core with a ticker just before and just after it
+on the same core; the two tickers are pooled. A virtual machine wakes nobody on time
+always: the difference to the ticker is the engine's part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.cost import measure
+from benchmarks.engine import engine, running_engine
+from benchmarks.generators import CONNECTIONS
+from benchmarks.machine import GENERATOR_CORE, SERVER_CORE
+from benchmarks.plans import build_plan, mix_of_five, single_get
+from benchmarks.server import Server
+from benchmarks.ticker import Lateness, lateness_of, run_ticker
+from loadtests.errors import HarnessError
+from loadtests.plan.model import LoadModel, Plan
+from loadtests.record.histogram import Histogram
+from loadtests.record.window import Count, Kind, histogram_of, merge_windows
+
+LEVELS = (0.25, 0.5, 0.75)
+_WARM_WINDOWS = 2
+_OVERLOAD = 1.15
+_SENT_RATIO = 0.999
+_END_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LagSettings:
+    """How long and how often."""
+
+    rounds: int
+    seconds: float  # of one level, warm-up windows included
+    ticker_s: float
+    scratch: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LagSample:
+    """One level in one round; latencies in microseconds."""
+
+    level_ratio: float  # of saturation
+    round_number: int
+    planned_per_s: float
+    n: int
+    p50_us: float
+    p99_us: float
+    max_us: float
+    engine_utilisation_ratio: float
+    ticker: Lateness
+
+    @property
+    def above_ticker_us(self) -> float:
+        """Send lag p99 less the ticker's p99."""
+        return self.p99_us - self.ticker.p99_ns / 1000
+
+
+def closed_plan(server: Server, seconds: float) -> Plan:
+    """Build the peers' task."""
+    return build_plan(
+        port=server.port,
+        model=LoadModel.CLOSED,
+        requests=single_get(),
+        level=CONNECTIONS,
+        seconds=seconds,
+        connections=CONNECTIONS,
+    )
+
+
+def open_plan(server: Server, seconds: float, rate_per_s: float) -> Plan:
+    """Build the mix of five at a constant rate."""
+    return build_plan(
+        port=server.port,
+        model=LoadModel.OPEN,
+        requests=mix_of_five(),
+        level=rate_per_s,
+        seconds=seconds,
+        connections=CONNECTIONS,
+    )
+
+
+def saturation_per_s(server: Server, *, seconds: float, scratch: Path) -> float:
+    """Requests per second that the open load of the mix reaches at most."""
+    where = {"core": GENERATOR_CORE, "driver_core": SERVER_CORE}
+    closed = engine("closed", "Headroom closed", closed_plan, scratch=scratch, **where)
+    ceiling = measure(closed, server, round_number=0, warm_s=0.5, seconds=seconds).rate_per_s
+
+    def overload(target: Server, duration_s: float) -> Plan:
+        return open_plan(target, duration_s, _OVERLOAD * ceiling)
+
+    opened = engine("overload", "Headroom overloaded", overload, scratch=scratch, **where)
+    reached = measure(opened, server, round_number=0, warm_s=0.5, seconds=seconds).rate_per_s
+    print(f"  saturation: closed {ceiling:,.0f}, open {reached:,.0f} requests/s", flush=True)
+    return reached
+
+
+def lag_samples(server: Server, saturation: float, settings: LagSettings) -> list[LagSample]:
+    """Ticker, level, ticker, level ... ticker, in each round."""
+    samples = []
+    for round_number in range(1, settings.rounds + 1):
+        before = _ticker(settings)
+        for level in LEVELS:
+            plan = open_plan(server, settings.seconds, level * saturation)
+            lag, utilisation = _run_level(plan, level, settings)
+            after = _ticker(settings)
+            sample = LagSample(
+                level_ratio=level,
+                round_number=round_number,
+                planned_per_s=level * saturation,
+                n=lag.n,
+                p50_us=lag.quantile_us(0.5),
+                p99_us=lag.quantile_us(0.99),
+                max_us=lag.max_us(),
+                engine_utilisation_ratio=utilisation,
+                ticker=lateness_of([*before, *after]),
+            )
+            before = after
+            print(
+                f"  round {round_number}/{settings.rounds} at {level:.0%}"
+                f" ({sample.planned_per_s:,.0f}/s):"
+                f" send lag p50 {sample.p50_us:.0f} p99 {sample.p99_us:.0f} us,"
+                f" ticker p50 {sample.ticker.p50_ns / 1000:.0f}"
+                f" p99 {sample.ticker.p99_ns / 1000:.0f} us",
+                flush=True,
+            )
+            samples.append(sample)
+    return samples
+
+
+def _ticker(settings: LagSettings) -> list[int]:
+    return run_ticker(settings.ticker_s, core=GENERATOR_CORE, scratch=settings.scratch)
+
+
+def _run_level(plan: Plan, level: float, settings: LagSettings) -> tuple[Histogram, float]:
+    """Send-lag histogram and part of its core that the engine used, in the judged windows."""
+    seconds = plan.duration_ns // 10**9
+    with running_engine(
+        plan,
+        name=f"lag at {level:.0%}",
+        core=GENERATOR_CORE,
+        driver_core=SERVER_CORE,
+        scratch=settings.scratch,
+    ) as run:
+        final = run.finish(seconds + _END_S)
+    first = run.t0_unix_s + _WARM_WINDOWS
+    judged = [w for w in run.windows() if first <= w.start_s < run.t0_unix_s + seconds]
+    total = merge_windows(0, judged)
+    lag = histogram_of(total, Kind.SEND_LAG, range(len(plan.slots)))
+    # A request due at a window's end may be sent in the next: edges do not add up exactly.
+    if final.dropped or final.failed or lag.n < _SENT_RATIO * total.total(Count.PLANNED):
+        raise HarnessError(
+            where=f"send lag at {level:.0%}",
+            seen=f"{final}, {lag.n} lags of {total.total(Count.PLANNED)} planned",
+            expected="all planned requests sent, none dropped or failed",
+        )
+    wall_ns = sum(health.wall_ns for health in total.health)
+    return lag, sum(health.cpu_ns for health in total.health) / wall_ns
