@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from loadtests.clock import NS_PER_S
 from loadtests.errors import HarnessError
 from loadtests.record.window import SlotSpace
 
@@ -157,8 +158,8 @@ class Manifest(_Fact, frozen=True, kw_only=True):
             return False
         facts = self.stages[stage]
         start_ns, end_ns = self.t0_unix_ns + facts.start_ns, self.t0_unix_ns + facts.end_ns
-        window_ns = window_s * 1_000_000_000
-        return window_ns >= start_ns and not window_ns < end_ns < window_ns + 1_000_000_000
+        window_ns = window_s * NS_PER_S
+        return window_ns >= start_ns and not window_ns < end_ns < window_ns + NS_PER_S
 
 
 class _Schema(msgspec.Struct):

@@ -1,0 +1,133 @@
+"""Files of an archive on a disk that may fill up, fail or refuse.
+
+Every error of the operating system becomes a HarnessError that names the file and the
+errno. An append is whole or absent: after a short write the file is cut back to the
+last good byte, so a full disk leaves a readable archive. Links are never followed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from loadtests.errors import HarnessError
+
+_NEW_FILE: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_MODE: Final = 0o644
+
+
+def error_of(error: OSError, path: Path, expected: str) -> HarnessError:
+    """Map an OSError to ours: `where` is the file, `seen` the errno's name and text."""
+    name = errno.errorcode.get(error.errno or 0, "unknown errno")
+    text = os.strerror(error.errno) if error.errno else str(error)
+    return HarnessError(where=str(path), seen=f"{name}: {text}", expected=expected)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Errors of the operating system in this block concern writing `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise error_of(error, path, "a results folder that is writable and has space") from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Errors of the operating system in this block concern reading `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise error_of(error, path, "a readable file of a run archive") from error
+
+
+class AppendFile:
+    """A new file that only grows; `size_bytes` is its length of whole appends.
+
+    Every append goes to the kernel at once: it survives the death of this process. It is
+    synced to the disk by `sync` alone, because an fsync can stall the event loop that
+    renews leases for hundreds of milliseconds; a power cut may cost the last seconds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.size_bytes = 0
+        with writing(path):
+            self.descriptor = os.open(path, _NEW_FILE | os.O_WRONLY | os.O_APPEND, _FILE_MODE)
+
+    def append(self, data: bytes) -> None:
+        """Write all of `data` or, with a HarnessError, nothing of it."""
+        with writing(self.path):
+            left = memoryview(data)
+            try:
+                while left:
+                    left = left[os.write(self.descriptor, left) :]
+            except OSError:
+                # Cutting back needs no space; without it the next append would follow a torn one.
+                with suppress(OSError):
+                    os.ftruncate(self.descriptor, self.size_bytes)
+                raise
+        self.size_bytes += len(data)
+
+    def sync(self) -> None:
+        """Wait until the disk has it."""
+        with writing(self.path):
+            os.fsync(self.descriptor)
+
+    def close(self) -> None:
+        """Close; a second time is harmless."""
+        if self.descriptor >= 0:
+            descriptor, self.descriptor = self.descriptor, -1
+            with writing(self.path):
+                os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Put `data` in place of `path` at once: readers see the old or the new, never a part."""
+    fresh = path.with_name(f".{path.name}.new")
+    with suppress(FileNotFoundError):
+        fresh.unlink()
+    file = AppendFile(fresh)
+    try:
+        file.append(data)
+        file.sync()
+    except HarnessError:
+        with suppress(OSError):
+            fresh.unlink()
+        raise
+    finally:
+        file.close()
+    with writing(path):
+        fresh.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames and new names in a directory durable."""
+    with writing(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_file(path: Path) -> bytes:
+    """All bytes of a regular file; a link is refused."""
+    with reading(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read()
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal; a link is refused."""
+    with reading(path):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()

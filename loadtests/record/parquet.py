@@ -1,0 +1,91 @@
+"""Parquet files of an archive: written in row groups as windows come, read with checks.
+
+A row group takes `WINDOWS_PER_GROUP` windows: one a window would make an hour's file slow
+to read, all in one would hold it in memory. A Parquet file has no end until it is closed;
+a run that dies is read from its journal instead.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from loadtests.errors import HarnessError
+from loadtests.record.files import AppendFile, read_file
+from loadtests.record.tables import SCHEMAS, table_of
+
+WINDOWS_PER_GROUP: Final = 60
+
+
+class _Sink:
+    """What pyarrow needs of a Python file, over an `AppendFile`: its errors are ours."""
+
+    def __init__(self, file: AppendFile) -> None:
+        self._file = file
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        self._file.append(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._file.size_bytes
+
+    def flush(self) -> None:
+        """Appends are in the kernel already."""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class TableFile:
+    """A new Parquet file that takes the rows of one window after the other."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._name = name
+        self._file = AppendFile(path)
+        self._writer = pq.ParquetWriter(_Sink(self._file), SCHEMAS[name], compression="zstd")
+        self._waiting: list[pa.RecordBatch] = []
+
+    def append(self, batch: pa.RecordBatch) -> None:
+        """Take the rows of a window; written when a row group is full."""
+        self._waiting.append(batch)
+        if len(self._waiting) >= WINDOWS_PER_GROUP:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what waits and the footer, sync; HarnessError on disk errors."""
+        try:
+            self._flush()
+            self._writer.close()
+            self._file.sync()
+        finally:
+            self._file.close()
+
+    def _flush(self) -> None:
+        batches = [batch for batch in self._waiting if batch.num_rows]
+        self._waiting.clear()
+        if batches:
+            self._writer.write_table(table_of(self._name, batches))
+
+
+def read_table(path: Path, name: str) -> pa.Table:
+    """All rows of a file; HarnessError when it is damaged or has other columns."""
+    data = read_file(path)
+    try:
+        table: pa.Table = pq.read_table(pa.BufferReader(data))
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise HarnessError(
+            where=str(path), seen=str(error).split("\n")[0], expected="an undamaged Parquet file"
+        ) from error
+    expected = SCHEMAS[name]
+    if table.schema.names != expected.names or table.schema.types != expected.types:
+        raise HarnessError(
+            where=str(path),
+            seen=f"columns {table.schema.names}",
+            expected=f"columns {expected.names}",
+        )
+    return table

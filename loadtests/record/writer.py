@@ -1,0 +1,307 @@
+"""Writes the archive of one run while it runs.
+
+Owns the order of writing. While load runs, `results/runs/<id>.partial/` holds the draft
+`run.json`, the plan, the events and the journal, each append in the kernel when the call
+returns; tables and logs grow beside them. `finish` closes everything, writes checksums,
+syncs and renames: a directory without `.partial` is complete and verified or not there.
+
+Refuses to carry on after a disk error: every call raises a HarnessError naming file and
+errno, and what was written before stays readable. Secrets are taken out here
+(`redaction.py`), of every text that goes into a file.
+
+A merged window is held back `HOLD_S` seconds before it becomes rows and log lines, so
+that late parts still merge into it; the journal has them already.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import hashlib
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from loadtests.clock import NS_PER_S
+from loadtests.errors import HarnessError
+from loadtests.record.directory import (
+    CHECKSUMS_FILE,
+    EVENTS_FILE,
+    JOURNAL_FILE,
+    LATENCY_FILE,
+    MANIFEST_FILE,
+    PARTIAL,
+    PLAN_FILE,
+    TOTALS_FILE,
+    create_run_directory,
+)
+from loadtests.record.event import Event, encode_event
+from loadtests.record.files import AppendFile, replace_file, sha256_of, sync_directory, writing
+from loadtests.record.hlog import IntervalEncoder, log_header
+from loadtests.record.journal import Journal
+from loadtests.record.manifest import Manifest, Outcome, encode_manifest
+from loadtests.record.parquet import TableFile
+from loadtests.record.redaction import clean_message, redact, redact_command, secrets_of
+from loadtests.record.tables import SCHEMAS, RowBuilder
+from loadtests.record.totals import Totals, intervals_of
+from loadtests.record.window import Count, Window, merge_windows
+
+HOLD_S: Final = 10
+
+
+def create_archive(results: Path, draft: Manifest, plan: bytes) -> ArchiveWriter:
+    """Make `results/runs/<draft.run_id>.partial/`; `plan` is `encode_plan`'s bytes.
+
+    HarnessError when the folder cannot be written or the run id is taken.
+    """
+    return ArchiveWriter(create_run_directory(results, draft.run_id), draft, plan)
+
+
+class ArchiveWriter:
+    """Writes one run; not for several threads. See `create_archive`."""
+
+    def __init__(self, path: Path, draft: Manifest, plan: bytes) -> None:
+        self._path = path
+        self._secrets = secrets_of(draft.scenario_text, os.environ)
+        self._plan_sha256 = hashlib.sha256(plan).hexdigest()
+        self._draft = self._cleaned(draft)
+        self._event_count = 0
+        self._held: dict[int, Window] = {}
+        self._newest_s = 0
+        self._journalled = np.zeros(len(Count), dtype=np.int64)
+        self._has_journalled = False
+        self._encoder = IntervalEncoder()
+        self._tables: dict[str, TableFile] = {}
+        self._rows: RowBuilder | None = None
+        self._totals: Totals | None = None
+        self._latency: AppendFile | None = None
+        replace_file(path / PLAN_FILE, plan)
+        self._write_draft()
+        self._journal = Journal(path / JOURNAL_FILE)
+        with suppress(OSError):  # a file system without locks: the run then looks dead to a list
+            fcntl.flock(self._journal.file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._events = AppendFile(path / EVENTS_FILE)
+
+    @property
+    def path(self) -> Path:
+        """The `.partial` directory; the final one after `finish`."""
+        return self._path
+
+    @property
+    def manifest(self) -> Manifest:
+        """What `run.json` says now."""
+        return self._draft
+
+    def update(self, draft: Manifest) -> None:
+        """Replace the draft, as facts come in; T0 must be set before the first window."""
+        if self._rows is not None and draft.t0_unix_ns != self._draft.t0_unix_ns:
+            raise ValueError("T0 cannot change once windows are archived")
+        self._check_same_run(draft)
+        self._draft = self._cleaned(draft)
+        self._write_draft()
+
+    def journal(self, batch: bytes) -> None:
+        """Append opaque bytes: kept while the run is partial, handed back by `read_journal`.
+
+        Their texts cannot be cleaned of secrets here: prefer `journal_windows`.
+        """
+        self._journal.append_opaque(batch)
+
+    def journal_windows(self, source: str, windows: Sequence[Window]) -> None:
+        """Append acknowledged windows of one agent: a partial run is rebuilt from these."""
+        self._journal.append_windows(source, [self._without_secrets(w) for w in windows])
+        self._has_journalled = True
+        for window in windows:
+            self._journalled += window.counters.sum(axis=0)
+
+    def append_window(self, window: Window) -> None:
+        """Archive a merged window of the whole run; a label may repeat, its parts add up."""
+        label = window.start_s
+        held = self._held.get(label)
+        self._held[label] = window if held is None else merge_windows(label, [held, window])
+        self._newest_s = max(self._newest_s, label)
+        for due in sorted(self._held):
+            if due <= self._newest_s - HOLD_S:
+                self._write_window(self._held.pop(due))
+
+    def append_event(self, event: Event) -> None:
+        """Archive an event; in the kernel when this returns."""
+        clean = partial(clean_message, secrets=self._secrets)
+        fields = {
+            key: clean(value) if isinstance(value, str) else value
+            for key, value in event.fields.items()
+        }
+        event = msgspec.structs.replace(
+            event, who=clean(event.who), text=clean(event.text), fields=fields
+        )
+        self._events.append(encode_event(event))
+        self._event_count += 1
+
+    def finish(self, manifest: Manifest) -> Path:
+        """Close, checksum and rename; returns the directory of the complete archive.
+
+        `events`, `checksums` and `plan_sha256` are filled in here; a difference between
+        what was journalled and what was archived becomes a warning.
+        """
+        if manifest.outcome is Outcome.RUNNING:
+            raise ValueError("a finished run has an outcome other than RUNNING")
+        self._check_same_run(manifest)
+        if self._rows is not None and manifest.t0_unix_ns != self._draft.t0_unix_ns:
+            raise ValueError("T0 cannot change once windows are archived")
+        self._draft = self._cleaned(manifest)
+        for label in sorted(self._held):
+            self._write_window(self._held.pop(label))
+        self._write_totals()
+        self._close_files()
+        self._write_manifest()
+        return self._publish()
+
+    def abandon(self, reason: str) -> Path:
+        """Stop writing after a failure of ours; what was written stays, as a crashed run.
+
+        Never raises on disk errors, since one may be why it is called: then `run.json`
+        stays a draft, which a reader reports as a run that died.
+        """
+        self._draft = msgspec.structs.replace(
+            self._draft,
+            outcome=Outcome.CRASHED,
+            outcome_reason=clean_message(reason, self._secrets),
+            events=self._event_count,
+        )
+        with suppress(HarnessError):
+            self._write_draft()
+        for closing in (self._events, self._journal.file, self._latency, *self._tables.values()):
+            with suppress(HarnessError):
+                if closing is not None:
+                    closing.close()
+        return self._path
+
+    def _without_secrets(self, window: Window) -> Window:
+        if not window.messages:
+            return window
+        messages = {at: clean_message(text, self._secrets) for at, text in window.messages.items()}
+        return dataclasses.replace(window, messages=messages)
+
+    def _check_same_run(self, manifest: Manifest) -> None:
+        if (manifest.run_id, manifest.slots) != (self._draft.run_id, self._draft.slots):
+            raise ValueError("the manifest is another run's: id, stages, requests or nodes differ")
+
+    def _cleaned(self, manifest: Manifest) -> Manifest:
+        clean = partial(clean_message, secrets=self._secrets)
+        agents = tuple(
+            msgspec.structs.replace(agent, warnings=tuple(map(clean, agent.warnings)))
+            for agent in manifest.agents
+        )
+        version = manifest.target_version
+        return msgspec.structs.replace(
+            manifest,
+            scenario_text=redact(manifest.scenario_text, self._secrets),
+            command=redact_command(manifest.command, self._secrets),
+            target_version=None if version is None else clean(version),
+            outcome_reason=clean(manifest.outcome_reason),
+            warnings=tuple(map(clean, manifest.warnings)),
+            agents=agents,
+            plan_sha256=self._plan_sha256,
+        )
+
+    def _write_draft(self) -> None:
+        replace_file(self._path / MANIFEST_FILE, encode_manifest(self._draft))
+
+    def _open_tables(self) -> tuple[RowBuilder, Totals, AppendFile]:
+        """Open what needs T0, on the first window."""
+        if self._rows is None or self._totals is None or self._latency is None:
+            if self._draft.t0_unix_ns is None:
+                raise ValueError("windows before T0: call update with a manifest that has it")
+            clean = partial(clean_message, secrets=self._secrets)
+            self._rows = RowBuilder(self._draft, clean)
+            self._totals = Totals(self._draft)
+            for name in SCHEMAS:
+                self._tables[name] = TableFile(self._path / f"{name}.parquet", name)
+            self._latency = AppendFile(self._path / LATENCY_FILE)
+            self._latency.append(log_header(self._draft.t0_unix_ns // NS_PER_S))
+        return self._rows, self._totals, self._latency
+
+    def _write_window(self, window: Window) -> None:
+        rows, totals, latency = self._open_tables()
+        totals.add(window)
+        for name, batch in rows.batches(window).items():
+            self._tables[name].append(batch)
+        intervals = intervals_of(window, self._draft.slots, 1, ())
+        latency.append(b"".join(map(self._encoder.encode, intervals)))
+
+    def _write_totals(self) -> None:
+        """Both sums, in one log: the tag's first name says which."""
+        if self._draft.t0_unix_ns is None:
+            return
+        _, totals, _ = self._open_tables()
+        start_s = self._draft.t0_unix_ns // NS_PER_S
+        length_s = max(0, self._newest_s + 1 - start_s)
+        parts = [log_header(start_s)]
+        for name, total in (("judged", totals.judged), ("everything", totals.everything)):
+            intervals = intervals_of(total.value(), self._draft.slots, length_s, (name,))
+            parts.extend(map(self._encoder.encode, intervals))
+        file = AppendFile(self._path / TOTALS_FILE)
+        try:
+            file.append(b"".join(parts))
+            file.sync()
+        finally:
+            file.close()
+
+    def _close_files(self) -> None:
+        for table in self._tables.values():
+            table.close()
+        for file in (self._latency, self._events):
+            if file is not None:
+                file.sync()
+                file.close()
+
+    def _write_manifest(self) -> None:
+        names = [PLAN_FILE, EVENTS_FILE]
+        if self._tables:
+            names += [*(f"{name}.parquet" for name in SCHEMAS), LATENCY_FILE, TOTALS_FILE]
+        self._draft = msgspec.structs.replace(
+            self._draft,
+            events=self._event_count,
+            checksums={name: sha256_of(self._path / name) for name in sorted(names)},
+            warnings=(*self._draft.warnings, *self._difference()),
+        )
+        self._write_draft()
+        own = sha256_of(self._path / MANIFEST_FILE)
+        replace_file(self._path / CHECKSUMS_FILE, checksums_text(self._draft, own))
+
+    def _difference(self) -> tuple[str, ...]:
+        """Compare what agents handed over with what was archived: they must be the same."""
+        if not self._has_journalled or self._totals is None:
+            return ()
+        archived = self._totals.everything.value().counters.sum(axis=0)
+        return tuple(
+            f"archived {int(archived[count])} {count.name.lower()}, but agents handed over "
+            f"{int(self._journalled[count])}"
+            for count in Count
+            if archived[count] != self._journalled[count]
+        )
+
+    def _publish(self) -> Path:
+        final = self._path.with_name(self._path.name.removesuffix(PARTIAL))
+        sync_directory(self._path)
+        with writing(final):
+            self._path.rename(final)
+        sync_directory(final.parent)
+        self._path = final
+        # Only now: until the rename a crash needs the journal to be read from.
+        self._journal.file.close()
+        with writing(final / JOURNAL_FILE):
+            (final / JOURNAL_FILE).unlink()
+        return final
+
+
+def checksums_text(manifest: Manifest, manifest_sha256: str) -> bytes:
+    """Lines of `SHA256SUMS`: every file of a complete archive but itself."""
+    sums = {**manifest.checksums, MANIFEST_FILE: manifest_sha256}
+    return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode("ascii")
