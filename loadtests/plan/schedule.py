@@ -119,8 +119,17 @@ class _ConstantStage:
 class _PoissonStage:
     """Arrivals of one stage in bins; `_firsts[i]` is the sequence of bin i's first one."""
 
-    __slots__ = ("_bin_ns", "_counts", "_firsts", "_key", "_length_ns", "_pacer", "_start_ns")
-    __slots__ += ("first", "total")
+    __slots__ = (
+        "_bin_ns",
+        "_counts",
+        "_firsts",
+        "_key",
+        "_length_ns",
+        "_pacer",
+        "_start_ns",
+        "first",
+        "total",
+    )
 
     def __init__(self, stage: Stage, pacer: Pacer, first: int, *, key: int, bin_ns: int) -> None:
         self._start_ns = stage.start_ns
@@ -176,8 +185,15 @@ class Schedule:
     answers; `connections_at` gives its connections and `mix` what each request is.
     """
 
-    __slots__ = ("_edges_ns", "_node_edges", "_pacers", "_request_edges", "_shifts", "_stages")
-    __slots__ += ("_plan",)
+    __slots__ = (
+        "_edges_ns",
+        "_node_edges",
+        "_pacers",
+        "_plan",
+        "_request_edges",
+        "_shifts",
+        "_stages",
+    )
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan

@@ -28,6 +28,7 @@ from loadtests.plan.placeholders import (
     MOST_POSITIONS,
     Environment,
     Maker,
+    Pick,
     Value,
     parse_placeholder,
 )
@@ -199,6 +200,12 @@ def mistakes_of(source: bytes, where: str, feeds: Sequence[Feed]) -> tuple[Mista
     """Wrong placeholders of a source, variables aside: the check at scenario load."""
     compiler = _compile(source, where, run_id="", seed=0, feeds=feeds, environment=None)
     return tuple(compiler.mistakes)
+
+
+def texts_of(source: bytes, feeds: Sequence[Feed]) -> tuple[bytes, ...]:
+    """All texts that choices and feed cells of a source can bring in."""
+    compiler = _compile(source, "", run_id="", seed=0, feeds=feeds, environment=None)
+    return tuple(text for part in compiler.parts if isinstance(part, Pick) for text in part.texts)
 
 
 def variables_of(source: bytes, feeds: Sequence[Feed]) -> frozenset[str]:

@@ -1,0 +1,374 @@
+"""A decoded scenario into a plan: absolute stages and rates, mix, seed, limits.
+
+Pure. `resolve` applies the scale, the seed and the targets of the command line; the same
+code runs once at load, so a scenario that loads can only fail on those three.
+
+What scales: every rate, every throughput limit, closed load's connections; and, because
+Little's law ties them to the rate, the totals of connections, in-flight and backlog of
+open load (rounded up, never below 4 a node or what the author asked for). Absolute are
+`target.max_rate`, which is a guard, durations and latencies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from loadtests.errors import ScenarioError
+from loadtests.plan.decoding import Mistakes, shown
+from loadtests.plan.model import (
+    Abort,
+    LoadModel,
+    Node,
+    Objective,
+    Plan,
+    Request,
+    Stage,
+    Tls,
+)
+from loadtests.plan.objectives import (
+    RATE_KINDS,
+    RateReference,
+    parse_abort,
+    parse_alert,
+    parse_objective,
+)
+from loadtests.plan.requests import build_request
+from loadtests.plan.spec import (
+    Attachments,
+    CriteriaSpec,
+    Document,
+    LoadSpec,
+    ScenarioFile,
+    TargetSpec,
+)
+from loadtests.plan.stages import Levels, build_stages, peak_level
+from loadtests.plan.targets import parse_node
+from loadtests.plan.units import UnitError, parse_percent
+from loadtests.record.window import MAX_SLOTS
+
+HIGHEST_SCALE: Final = 1000.0
+HIGHEST_SEED: Final = 2**63 - 1
+MOST_NODES: Final = 1000
+_CLOSED_CEILING_PER_S: Final = 1e7  # closed load has no planned rate to derive a ceiling from
+_FEWEST_CONNECTIONS_PER_NODE: Final = 4
+
+
+def _twice(names: Sequence[str]) -> list[int]:
+    """Positions of names that stood before."""
+    return [index for index, name in enumerate(names) if name in names[:index]]
+
+
+def _build_nodes(spec: TargetSpec, targets: Sequence[str], mistakes: Mistakes) -> tuple[Node, ...]:
+    entries = (
+        [(url, None, 1.0, f"--target[{index}]") for index, url in enumerate(targets)]
+        if targets
+        else [
+            (node.url, node.name, float(node.weight), f"target.nodes[{index}]")
+            for index, node in enumerate(spec.nodes)
+        ]
+    )
+    nodes: list[Node] = []
+    for url, name, weight, where in entries:
+        node = mistakes.attempt(
+            where,
+            url,
+            lambda u=url, n=name, w=weight: parse_node(u, name=n, weight=w),  # type: ignore[misc]  # defaults bind the loop's values
+        )
+        if node is not None and node.name in [other.name for other in nodes]:
+            mistakes.add(where, shown(node.name), "a name of its own for each node")
+        elif node is not None:
+            nodes.append(node)
+    if not 1 <= len(entries) <= MOST_NODES:
+        mistakes.add("target.nodes", f"{len(entries)} nodes", f"1 to {MOST_NODES} nodes")
+    return tuple(nodes)
+
+
+def _build_tls(
+    spec: TargetSpec, nodes: Sequence[Node], attachments: Attachments, mistakes: Mistakes
+) -> Tls | None:
+    tls = spec.tls
+    if tls is None:
+        if not any(node.scheme == "https" for node in nodes):
+            return None
+        return Tls(
+            verify=True,
+            ca_pem=None,
+            client_certificate_path=None,
+            client_key_path=None,
+            server_name=None,
+        )
+    if (tls.client_certificate is None) != (tls.client_key is None):
+        mistakes.add("target.tls", "one of client_certificate, client_key", "both or none")
+    return Tls(
+        verify=tls.verify,
+        ca_pem=attachments.ca_pem,
+        client_certificate_path=tls.client_certificate,
+        client_key_path=tls.client_key,
+        server_name=tls.server_name,
+    )
+
+
+def _build_requests(
+    document: Document, attachments: Attachments, mistakes: Mistakes
+) -> tuple[Request, ...]:
+    if not document.requests:
+        mistakes.add("requests", "none", "at least one [[requests]]")
+    return tuple(
+        build_request(
+            spec,
+            attachments.bodies.get(index),
+            f"requests[{index}]",
+            attachments.feeds,
+            mistakes,
+        )
+        for index, spec in enumerate(document.requests)
+        if spec is not None
+    )
+
+
+def _check_names(document: Document, mistakes: Mistakes) -> None:
+    for section, specs in (
+        ("requests", document.requests),
+        ("stages", document.stages),
+        ("feeds", document.feeds),
+    ):
+        names = [f"\0{index}" if spec is None else spec.name for index, spec in enumerate(specs)]
+        for index in _twice(names):
+            mistakes.add(f"{section}[{index}].name", shown(names[index]), "a name not used before")
+
+
+def _scaled(objective: Objective, scale: float) -> Objective:
+    if objective.measure.kind not in RATE_KINDS:
+        return objective
+    return dataclasses.replace(objective, limit=objective.limit * scale)
+
+
+class _Criteria:
+    """Parses texts of one criteria section and checks what they refer to."""
+
+    def __init__(
+        self,
+        document: Document,
+        stages: Sequence[Stage],
+        reference: RateReference,
+        scale: float,
+        mistakes: Mistakes,
+    ) -> None:
+        self.document, self.stages, self.reference = document, stages, reference
+        self.scale, self.mistakes = scale, mistakes
+
+    def _check_names(self, objective: Objective, where: str) -> None:
+        if objective.request is not None and objective.request not in self.document.request_names:
+            known = ", ".join(sorted(self.document.request_names))
+            self.mistakes.add(where, f"request {shown(objective.request)}", f"one of: {known}")
+        if objective.stage is None:
+            return
+        if objective.stage not in self.document.stage_names:
+            known = ", ".join(sorted(self.document.stage_names))
+            self.mistakes.add(where, f"stage {shown(objective.stage)}", f"one of: {known}")
+        elif any(s.name == objective.stage and not s.is_judged for s in self.stages):
+            self.mistakes.add(where, f"stage {shown(objective.stage)}", "a stage that is judged")
+
+    def objectives(self, texts: Sequence[str], section: str) -> tuple[Objective, ...]:
+        """Objectives, or alerts, with scaled throughput limits."""
+        parse = parse_objective if section == "objectives" else parse_alert
+        found = []
+        for index, text in enumerate(texts):
+            where = f"criteria.{section}[{index}]"
+            try:
+                objective = parse(text, self.reference)
+            except UnitError as error:
+                self.mistakes.add(where, shown(text), error.expected)
+                continue
+            self._check_names(objective, where)
+            found.append(_scaled(objective, self.scale))
+        for index in _twice([objective.text for objective in found]):
+            self.mistakes.add(f"criteria.{section}", shown(found[index].text), "each text once")
+        return tuple(found)
+
+    def aborts(self, texts: Sequence[str]) -> tuple[Abort, ...]:
+        """Abort conditions with scaled throughput limits."""
+        found = []
+        for index, text in enumerate(texts):
+            where = f"criteria.aborts[{index}]"
+            try:
+                abort = parse_abort(text, self.reference)
+            except UnitError as error:
+                self.mistakes.add(where, shown(text), error.expected)
+                continue
+            self._check_names(abort.objective, where)
+            objective = _scaled(abort.objective, self.scale)
+            found.append(dataclasses.replace(abort, objective=objective))
+        return tuple(found)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Capacity:
+    """Totals over the run, scaled."""
+
+    connections: int
+    in_flight: int
+    backlog: int
+    max_rate_per_s: float
+
+
+def _scaled_total(total: int, scale: float, nodes: int) -> int:
+    least = min(total, _FEWEST_CONNECTIONS_PER_NODE * max(1, nodes))
+    return max(least, math.ceil(round(total * scale, 6)))
+
+
+def _capacity(
+    levels: Levels, target: TargetSpec, stages: Sequence[Stage], nodes: int, mistakes: Mistakes
+) -> _Capacity:
+    load, scale = levels.load, levels.scale
+    peak = max((peak_level(stage.profile) for stage in stages), default=0.0)
+    if load.model is LoadModel.CLOSED:
+        connections = max(1, round(peak))
+        ceiling = target.max_rate or _CLOSED_CEILING_PER_S
+        return _Capacity(
+            connections=connections, in_flight=connections, backlog=1, max_rate_per_s=ceiling
+        )
+    if load.connections is None:
+        mistakes.add("load.connections", "nothing", "how many connections open load may use")
+        return _Capacity(connections=1, in_flight=1, backlog=1, max_rate_per_s=1.0)
+    carried = load.connections * load.pipelining
+    in_flight = load.in_flight or carried
+    if in_flight > carried:
+        mistakes.add(
+            "load.in_flight", str(in_flight), f"at most connections x pipelining = {carried}"
+        )
+    if target.max_rate is not None and peak > target.max_rate:
+        mistakes.add("target.max_rate", f"{target.max_rate:g} rps", f"at least the peak, {peak:g}")
+    backlog = load.backlog or in_flight
+    # Twice the peak lets a queue drain after a stall, and a Poisson crowd through, in the
+    # shortest interval that the ceiling is kept in (100 ms).
+    return _Capacity(
+        connections=_scaled_total(load.connections, scale, nodes),
+        in_flight=_scaled_total(in_flight, scale, nodes),
+        backlog=_scaled_total(backlog, scale, nodes),
+        max_rate_per_s=target.max_rate or max(2 * peak, peak + 1000.0),
+    )
+
+
+def _load_percent(load: LoadSpec, mistakes: Mistakes) -> float | None:
+    """The load profile's percentage, where `load.rate` is one."""
+    if load.rate is None or not load.rate.strip().endswith("%"):
+        return None
+    rate = load.rate
+    return mistakes.attempt("load.rate", rate, lambda: parse_percent(rate))
+
+
+def _check_load(load: LoadSpec, document: Document, mistakes: Mistakes) -> None:
+    if load.baseline is not None and load.baseline not in document.baselines:
+        known = ", ".join(sorted(document.baselines)) or "none is defined"
+        mistakes.add("load.baseline", shown(load.baseline), f"a baseline of [baselines] ({known})")
+    if load.model is LoadModel.CLOSED:
+        for key, value in (("rate", load.rate), ("in_flight", load.in_flight)):
+            if value is not None:
+                mistakes.add(f"load.{key}", shown(value), "nothing: closed load follows answers")
+        if load.pipelining != 1:
+            mistakes.add("load.pipelining", str(load.pipelining), "1: closed load waits")
+    elif load.think_time:
+        mistakes.add("load.think_time", "a think time", 'nothing, or model = "closed"')
+
+
+def build_plan(
+    document: Document,
+    attachments: Attachments,
+    mistakes: Mistakes,
+    *,
+    text: str,
+    scale: float,
+    seed: int | None,
+    targets: Sequence[str],
+) -> Plan | None:
+    """The plan, or None where a part is missing; what is wrong is added to `mistakes`."""
+    target, load = document.target, document.load
+    criteria = document.criteria or CriteriaSpec()
+    requests = _build_requests(document, attachments, mistakes)
+    _check_names(document, mistakes)
+    if not document.stages:
+        mistakes.add("stages", "none", "at least one [[stages]]")
+    nodes = () if target is None else _build_nodes(target, targets, mistakes)
+    if load is None:
+        return None
+    _check_load(load, document, mistakes)
+    reference = RateReference(baselines=document.baselines, default=load.baseline)
+    levels = Levels(load=load, reference=reference, scale=scale)
+    stages = build_stages(document.stages, levels, document.stage_names, mistakes)
+    judge = _Criteria(document, stages, reference, scale, mistakes)
+    objectives = judge.objectives(criteria.objectives, "objectives")
+    alerts = judge.objectives(criteria.alerts, "alerts")
+    aborts = judge.aborts(criteria.aborts)
+    if target is None:
+        return None
+    tls = _build_tls(target, nodes, attachments, mistakes)
+    capacity = _capacity(levels, target, stages, len(nodes), mistakes)
+    slots = len(stages) * (len(requests) + 1) * len(nodes)
+    if slots > MAX_SLOTS:
+        mistakes.add("stages x requests x nodes", str(slots), f"at most {MAX_SLOTS}")
+    return Plan(
+        scenario_name=document.name,
+        scenario_text=text,
+        description=document.description,
+        scale=scale,
+        seed=load.seed if seed is None else seed,
+        load_model=load.model,
+        arrival_process=load.arrivals,
+        nodes=nodes,
+        tls=tls,
+        requests=requests,
+        feeds=attachments.feeds,
+        stages=stages,
+        connections=capacity.connections,
+        in_flight_limit=capacity.in_flight,
+        backlog_limit=capacity.backlog,
+        pipelining=load.pipelining,
+        think_time_ns=load.think_time,
+        max_rate_per_s=capacity.max_rate_per_s,
+        response_limit_bytes=target.response_limit,
+        connect_timeout_ns=target.connect_timeout,
+        connects_per_s=target.connect_rate,
+        grace_ns=load.grace,
+        loss_policy=load.loss_policy,
+        objectives=objectives,
+        alerts=alerts,
+        aborts=aborts,
+        version_path=target.version_path,
+        baselines=tuple(sorted(document.baselines.items())),
+        load_percent=_load_percent(load, mistakes),
+    )
+
+
+def resolve(
+    scenario_file: ScenarioFile,
+    *,
+    scale: float = 1.0,
+    seed: int | None = None,
+    targets: Sequence[str] = (),
+) -> Plan:
+    """The plan at a scale (above 0, at most 1000), with another seed or other targets.
+
+    ScenarioError with all mistakes. `targets` replace the nodes of the file, evenly.
+    """
+    mistakes = Mistakes()
+    if not 0 < scale <= HIGHEST_SCALE:  # false for NaN as well
+        mistakes.add("--scale", f"{scale}", f"a number above 0 and at most {HIGHEST_SCALE:g}")
+        scale = 1.0
+    if seed is not None and not 0 <= seed <= HIGHEST_SEED:
+        mistakes.add("--seed", f"{seed}", "a whole number from 0 to 2**63 - 1")
+    plan = build_plan(
+        scenario_file.document,
+        scenario_file.attachments,
+        mistakes,
+        text=scenario_file.text,
+        scale=scale,
+        seed=seed,
+        targets=targets,
+    )
+    if mistakes.found or plan is None:
+        raise ScenarioError(str(scenario_file.path), tuple(mistakes.found))
+    return plan

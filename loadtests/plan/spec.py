@@ -1,0 +1,230 @@
+"""What a scenario file may hold: the specification types of `version = 1`.
+
+Field names are the keys of the file (a trailing underscore is dropped: `from_` is
+`from`); defaults here are the defaults of the format. Types say what a value's text must
+be; `decoding.py` turns texts into them and reports each mistake with its path, and
+`resolve.py` checks what concerns several keys at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NewType
+
+from loadtests.plan.model import ArrivalProcess, Feed, LoadModel, LossPolicy
+
+DurationNs = NewType("DurationNs", int)  # "200 ms"
+RateText = NewType("RateText", str)  # "500 rps", "150 %", "90 % of rest"; resolved later
+PerSecond = NewType("PerSecond", float)  # "500 rps"
+SizeBytes = NewType("SizeBytes", int)  # "64 KiB"
+Name = NewType("Name", str)  # a label: letters, digits, . _ -
+Whole = NewType("Whole", int)  # 1 and above
+Weight = NewType("Weight", float)  # above 0
+Status = NewType("Status", int)  # 200..599
+Scalar = NewType("Scalar", object)  # text, number or boolean: what JSON can equal
+Level = NewType("Level", object)  # a RateText for open load, connections for closed load
+
+SECOND: int = 1_000_000_000
+MIB: int = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSpec:
+    """`[target.tls]`; files are relative to the scenario, key files stay on each engine's host."""
+
+    verify: bool = True
+    ca_file: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+    server_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSpec:
+    """One entry of `target.nodes`: a table, or just its URL."""
+
+    url: str
+    name: Name | None = None
+    weight: Weight = Weight(1.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSpec:
+    """`[target]`."""
+
+    nodes: tuple[NodeSpec, ...]
+    tls: TlsSpec | None = None
+    version_path: str | None = None
+    max_rate: PerSecond | None = None  # None: twice the plan's peak
+    response_limit: SizeBytes = SizeBytes(MIB)
+    connect_timeout: DurationNs = DurationNs(2 * SECOND)
+    connect_rate: PerSecond = PerSecond(2000.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadSpec:
+    """`[load]`; limits are totals over the run."""
+
+    connections: Whole | None = None
+    model: LoadModel = LoadModel.OPEN
+    baseline: Name | None = None
+    rate: RateText | None = None  # of hold stages that name none
+    arrivals: ArrivalProcess = ArrivalProcess.CONSTANT
+    seed: int = 1
+    in_flight: Whole | None = None  # None: as many as connections can carry
+    backlog: Whole | None = None  # None: as many as in_flight
+    pipelining: Whole = Whole(1)
+    think_time: DurationNs = DurationNs(0)
+    warm_up: tuple[Name, ...] = ()
+    grace: DurationNs = DurationNs(10 * SECOND)
+    loss_policy: LossPolicy = LossPolicy.ABORT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedSpec:
+    """One of `[[feeds]]`: a CSV file with a header line."""
+
+    name: Name
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckSpec:
+    """One of a request's `checks`: exactly one of contains, pointer + equals, max_bytes."""
+
+    contains: str | None = None
+    pointer: str | None = None
+    equals: Scalar | None = None
+    max_bytes: SizeBytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSpec:
+    """One of `[[requests]]`."""
+
+    name: Name
+    path: str
+    method: str = "GET"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: str | None = None
+    body_file: str | None = None
+    weight: Weight = Weight(1.0)
+    expected_statuses: tuple[Status, ...] = ()
+    checks: tuple[CheckSpec, ...] = ()
+    timeout: DurationNs = DurationNs(10 * SECOND)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HoldSpec:
+    """`shape = "hold"`, the default: one level."""
+
+    name: Name
+    duration: DurationNs
+    shape: str = "hold"
+    judged: bool = True
+    rate: RateText | None = None
+    connections: Whole | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RampSpec:
+    """`shape = "ramp"`: linear from one level to another."""
+
+    name: Name
+    duration: DurationNs
+    from_: Level
+    to: Level
+    shape: str = "ramp"
+    judged: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSpec:
+    """`shape = "step"`: equal levels of equal length, both ends included."""
+
+    name: Name
+    duration: DurationNs
+    from_: Level
+    to: Level
+    steps: Whole
+    shape: str = "step"
+    judged: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpikeSpec:
+    """`shape = "spike"`: a base level with one peak."""
+
+    name: Name
+    duration: DurationNs
+    base: Level
+    peak: Level
+    peak_start: DurationNs
+    peak_duration: DurationNs
+    shape: str = "spike"
+    judged: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SineSpec:
+    """`shape = "sine"`: a wave around a mean."""
+
+    name: Name
+    duration: DurationNs
+    mean: Level
+    amplitude: Level
+    period: DurationNs
+    shape: str = "sine"
+    judged: bool = True
+
+
+StageSpec = HoldSpec | RampSpec | StepSpec | SpikeSpec | SineSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CriteriaSpec:
+    """`[criteria]`: texts of the grammar in `objectives.py`."""
+
+    objectives: tuple[str, ...] = ()
+    alerts: tuple[str, ...] = ()
+    aborts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A decoded file. A None is a part that could not be decoded, and its mistake is known."""
+
+    name: str
+    description: str
+    target: TargetSpec | None
+    baselines: Mapping[str, PerSecond]
+    load: LoadSpec | None
+    feeds: tuple[FeedSpec | None, ...]
+    requests: tuple[RequestSpec | None, ...]
+    stages: tuple[StageSpec | None, ...]
+    criteria: CriteriaSpec | None
+    # Names as written, also of parts that could not be decoded: a reference to one of
+    # them is not a second mistake.
+    request_names: frozenset[str]
+    stage_names: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachments:
+    """Files that a scenario names, read: bodies by the request's index, feeds by position."""
+
+    bodies: Mapping[int, bytes]
+    feeds: tuple[Feed, ...]
+    ca_pem: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScenarioFile:
+    """A scenario that holds together: decoded, its files read, checked at scale 1."""
+
+    path: Path
+    text: str
+    document: Document
+    attachments: Attachments
