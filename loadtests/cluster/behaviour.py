@@ -295,7 +295,7 @@ def _number(text: str, *, low: float, high: float) -> float:
 
 
 def _duration(value_ns: int) -> str:
-    for unit in ("s", "ms"):
+    for unit in ("s", "ms", "us"):
         if value_ns and value_ns % _UNITS_NS[unit] == 0:
             return f"{value_ns // _UNITS_NS[unit]}{unit}"
     return f"{value_ns / NS_PER_US:.3f}us"

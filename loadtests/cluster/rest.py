@@ -82,6 +82,24 @@ class Identity:
     pid: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Check:
+    """One health check; `reason` says why it is DOWN, None that it is UP."""
+
+    name: str
+    reason: str | None
+    data: dict[str, str | int]
+
+    def view(self) -> dict[str, object]:
+        """As MicroProfile Health words it."""
+        data = {**self.data, "reason": self.reason} if self.reason else self.data
+        view: dict[str, object] = {
+            "name": self.name,
+            "status": "DOWN" if self.reason else "UP",
+        }
+        return {**view, "data": data} if data else view
+
+
 Handler = Callable[[Exchange, bytes], Answer | None]
 
 
@@ -213,7 +231,7 @@ class Rest:
     # Health as MicroProfile words it; metrics; info
 
     def _health_all(self, exchange: Exchange, _: bytes) -> Answer:
-        return self._checked(exchange, "/q/health", self._live_checks() | self._ready_checks())
+        return self._checked(exchange, "/q/health", self._live_checks() + self._ready_checks())
 
     def _health_live(self, exchange: Exchange, _: bytes) -> Answer:
         return self._checked(exchange, "/q/health/live", self._live_checks())
@@ -221,27 +239,29 @@ class Rest:
     def _health_ready(self, exchange: Exchange, _: bytes) -> Answer:
         return self._checked(exchange, "/q/health/ready", self._ready_checks())
 
-    def _live_checks(self) -> dict[str, str | None]:
-        return {"Event loop alive": None}
+    def _live_checks(self) -> list[_Check]:
+        return [_Check(name="Event loop alive", reason=None, data={})]
 
-    def _ready_checks(self) -> dict[str, str | None]:
+    def _ready_checks(self) -> list[_Check]:
         membership = self._store.membership(monotonic_ns())
-        return {
-            "Database connections health check": self._committer.failure(),
-            "Consensus leader known": None if membership.leader else "no leader holds the lease",
-            "Accepting requests": "the node is shutting down" if self.draining else None,
-        }
+        leaderless = None if membership.leader else "no leader holds the lease"
+        draining = "the node is shutting down" if self.draining else None
+        failure = self._committer.failure()
+        return [
+            _Check(name="Database connections health check", reason=failure, data={}),
+            _Check(
+                name="Consensus leader known",
+                reason=leaderless,
+                data={"leaderNodeId": membership.leader, "currentTerm": membership.term},
+            ),
+            _Check(name="Accepting requests", reason=draining, data={}),
+        ]
 
-    def _checked(self, exchange: Exchange, uri: str, checks: dict[str, str | None]) -> Answer:
-        up = not any(checks.values())
+    def _checked(self, exchange: Exchange, uri: str, checks: list[_Check]) -> Answer:
+        up = all(check.reason is None for check in checks)
         body = {
             "status": "UP" if up else "DOWN",
-            "checks": [
-                {"name": name, "status": "DOWN", "data": {"reason": reason}}
-                if reason
-                else {"name": name, "status": "UP"}
-                for name, reason in checks.items()
-            ],
+            "checks": [check.view() for check in checks],
         }
         return self._ok(exchange, uri, body, 200 if up else 503)
 
