@@ -3,7 +3,8 @@
 Owns the value types, their one text form (`latency=exponential:5ms,errors=0.01:503`) and the
 `Gate` that turns them into decisions. Pure: the time comes in as an argument and random draws
 come from a seed, so that the same requests in the same order meet the same fate. Latency,
-errors and the rate limit strike the service (`/api/`); a stall strikes every path.
+errors and the rate limit strike the service (`/api/`); a stall strikes every path. Types,
+text form and decisions are one subject, hence one module.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@
 
 Laws: no node outlives the process that started it (the nodes watch a pipe from here, and
 from the main thread PR_SET_PDEATHSIG is set too); a temporary ledger is removed by `stop`; a
-start that fails stops whatever it had started.
+start that fails stops whatever it had started. A little long, because the cluster and the
+command that keeps one running belong together.
 """
 
 from __future__ import annotations
