@@ -1,0 +1,186 @@
+"""Whether a run is whole and its numbers add up: completeness, conservation, the plan.
+
+1. `planned = sent + dropped` and 2. `sent = ok + client_error + failed + in flight at stop`,
+per engine and in total. 3. The sums over engines equal the archive's, counter by counter,
+and every histogram holds as many requests as the counters say. 4. What the archive planned
+is what the plan's schedule holds, less what lost windows state.
+
+An engine that was lost has no FINAL sums; its last ones may hold arrivals still waiting,
+so law 1 is not asked of it. Nothing here looks at how fast anything was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+
+from analysis.figures import StageFigures
+from analysis.findings import Finding, Law, invalid, warning
+from loadtests.plan.model import LoadModel, LossPolicy, Plan
+from loadtests.plan.schedule import Schedule
+from loadtests.record.archive import Run
+from loadtests.record.manifest import Outcome, Sums
+from loadtests.record.window import CONNECTION, Count, Kind
+
+_COUNTERS = ("planned", "sent", "dropped", "ok", "client_error", "failed")
+
+
+def _balance(who: str, sums: Sums, *, has_final: bool) -> Iterator[Finding]:
+    """Laws 1 and 2 of one set of sums."""
+    if has_final and sums.planned != sums.sent + sums.dropped:
+        text = f"{who}: {sums.planned} planned, {sums.sent} sent + {sums.dropped} dropped"
+        yield invalid(Law.PLANNED, None, text)
+    if sums.sent != sums.done + sums.in_flight_at_stop:
+        text = (
+            f"{who}: {sums.sent} sent, {sums.ok} ok + {sums.client_error} client_error + "
+            f"{sums.failed} failed + {sums.in_flight_at_stop} in flight at stop"
+        )
+        yield invalid(Law.SENT, None, text)
+
+
+def _differences(left: str, a: Sums, right: str, b: Sums, names: Iterable[str]) -> str:
+    unequal = [name for name in names if getattr(a, name) != getattr(b, name)]
+    return ", ".join(
+        f"{name}: {left} {getattr(a, name)}, {right} {getattr(b, name)}" for name in unequal
+    )
+
+
+def _windows_sums(run: Run) -> Sums:
+    frame = run.windows
+    sums = {name: int(frame[name].sum()) for name in _COUNTERS}
+    done = sums["ok"] + sums["client_error"] + sums["failed"]
+    return Sums(**sums, in_flight_at_stop=sums["sent"] - done)
+
+
+def _engines_sums(run: Run) -> Sums:
+    names = (*_COUNTERS, "in_flight_at_stop")
+    return Sums(**{n: sum(getattr(e.sums, n) for e in run.manifest.engine_sums) for n in names})
+
+
+def sums_findings(run: Run) -> Iterator[Finding]:
+    """Laws 1 to 3."""
+    manifest = run.manifest
+    for engine in manifest.engine_sums:
+        yield from _balance(engine.engine, engine.sums, has_final=engine.has_final)
+    if manifest.total_sums is None:
+        yield invalid(Law.SUMS, None, "the archive states no total sums")
+        return
+    all_final = all(engine.has_final for engine in manifest.engine_sums)
+    yield from _balance("total", manifest.total_sums, has_final=all_final)
+    names = (*_COUNTERS, "in_flight_at_stop")
+    parts = (("engines", _engines_sums(run)), ("windows", _windows_sums(run)))
+    for name, sums in parts:
+        if text := _differences(name, sums, "total", manifest.total_sums, names):
+            yield invalid(Law.SUMS, None, text)
+
+
+def histogram_findings(run: Run) -> Iterator[Finding]:
+    """Law 3 for histograms: per stage and request, as many latencies as requests."""
+    held: dict[tuple[str, str, Kind], int] = {}
+    for (stage, request, _node, kind), histogram in run.totals(judged=False).items():
+        key = (stage, request, kind)
+        held[key] = held.get(key, 0) + histogram.n
+    frame = run.windows[run.windows["request"] != CONNECTION]
+    sums = frame.groupby(["stage", "request"], observed=True)[list(_COUNTERS)].sum()
+    for (stage, request), row in sums.iterrows():  # type: ignore[misc]  # the index has two levels
+        ok, sent = int(row["ok"]), int(row["sent"])
+        bad = int(row["client_error"]) + int(row["failed"])
+        expected = {
+            Kind.RESPONSE: ok,
+            Kind.SERVICE: ok,
+            Kind.SEND_LAG: sent,
+            Kind.FAILED_RESPONSE: bad,
+            Kind.FAILED_SERVICE: bad,
+        }
+        for kind, count in expected.items():
+            seen = held.get((str(stage), str(request), kind), 0)
+            if seen != count:
+                text = f"{request}: {kind.name.lower()} histogram holds {seen} of {count} requests"
+                yield invalid(Law.SUMS, str(stage), text)
+
+
+def schedule_findings(run: Run, plan: Plan, stages: Iterable[StageFigures]) -> Iterator[Finding]:
+    """Law 4, for complete runs of open load."""
+    if plan.load_model is not LoadModel.OPEN or run.manifest.outcome is not Outcome.COMPLETE:
+        return
+    planned = run.windows.groupby("stage", observed=True)["planned"].sum()
+    for stage, expected in zip(stages, Schedule(plan).totals, strict=True):
+        seen = int(planned.get(stage.facts.name, 0))
+        if not 0 <= expected - seen <= stage.lost_planned:
+            text = (
+                f"{seen} arrivals archived, {expected} in the plan, "
+                f"{stage.lost_planned} stated as lost"
+            )
+            yield invalid(Law.SCHEDULE, stage.facts.name, text)
+
+
+def identity_findings(run: Run, plan: Plan) -> Iterator[Finding]:
+    """The plan in the archive is the one that was run."""
+    manifest = run.manifest
+    if hashlib.sha256(run.plan_bytes).hexdigest() != manifest.plan_sha256:
+        yield invalid(Law.SCHEDULE, None, "the plan's checksum differs from the manifest's")
+    if plan.slots != manifest.slots:
+        yield invalid(Law.SCHEDULE, None, "stages, requests or nodes differ from the manifest's")
+    if plan.scale != manifest.scale:
+        text = f"the plan's scale is {plan.scale:g}, the manifest's {manifest.scale:g}"
+        yield invalid(Law.SCHEDULE, None, text)
+
+
+def _without_final(run: Run, plan: Plan) -> Iterator[Finding]:
+    """A missing FINAL names its worker; only a share that was taken over may go on to count."""
+    manifest = run.manifest
+    stated = {entry.who for entry in manifest.lost_windows}
+    for engine in manifest.engine_sums:
+        if engine.has_final:
+            continue
+        is_known = not stated.isdisjoint({engine.engine, engine.agent})
+        text = f"no FINAL from engine {engine.engine}"
+        if is_known and plan.loss_policy is LossPolicy.REDISTRIBUTE:
+            yield warning(Law.WORKERS, None, f"{text}; its share was taken over")
+        else:
+            yield invalid(Law.WORKERS, None, text)
+    for agent in manifest.agents:
+        counted = sum(engine.agent == agent.agent for engine in manifest.engine_sums)
+        if counted != agent.engines:
+            text = f"{agent.agent}: sums of {counted} engines, {agent.engines} took part"
+            yield invalid(Law.WORKERS, None, text)
+        if not agent.has_final and not any(
+            e.agent == agent.agent and not e.has_final for e in manifest.engine_sums
+        ):
+            yield invalid(Law.WORKERS, None, f"no FINAL from agent {agent.agent}")
+
+
+def completeness_findings(run: Run, plan: Plan) -> Iterator[Finding]:
+    """The run ended by itself, all workers reported, and the archive is whole."""
+    manifest = run.manifest
+    if not run.is_complete:
+        yield invalid(Law.COMPLETENESS, None, "the archive is partial")
+    for text in run.findings:
+        yield invalid(Law.COMPLETENESS, None, text)
+    if manifest.outcome is not Outcome.COMPLETE:
+        reason = manifest.outcome_reason or "no reason stated"
+        yield invalid(Law.COMPLETENESS, None, f"the run {manifest.outcome.value}: {reason}")
+    if manifest.t0_unix_ns is None:
+        yield invalid(Law.COMPLETENESS, None, "the run never started")
+    if not manifest.agents:
+        yield invalid(Law.WORKERS, None, "no worker took part")
+    yield from _without_final(run, plan)
+    for text in manifest.warnings:
+        yield warning(Law.WORKERS, None, text)
+    for agent in manifest.agents:
+        for text in agent.warnings:
+            yield warning(Law.WORKERS, None, f"{agent.agent}: {text}")
+
+
+def data_findings(stages: Iterable[StageFigures]) -> Iterator[Finding]:
+    """Zero data is never a pass."""
+    judged = [stage for stage in stages if stage.facts.is_judged]
+    if not judged:
+        yield invalid(Law.DATA, None, "no judged stage was run")
+    for stage in judged:
+        name, tally = stage.facts.name, stage.overall.tally
+        if stage.span.seconds == 0:
+            yield invalid(Law.DATA, name, "no whole second lies inside the stage")
+        elif tally.done == 0:
+            text = f"no request ended: {tally.count(Count.PLANNED)} planned"
+            yield invalid(Law.DATA, name, text)
