@@ -30,8 +30,7 @@ def read_bounded(path: Path, limit_bytes: int, where: str, mistakes: Mistakes) -
         with path.open("rb") as file:
             data = file.read(limit_bytes + 1)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        mistakes.add(where, f"{shown(str(path))}: {reason}", "a file that can be read")
+        mistakes.add(where, f"{shown(str(path))}: {error}", "a file that can be read")
         return None
     if len(data) > limit_bytes:
         mistakes.add(where, f"more than {limit_bytes} bytes", f"at most {limit_bytes} bytes")

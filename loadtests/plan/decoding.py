@@ -213,6 +213,14 @@ def key_of_field(name: str) -> str:
     return name.removesuffix("_")
 
 
+def _is_generic(origin: object) -> Callable[[Any], bool]:
+    def predicate(kind: Any) -> bool:
+        found: object = get_origin(kind)
+        return found is origin
+
+    return predicate
+
+
 def _build_converter() -> Converter:
     converter = Converter(detailed_validation=True, forbid_extra_keys=True)
     hooks: dict[Any, Callable[[Any, Any], Any]] = {
@@ -227,15 +235,16 @@ def _build_converter() -> Converter:
         spec.Whole: lambda value, _: _whole(value, 1, _HIGHEST_WHOLE),
         spec.Weight: _weight,
         spec.Status: lambda value, _: _whole(value, 200, 599),
-        spec.Scalar: _scalar,
         spec.Level: _level,
     }
     converter.register_structure_hook_factory(dataclasses.is_dataclass)(_class_hook)
-    converter.register_structure_hook_factory(lambda kind: get_origin(kind) is tuple)(_tuple_hook)
+    converter.register_structure_hook_factory(_is_generic(tuple))(_tuple_hook)
     converter.register_structure_hook_func(
         lambda kind: isinstance(kind, type) and issubclass(kind, Enum), _choice
     )
-    converter.register_structure_hook_func(lambda kind: get_origin(kind) is Mapping, _table)
+    converter.register_structure_hook_func(_is_generic(Mapping), _table)
+    scalar: object = str | int | float | bool | None
+    converter.register_structure_hook_func(lambda kind: kind == scalar, _scalar)
     for kind, hook in hooks.items():
         converter.register_structure_hook(kind, hook)
     return converter

@@ -23,7 +23,6 @@ Name = NewType("Name", str)  # a label: letters, digits, . _ -
 Whole = NewType("Whole", int)  # 1 and above
 Weight = NewType("Weight", float)  # above 0
 Status = NewType("Status", int)  # 200..599
-Scalar = NewType("Scalar", object)  # text, number or boolean: what JSON can equal
 Level = NewType("Level", object)  # a RateText for open load, connections for closed load
 
 SECOND: int = 1_000_000_000
@@ -96,7 +95,7 @@ class CheckSpec:
 
     contains: str | None = None
     pointer: str | None = None
-    equals: Scalar | None = None
+    equals: str | int | float | bool | None = None
     max_bytes: SizeBytes | None = None
 
 

@@ -53,13 +53,11 @@ class Levels:
 
 
 def _hold(spec: HoldSpec, where: str, levels: Levels, mistakes: Mistakes) -> Hold:
-    if levels.load.model is LoadModel.CLOSED:
-        given, default, key = spec.connections, levels.load.connections, "connections"
-        other = spec.rate
-    else:
-        given, default, key = spec.rate, levels.load.rate, "rate"
-        other = spec.connections
-    if other is not None:
+    is_closed = levels.load.model is LoadModel.CLOSED
+    key = "connections" if is_closed else "rate"
+    given: object = getattr(spec, key)
+    default: object = getattr(levels.load, key)
+    if (spec.rate if is_closed else spec.connections) is not None:
         mistakes.add(where, f"a level of the other load model beside {key}", f"only {key}")
     if given is None and default is None:
         mistakes.add(f"{where}.{key}", "nothing", f"{key} here or in [load]")

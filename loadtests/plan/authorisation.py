@@ -1,0 +1,196 @@
+"""Who allowed load on what: the user's configuration, and the refusal without it.
+
+Loopback is always allowed. Any other host must be an entry of `headroom.toml`:
+
+    [authorised_targets."api.staging.example.org"]   # a host name, an address or a CIDR
+    owner = "payments team"
+    max_rate = "50000 rps"                           # over all nodes of the entry
+    expires = 2026-12-31                             # optional; allowed through that day, UTC
+
+The file is $HEADROOM_CONFIG, else ./headroom.toml, else ~/.config/headroom/headroom.toml;
+the first that exists counts, alone. A host name must be listed as that name: an address
+range does not allow the names that happen to resolve into it, since a name can move.
+What a name resolves to is checked again by the engine when it connects.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from pathlib import Path
+from typing import Any, Final
+
+from loadtests.errors import ScenarioError, TargetError
+from loadtests.plan.attachments import read_text
+from loadtests.plan.decoding import Mistakes, shown, unknown_key
+from loadtests.plan.model import Node, Plan
+from loadtests.plan.spec import MIB
+from loadtests.plan.units import UnitError, parse_rate_per_s
+
+VARIABLE: Final = "HEADROOM_CONFIG"
+FILE_NAME: Final = "headroom.toml"
+_KEYS: Final = ("owner", "max_rate", "expires")
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorisedTarget:
+    """One entry: `host` in lower case as written; load up to `max_rate_per_s` until `expires`."""
+
+    host: str
+    owner: str
+    max_rate_per_s: float
+    expires: datetime | None
+
+    def covers(self, node: Node) -> bool:
+        """True when the node's host is this name, this address or in this range."""
+        if self.host == node.host.lower():
+            return True
+        network, address = _network(self.host), _network(node.host)
+        if network is None or address is None or network.version != address.version:
+            return False
+        return address.network_address in network
+
+    def is_expired(self, now: datetime) -> bool:
+        """True from the end of the last allowed day on."""
+        return self.expires is not None and now >= self.expires
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """A user's configuration; `path` is None where there is no file: loopback only."""
+
+    path: Path | None
+    targets: tuple[AuthorisedTarget, ...]
+
+
+def _network(host: str) -> Network | None:
+    try:
+        return ipaddress.ip_network(host, strict=False)
+    except ValueError:
+        return None
+
+
+def find_configuration(environment: Mapping[str, str], *, folder: Path, home: Path) -> Path | None:
+    """The file that counts, or None; a file that $HEADROOM_CONFIG names need not exist."""
+    if environment.get(VARIABLE):
+        return Path(environment[VARIABLE])
+    for path in (folder / FILE_NAME, home / ".config" / "headroom" / FILE_NAME):
+        if path.exists():
+            return path
+    return None
+
+
+def _expires(value: object, where: str, mistakes: Mistakes) -> datetime | None:
+    match value:
+        case None:
+            return None
+        case datetime() if value.tzinfo is not None:
+            return value
+        case date() if not isinstance(value, datetime):
+            return datetime.combine(value, time.max, tzinfo=UTC)
+        case _:
+            mistakes.add(where, shown(value), "a date such as 2026-12-31, or a time with its zone")
+            return None
+
+
+def _parse_entry(host: str, table: object, mistakes: Mistakes) -> AuthorisedTarget | None:
+    where = f"authorised_targets.{shown(host)}"
+    if not isinstance(table, dict):
+        mistakes.add(where, shown(table), "a table with owner and max_rate")
+        return None
+    for key in sorted(table.keys() - set(_KEYS)):
+        mistakes.add(f"{where}.{key}", "an unknown key", unknown_key(key, _KEYS))
+    owner, max_rate = table.get("owner"), table.get("max_rate")
+    if not isinstance(owner, str) or not owner.strip():
+        mistakes.add(f"{where}.owner", shown(owner), "who allows load on this target")
+        owner = ""
+    rate = 0.0
+    try:
+        rate = parse_rate_per_s(max_rate if isinstance(max_rate, str) else "")
+    except UnitError as error:
+        mistakes.add(f"{where}.max_rate", shown(max_rate), error.expected)
+    return AuthorisedTarget(
+        host=host.lower(),
+        owner=owner,
+        max_rate_per_s=rate,
+        expires=_expires(table.get("expires"), f"{where}.expires", mistakes),
+    )
+
+
+def _parse(text: str, mistakes: Mistakes) -> tuple[AuthorisedTarget, ...]:
+    try:
+        raw: dict[str, Any] = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        mistakes.add("file", str(error), "TOML")
+        return ()
+    for key in sorted(raw.keys() - {"authorised_targets"}):
+        mistakes.add(key, "an unknown key", unknown_key(key, ("authorised_targets",)))
+    entries = raw.get("authorised_targets", {})
+    if not isinstance(entries, dict):
+        mistakes.add("authorised_targets", shown(entries), 'tables: [authorised_targets."HOST"]')
+        return ()
+    found = (_parse_entry(host, table, mistakes) for host, table in entries.items())
+    return tuple(entry for entry in found if entry is not None)
+
+
+def load_configuration(path: Path | None) -> Configuration:
+    """Read `find_configuration`'s file; ScenarioError with all mistakes."""
+    if path is None:
+        return Configuration(path=None, targets=())
+    mistakes = Mistakes()
+    text = read_text(path, MIB, "file", mistakes)
+    targets = () if text is None else _parse(text, mistakes)
+    if mistakes.found:
+        raise ScenarioError(str(path), tuple(mistakes.found))
+    return Configuration(path=path, targets=targets)
+
+
+def authorised_hosts(configuration: Configuration, now: datetime) -> tuple[str, ...]:
+    """Names, addresses and ranges allowed at `now` (with a zone), for the engine's own guard."""
+    return tuple(entry.host for entry in configuration.targets if not entry.is_expired(now))
+
+
+def _entry_of(node: Node, configuration: Configuration, now: datetime) -> AuthorisedTarget:
+    covering = [entry for entry in configuration.targets if entry.covers(node)]
+    current = [entry for entry in covering if not entry.is_expired(now)]
+    if current:
+        return min(current, key=lambda entry: entry.max_rate_per_s)
+    where = str(configuration.path or FILE_NAME)
+    if covering:
+        raise TargetError(
+            where=where,
+            seen=f"authorisation of {node.host} expired at {covering[0].expires}",
+            expected=f"a new date agreed with {covering[0].owner}",
+        )
+    raise TargetError(
+        where=where,
+        seen=f"{node.host} is not an authorised target",
+        expected=f'loopback, or an entry [authorised_targets."{node.host}"] with its owner',
+    )
+
+
+def refuse_unauthorised(plan: Plan, configuration: Configuration, now: datetime) -> None:
+    """Return when every node may get this load at `now` (with a zone); TargetError otherwise.
+
+    An entry's max_rate is held against the part of the plan's hard ceiling (not only of
+    its planned rate) that its nodes can get.
+    """
+    total = sum(node.weight for node in plan.nodes)
+    rates: dict[str, float] = {}
+    for node in plan.nodes:
+        if node.is_loopback:
+            continue
+        entry = _entry_of(node, configuration, now)
+        rates[entry.host] = rates.get(entry.host, 0.0) + plan.max_rate_per_s * node.weight / total
+        if rates[entry.host] > entry.max_rate_per_s * (1 + 1e-9):
+            raise TargetError(
+                where=str(configuration.path),
+                seen=f"a ceiling of {rates[entry.host]:g} requests/s on {entry.host}",
+                expected=f"at most {entry.max_rate_per_s:g}, as {entry.owner} allows "
+                "(set target.max_rate of the scenario)",
+            )
