@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from itertools import product
 
 from analysis.figures import StageFigures
 from analysis.findings import Finding, Law, invalid, warning
@@ -20,7 +21,8 @@ from loadtests.plan.model import LoadModel, LossPolicy, Plan
 from loadtests.plan.schedule import Schedule
 from loadtests.record.archive import Run
 from loadtests.record.manifest import Outcome, Sums
-from loadtests.record.window import CONNECTION, Count, Kind
+from loadtests.record.tally import tally_of
+from loadtests.record.window import CONNECTION, Count
 
 _COUNTERS = ("planned", "sent", "dropped", "ok", "client_error", "failed")
 
@@ -76,27 +78,26 @@ def sums_findings(run: Run) -> Iterator[Finding]:
 
 def histogram_findings(run: Run) -> Iterator[Finding]:
     """Law 3 for histograms: per stage and request, as many latencies as requests."""
-    held: dict[tuple[str, str, Kind], int] = {}
-    for (stage, request, _node, kind), histogram in run.totals(judged=False).items():
-        key = (stage, request, kind)
-        held[key] = held.get(key, 0) + histogram.n
-    frame = run.windows[run.windows["request"] != CONNECTION]
-    sums = frame.groupby(["stage", "request"], observed=True)[list(_COUNTERS)].sum()
-    for (stage, request), row in sums.iterrows():  # type: ignore[misc]  # the index has two levels
-        ok, sent = int(row["ok"]), int(row["sent"])
-        bad = int(row["client_error"]) + int(row["failed"])
-        expected = {
-            Kind.RESPONSE: ok,
-            Kind.SERVICE: ok,
-            Kind.SEND_LAG: sent,
-            Kind.FAILED_RESPONSE: bad,
-            Kind.FAILED_SERVICE: bad,
-        }
-        for kind, count in expected.items():
-            seen = held.get((str(stage), str(request), kind), 0)
-            if seen != count:
-                text = f"{request}: {kind.name.lower()} histogram holds {seen} of {count} requests"
-                yield invalid(Law.SUMS, str(stage), text)
+    slots, everything = run.slots, run.merged(judged=False)
+    for (stage, name), (index, request) in product(
+        enumerate(slots.stages), enumerate(slots.requests)
+    ):
+        if request == CONNECTION:
+            continue
+        own = [slots.slot(stage, index, node) for node in range(len(slots.nodes))]
+        tally = tally_of(everything, own)
+        bad = tally.count(Count.CLIENT_ERROR) + tally.count(Count.FAILED)
+        held = (
+            ("response", tally.response, tally.count(Count.OK)),
+            ("service", tally.service, tally.count(Count.OK)),
+            ("failed response", tally.failed_response, bad),
+            ("failed service", tally.failed_service, bad),
+            ("send lag", tally.send_lag, tally.count(Count.SENT)),
+        )
+        for kind, histogram, count in held:
+            if histogram.n != count:
+                text = f"{request}: the {kind} histogram holds {histogram.n} of {count} requests"
+                yield invalid(Law.SUMS, name, text)
 
 
 def schedule_findings(run: Run, plan: Plan, stages: Iterable[StageFigures]) -> Iterator[Finding]:

@@ -11,6 +11,7 @@ arrivals count and those of a target that queues for longer do not.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,18 +19,21 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from loadtests.plan.model import Plan
 from loadtests.record.archive import Run
 from loadtests.record.histogram import Histogram
 from loadtests.record.manifest import StageFacts
-from loadtests.record.tally import Tally
-from loadtests.record.window import CONNECTION, Count, Kind
+from loadtests.record.tally import Tally, tally_of
+from loadtests.record.window import CONNECTION, Count
 
 NS_PER_S: Final = 1_000_000_000
 RESOLUTION_S: Final = 1  # length of a window
 COUNT_COLUMNS: Final = tuple(count.name.lower() for count in Count)
 OVERALL: Final[None] = None  # the key of all requests together
+
+Counters = NDArray[np.int64]  # shape (len(Count),)
+ErrorCounts = Mapping[tuple[str, str], Mapping[str, int]]  # (stage, request) -> kind -> requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,56 +103,27 @@ def span_of(facts: StageFacts, t0_unix_ns: int) -> Span:
     )
 
 
-def _counters(frame: pd.DataFrame) -> dict[tuple[str, str], Tally]:
-    """Counter sums by (stage, request)."""
-    sums = frame.groupby(["stage", "request"], observed=True)[list(COUNT_COLUMNS)].sum()
-    rows = sums.to_numpy(dtype=np.int64)
-    blank = empty_tally()
-    return {
-        (str(stage), str(request)): _with_counters(blank, row)
-        for (stage, request), row in zip(sums.index, rows, strict=True)
-    }
+def late_counters(run: Run, span: Span, stage: str) -> dict[str, Counters]:
+    """What ended after the last window that rates count, by request."""
+    frame = run.windows
+    is_late = frame["window_s"].to_numpy(dtype=np.int64) > span.last_s + RESOLUTION_S
+    rows = frame[is_late & _is_judged(frame) & (frame["stage"] == stage).to_numpy(dtype=bool)]
+    sums = rows.groupby("request", observed=True)[list(COUNT_COLUMNS)].sum()
+    values = sums.to_numpy(dtype=np.int64)
+    return {str(request): row for request, row in zip(sums.index, values, strict=True)}
 
 
-def _with_counters(tally: Tally, row: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Tally:
-    return Tally(
-        counters=row,
-        response=tally.response,
-        service=tally.service,
-        failed_response=tally.failed_response,
-        failed_service=tally.failed_service,
-        send_lag=tally.send_lag,
-    )
+def _is_judged(frame: pd.DataFrame) -> NDArray[np.bool_]:
+    return frame["judged"].to_numpy(dtype=bool)
 
 
-def _histograms(run: Run, *, judged: bool) -> dict[tuple[str, str], dict[Kind, Histogram]]:
-    """Histogram sums over nodes by (stage, request) and kind."""
-    sums: dict[tuple[str, str], dict[Kind, Histogram]] = defaultdict(dict)
-    for (stage, request, _node, kind), histogram in run.totals(judged=judged).items():
-        kinds = sums[stage, request]
-        kinds[kind] = kinds[kind] + histogram if kind in kinds else histogram
-    return sums
-
-
-def _tally(counters: Tally, kinds: Mapping[Kind, Histogram]) -> Tally:
-    none = Histogram.empty()
-    return Tally(
-        counters=counters.counters,
-        response=kinds.get(Kind.RESPONSE, none),
-        service=kinds.get(Kind.SERVICE, none),
-        failed_response=kinds.get(Kind.FAILED_RESPONSE, none),
-        failed_service=kinds.get(Kind.FAILED_SERVICE, none),
-        send_lag=kinds.get(Kind.SEND_LAG, none),
-    )
-
-
-def _errors(run: Run) -> dict[tuple[str, str], dict[str, int]]:
+def error_counts(run: Run) -> dict[tuple[str, str], dict[str, int]]:
     """Judged error counts by (stage, request) and kind."""
-    frame = run.errors[run.errors["judged"].to_numpy(dtype=bool)]
+    frame = run.errors[_is_judged(run.errors)]
+    counts = frame.groupby(["stage", "request", "kind"], observed=True, as_index=False)["count"]
     sums: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-    counts = frame.groupby(["stage", "request", "kind"], observed=True)["count"].sum()
-    for (stage, request, kind), count in counts.items():
-        sums[str(stage), str(request)][str(kind)] = int(count)
+    for row in counts.sum().itertuples(index=False):
+        sums[str(row.stage), str(row.request)][str(row.kind)] = int(row.count)
     return sums
 
 
@@ -179,53 +154,44 @@ def lost_in(run: Run, facts: StageFacts) -> int:
     return lost
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Sums:
-    """Everything that stages are assembled from, read once."""
+def _request_figures(
+    run: Run, stage: int, late: Mapping[str, Counters], errors: ErrorCounts
+) -> dict[str | None, Figures]:
+    """Figures of each request of one stage."""
+    slots, name = run.slots, run.slots.stages[stage]
+    parts: dict[str | None, Figures] = {}
+    for index, request in enumerate(slots.requests):
+        if request == CONNECTION:
+            continue
+        own = [slots.slot(stage, index, node) for node in range(len(slots.nodes))]
+        tally = tally_of(run.merged(judged=True), own)
+        every = tally_of(run.merged(judged=False), own)
+        on_time = tally.counters - late[request] if request in late else tally.counters
+        parts[request] = Figures(
+            tally=tally,
+            on_time=dataclasses.replace(empty_tally(), counters=on_time),
+            unanswered=every.count(Count.SENT) - every.done,
+            errors=errors.get((name, request), {}),
+        )
+    return parts
 
-    judged: Mapping[tuple[str, str], Tally]
-    every: Mapping[tuple[str, str], Tally]
-    histograms: Mapping[tuple[str, str], Mapping[Kind, Histogram]]
-    errors: Mapping[tuple[str, str], Mapping[str, int]]
+
+def _last_second(run: Run) -> int:
+    """The last window of the run; 0 of an empty one."""
+    ends = [int(frame["window_s"].max()) for frame in (run.windows, run.engines) if len(frame)]
+    return max(ends, default=0)
 
 
-def _figures(sums: _Sums, late: Mapping[tuple[str, str], Tally], key: tuple[str, str]) -> Figures:
-    blank = empty_tally()
-    judged, every = sums.judged.get(key, blank), sums.every.get(key, blank)
-    on_time = judged.counters - late.get(key, blank).counters
-    return Figures(
-        tally=_tally(judged, sums.histograms.get(key, {})),
-        on_time=_with_counters(blank, on_time),
-        unanswered=every.count(Count.SENT) - every.done,
-        errors=sums.errors.get(key, {}),
-    )
-
-
-def build_figures(run: Run, plan: Plan) -> tuple[StageFigures, ...]:
+def build_figures(run: Run) -> tuple[StageFigures, ...]:
     """Figures of every stage in plan order, warm-ups too; () when the run never started."""
     t0_ns = run.manifest.t0_unix_ns
     if t0_ns is None:
         return ()
-    frame = run.windows
-    is_judged = frame["judged"].to_numpy(dtype=bool)
-    sums = _Sums(
-        judged=_counters(frame[is_judged]),
-        every=_counters(frame),
-        histograms=_histograms(run, judged=True),
-        errors=_errors(run),
-    )
-    window_s = frame["window_s"].to_numpy(dtype=np.int64)
-    last_seen_s = max(
-        (int(s.max()) for s in (window_s, run.engines["window_s"]) if len(s)), default=-1
-    )
+    errors, last_seen_s = error_counts(run), _last_second(run)
     stages = []
-    for facts in run.manifest.stages:
+    for index, facts in enumerate(run.manifest.stages):
         span = span_of(facts, t0_ns)
-        late = _counters(frame[is_judged & (window_s > span.last_s + RESOLUTION_S)])
-        parts = {
-            request.name: _figures(sums, late, (facts.name, request.name))
-            for request in plan.requests
-        }
+        parts = _request_figures(run, index, late_counters(run, span, facts.name), errors)
         stages.append(
             StageFigures(
                 facts=facts,
@@ -236,8 +202,3 @@ def build_figures(run: Run, plan: Plan) -> tuple[StageFigures, ...]:
             )
         )
     return tuple(stages)
-
-
-def connection_errors(run: Run, stage: str) -> Mapping[str, int]:
-    """Errors of connections themselves in a stage, by kind."""
-    return _errors(run).get((stage, CONNECTION), {})

@@ -206,11 +206,10 @@ def host_findings(run: Run) -> Iterator[Finding]:
     """Ports and descriptors of the generator's own hosts."""
     judged = {stage.name: stage.is_judged for stage in run.manifest.stages}
     frame = run.errors[run.errors["kind"].isin(HOST_LIMIT_KINDS)]
-    for (stage, kind), count in (
-        frame.groupby(["stage", "kind"], observed=True)["count"].sum().items()
-    ):
-        make = invalid if judged.get(str(stage), True) else warning
-        yield make(Law.HOST_LIMITS, str(stage), f"{kind}: {int(count)} times")
+    sums = frame.groupby(["stage", "kind"], observed=True, as_index=False)["count"].sum()
+    for row in sums.itertuples(index=False):
+        make = invalid if judged[str(row.stage)] else warning
+        yield make(Law.HOST_LIMITS, str(row.stage), f"{row.kind}: {int(row.count)} times")
 
 
 def clock_findings(run: Run) -> Iterator[Finding]:

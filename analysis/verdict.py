@@ -200,7 +200,7 @@ def _reasons(objectives: Sequence[ObjectiveResult], findings: Sequence[Finding])
 def judge(run: Run) -> Verdict:
     """Judge a run from its archive alone; HarnessError when its plan cannot be read."""
     plan = plan_of(run)
-    stages = build_figures(run, plan)
+    stages = build_figures(run)
     findings = find(run, plan, stages)
     objectives = tuple(
         judge_objective(
