@@ -283,8 +283,8 @@ def _load_partial(path: Path, manifest: Manifest) -> Run:
         frames=frames,
         events=events,
         plan=plan,
-        judged=totals.judged.value(),
-        everything=totals.everything.value(),
+        judged=totals.judged(),
+        everything=totals.everything(),
     )
 
 

@@ -7,8 +7,8 @@ a log of intervals add up to these, bucket by bucket, and `verify` checks that t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,86 +19,55 @@ from loadtests.record.hlog import Interval
 from loadtests.record.manifest import Manifest
 from loadtests.record.summary import segments_of
 from loadtests.record.window import Kind, SlotSpace, Window, merge_windows
-
-# Keys waiting to be merged: bounds memory (3 MB) and the pause of one merge (20 ms).
-_PENDING_KEYS: Final = 1 << 18
+from loadtests.record.window_sum import WindowSum
 
 KeyCounts = tuple[NDArray[np.uint32], NDArray[np.int64]]  # a window's keys and counts
 
 
-class WindowSum:
-    """Adds up windows in batches: merging each one at once would sort the sum every time."""
-
-    def __init__(self, start_s: int) -> None:
-        self._sum = Window.empty(start_s)
-        self._pending: list[Window] = []
-        self._pending_keys = 0
-
-    def add(self, window: Window) -> None:
-        """Count a window in; its health and hiccups are left out."""
-        self._pending.append(without_hosts(window))
-        self._pending_keys += window.keys.size + window.slots.size + 1
-        if self._pending_keys > _PENDING_KEYS:
-            self.value()
-
-    def value(self) -> Window:
-        """Return the sum so far, labelled with the first second."""
-        if self._pending:
-            self._sum = merge_windows(self._sum.start_s, [self._sum, *self._pending])
-            self._pending.clear()
-            self._pending_keys = 0
-        return self._sum
-
-
 class Totals:
-    """The two sums of a run: `judged` and `everything`."""
+    """The two sums of a run, of judged windows and of everything.
+
+    What is not judged is summed apart, so that a window of an ordinary second is added once.
+    """
 
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
-        start_s = (manifest.t0_unix_ns or 0) // NS_PER_S
-        self.judged = WindowSum(start_s)
-        self.everything = WindowSum(start_s)
+        self._start_s = (manifest.t0_unix_ns or 0) // NS_PER_S
+        self._judged = WindowSum(self._start_s)
+        self._not_judged = WindowSum(self._start_s)
 
     def add(self, window: Window) -> None:
         """Count a window in."""
-        self.everything.add(window)
-        self.judged.add(judged_part(window, self._manifest))
+        stages = range(len(self._manifest.stages))
+        judged = np.array([self._manifest.judges(stage, window.start_s) for stage in stages])
+        if judged.all():
+            self._judged.add(window)
+            return
+        per_stage = len(self._manifest.requests) * len(self._manifest.nodes)
+        self._judged.add(_part_of(window, judged, per_stage))
+        self._not_judged.add(_part_of(window, ~judged, per_stage))
+
+    def judged(self) -> Window:
+        """Return the sum of each stage's judged windows."""
+        return self._judged.value()
+
+    def everything(self) -> Window:
+        """Return the sum of all windows."""
+        return merge_windows(self._start_s, [self._judged.value(), self._not_judged.value()])
 
 
-def judged_part(window: Window, manifest: Manifest) -> Window:
-    """Keep the slots whose stage judges this window."""
-    judges = np.array([manifest.judges(stage, window.start_s)
-                       for stage in range(len(manifest.stages))])  # fmt: skip
-    if judges.all():
-        return window
-    per_stage = len(manifest.requests) * len(manifest.nodes)
-    slots = judges[window.slots // per_stage]
-    keys = judges[window.keys // (per_stage * len(Kind) * LENGTH)]
-    return Window(
-        start_s=window.start_s,
+def _part_of(window: Window, stages: NDArray[np.bool_], per_stage: int) -> Window:
+    """Keep the slots of some stages."""
+    slots = stages[window.slots // per_stage]
+    keys = stages[window.keys // (per_stage * len(Kind) * LENGTH)]
+    return dataclasses.replace(
+        window,
         slots=window.slots[slots],
         counters=window.counters[slots],
         keys=window.keys[keys],
         counts=window.counts[keys],
-        errors={at: n for at, n in window.errors.items() if judges[at[0] // per_stage]},
-        messages={at: text for at, text in window.messages.items() if judges[at[0] // per_stage]},
-        health=window.health,
-        hiccups=window.hiccups,
-    )
-
-
-def without_hosts(window: Window) -> Window:
-    """Drop what is per host and second and cannot be added up."""
-    return Window(
-        start_s=window.start_s,
-        slots=window.slots,
-        counters=window.counters,
-        keys=window.keys,
-        counts=window.counts,
-        errors=window.errors,
-        messages=window.messages,
-        health=(),
-        hiccups=(),
+        errors={at: n for at, n in window.errors.items() if stages[at[0] // per_stage]},
+        messages={at: text for at, text in window.messages.items() if stages[at[0] // per_stage]},
     )
 
 

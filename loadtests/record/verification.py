@@ -75,9 +75,10 @@ def _wrong_sums(run: Run) -> Iterator[str]:
     if LATENCY_FILE not in run.manifest.checksums:
         return
     totals = _totals_of_log(run)
+    judged, everything = totals.judged(), totals.everything()
     for name, logged, stored in (
-        ("judged windows", totals.judged.value(), run.merged(judged=True)),
-        ("all windows", totals.everything.value(), run.merged(judged=False)),
+        ("judged windows", judged, run.merged(judged=True)),
+        ("all windows", everything, run.merged(judged=False)),
     ):
         same_keys = np.array_equal(logged.keys, stored.keys)
         if not same_keys or not np.array_equal(logged.counts, stored.counts):
@@ -87,7 +88,7 @@ def _wrong_sums(run: Run) -> Iterator[str]:
             )
     columns = [f"{kind.name.lower()}_n" for kind in Kind]
     in_table = int(run.windows[columns].to_numpy().sum())
-    in_log = int(totals.everything.value().counts.sum())
+    in_log = int(everything.counts.sum())
     if in_table != in_log:
         yield f"windows.parquet: saw {in_table} samples; expected those of the log, {in_log}"
 

@@ -243,8 +243,8 @@ class ArchiveWriter:
         start_s = self._draft.t0_unix_ns // NS_PER_S
         length_s = max(0, self._newest_s + 1 - start_s)
         parts = [log_header(start_s)]
-        for name, total in (("judged", totals.judged), ("everything", totals.everything)):
-            intervals = intervals_of(total.value(), self._draft.slots, length_s, (name,))
+        for name, total in (("judged", totals.judged()), ("everything", totals.everything())):
+            intervals = intervals_of(total, self._draft.slots, length_s, (name,))
             parts.extend(map(self._encoder.encode, intervals))
         file = AppendFile(self._path / TOTALS_FILE)
         try:
@@ -279,7 +279,7 @@ class ArchiveWriter:
         """Compare what agents handed over with what was archived: they must be the same."""
         if not self._has_journalled or self._totals is None:
             return ()
-        archived = self._totals.everything.value().counters.sum(axis=0)
+        archived = self._totals.everything().counters.sum(axis=0)
         return tuple(
             f"archived {int(archived[count])} {count.name.lower()}, but agents handed over "
             f"{int(self._journalled[count])}"
