@@ -49,6 +49,7 @@ class MeasureKind(Enum):
     RESPONSE_QUANTILE = "response quantile"  # nanoseconds
     SERVICE_QUANTILE = "service quantile"  # nanoseconds
     FAILED_RESPONSE_QUANTILE = "failed response quantile"  # ns, of client_error and failed
+    DONE_RESPONSE_QUANTILE = "done response quantile"  # ns, of all answers, ok or not
     RESPONSE_MAX = "response maximum"  # nanoseconds
     ERROR_RATIO = "error_ratio"  # (client_error + failed) / done
     SLO_ERROR_RATIO = "slo_error_ratio"  # failed / done

@@ -2,7 +2,7 @@
 
     objective  = measure comparison limit [ "on" name ] [ "in" name ]
     abort      = objective "for" duration
-    measure    = [ "service_" | "failed_" ] "p" number        0 < number < 100
+    measure    = [ "service_" | "failed_" | "done_" ] "p" number        0 < number < 100
                | "max" | "error_ratio" | "slo_error_ratio" | "success_ratio"
                | "dropped_ratio" | "throughput" | "goodput"
     comparison = "<" | "<=" | ">" | ">="
@@ -44,13 +44,16 @@ _TEXT: Final = re.compile(
     r"(?:\s+on\s+(?P<request>\S+))?(?:\s+in\s+(?P<stage>\S+))?"
     r"(?:\s+for\s+(?P<sustain>[^<>]+?))?\s*"
 )
-_QUANTILE: Final = re.compile(r"(?P<prefix>service_|failed_|)p(?P<percent>\d{1,2}(?:\.\d{1,6})?)")
+_QUANTILE: Final = re.compile(
+    r"(?P<prefix>service_|failed_|done_|)p(?P<percent>\d{1,2}(?:\.\d{1,6})?)"
+)
 _RELATIVE: Final = re.compile(r"(?P<percent>[^%]*%)(?:\s+of\s+(?P<baseline>\S+))?")
 
 _QUANTILES: Final = {
     "": MeasureKind.RESPONSE_QUANTILE,
     "service_": MeasureKind.SERVICE_QUANTILE,
     "failed_": MeasureKind.FAILED_RESPONSE_QUANTILE,
+    "done_": MeasureKind.DONE_RESPONSE_QUANTILE,
 }
 _PLAIN: Final = {
     "max": MeasureKind.RESPONSE_MAX,
@@ -76,8 +79,8 @@ RATIO_KINDS: Final = frozenset(
 )
 RATE_KINDS: Final = frozenset({MeasureKind.THROUGHPUT, MeasureKind.GOODPUT})
 _HIGHER_IS_BETTER: Final = RATE_KINDS | {MeasureKind.SUCCESS_RATIO}
-MEASURE_EXPECTED: Final = "a measure: p95, p99.9 (any pN), service_pN, failed_pN, " + ", ".join(
-    _PLAIN
+MEASURE_EXPECTED: Final = ", ".join(
+    ("a measure: p95, p99.9 (any pN)", "service_pN", "failed_pN", "done_pN", *_PLAIN)
 )
 OBJECTIVE_EXPECTED: Final = 'an objective, such as "p95 < 200 ms" or "throughput >= 1000 rps"'
 CONFIDENCE_RATIO: Final = 0.99  # of the zero-late rule
@@ -226,7 +229,7 @@ def _histogram(kind: MeasureKind, tally: Tally) -> Histogram:
             return tally.service
         case MeasureKind.FAILED_RESPONSE_QUANTILE:
             return tally.failed_response
-        case MeasureKind.RESPONSE_MAX:
+        case MeasureKind.RESPONSE_MAX | MeasureKind.DONE_RESPONSE_QUANTILE:
             return tally.response + tally.failed_response
         case _:
             return tally.response
@@ -259,7 +262,8 @@ def value_of(measure: Measure, tally: Tally, duration_s: float) -> float | None:
 
     Response and service percentiles are over ok requests alone and `failed_` ones over
     the others: failed requests have histograms of their own, so that fast failures cannot
-    flatter a percentile. `max` is over both, so that a slow timeout cannot hide. A value
+    flatter a percentile. `done_` and `max` are over both, so that a slow timeout cannot
+    hide; `done_` has data where nothing was rejected, which `failed_` has not. A value
     beyond the histogram's hour is infinite. A rate is None where nothing was planned and
     nothing ended; a planned second without an answer is a rate of 0. `duration_s` (> 0)
     is the time that the tally covers.

@@ -17,24 +17,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from loadtests.errors import ScenarioError
+from loadtests.plan.criteria import Criteria, repeated
 from loadtests.plan.decoding import Mistakes, shown
-from loadtests.plan.model import (
-    Abort,
-    LoadModel,
-    Node,
-    Objective,
-    Plan,
-    Request,
-    Stage,
-    Tls,
-)
-from loadtests.plan.objectives import (
-    RATE_KINDS,
-    RateReference,
-    parse_abort,
-    parse_alert,
-    parse_objective,
-)
+from loadtests.plan.model import LoadModel, Node, Plan, Request, Stage, Tls
+from loadtests.plan.objectives import RateReference
 from loadtests.plan.requests import build_request
 from loadtests.plan.spec import (
     Attachments,
@@ -46,7 +32,7 @@ from loadtests.plan.spec import (
 )
 from loadtests.plan.stages import Levels, build_stages, peak_level
 from loadtests.plan.targets import parse_node
-from loadtests.plan.units import UnitError, parse_percent
+from loadtests.plan.units import parse_percent
 from loadtests.record.window import MAX_SLOTS
 
 HIGHEST_SCALE: Final = 1000.0
@@ -54,11 +40,6 @@ HIGHEST_SEED: Final = 2**63 - 1
 MOST_NODES: Final = 1000
 _CLOSED_CEILING_PER_S: Final = 1e7  # closed load has no planned rate to derive a ceiling from
 _FEWEST_CONNECTIONS_PER_NODE: Final = 4
-
-
-def _twice(names: Sequence[str]) -> list[int]:
-    """Positions of names that stood before."""
-    return [index for index, name in enumerate(names) if name in names[:index]]
 
 
 def _build_nodes(spec: TargetSpec, targets: Sequence[str], mistakes: Mistakes) -> tuple[Node, ...]:
@@ -136,73 +117,8 @@ def _check_names(document: Document, mistakes: Mistakes) -> None:
         ("feeds", document.feeds),
     ):
         names = [f"\0{index}" if spec is None else spec.name for index, spec in enumerate(specs)]
-        for index in _twice(names):
+        for index in repeated(names):
             mistakes.add(f"{section}[{index}].name", shown(names[index]), "a name not used before")
-
-
-def _scaled(objective: Objective, scale: float) -> Objective:
-    if objective.measure.kind not in RATE_KINDS:
-        return objective
-    return dataclasses.replace(objective, limit=objective.limit * scale)
-
-
-class _Criteria:
-    """Parses texts of one criteria section and checks what they refer to."""
-
-    def __init__(
-        self,
-        document: Document,
-        stages: Sequence[Stage],
-        reference: RateReference,
-        scale: float,
-        mistakes: Mistakes,
-    ) -> None:
-        self.document, self.stages, self.reference = document, stages, reference
-        self.scale, self.mistakes = scale, mistakes
-
-    def _check_names(self, objective: Objective, where: str) -> None:
-        if objective.request is not None and objective.request not in self.document.request_names:
-            known = ", ".join(sorted(self.document.request_names))
-            self.mistakes.add(where, f"request {shown(objective.request)}", f"one of: {known}")
-        if objective.stage is None:
-            return
-        if objective.stage not in self.document.stage_names:
-            known = ", ".join(sorted(self.document.stage_names))
-            self.mistakes.add(where, f"stage {shown(objective.stage)}", f"one of: {known}")
-        elif any(s.name == objective.stage and not s.is_judged for s in self.stages):
-            self.mistakes.add(where, f"stage {shown(objective.stage)}", "a stage that is judged")
-
-    def objectives(self, texts: Sequence[str], section: str) -> tuple[Objective, ...]:
-        """Objectives, or alerts, with scaled throughput limits."""
-        parse = parse_objective if section == "objectives" else parse_alert
-        found = []
-        for index, text in enumerate(texts):
-            where = f"criteria.{section}[{index}]"
-            try:
-                objective = parse(text, self.reference)
-            except UnitError as error:
-                self.mistakes.add(where, shown(text), error.expected)
-                continue
-            self._check_names(objective, where)
-            found.append(_scaled(objective, self.scale))
-        for index in _twice([objective.text for objective in found]):
-            self.mistakes.add(f"criteria.{section}", shown(found[index].text), "each text once")
-        return tuple(found)
-
-    def aborts(self, texts: Sequence[str]) -> tuple[Abort, ...]:
-        """Abort conditions with scaled throughput limits."""
-        found = []
-        for index, text in enumerate(texts):
-            where = f"criteria.aborts[{index}]"
-            try:
-                abort = parse_abort(text, self.reference)
-            except UnitError as error:
-                self.mistakes.add(where, shown(text), error.expected)
-                continue
-            self._check_names(abort.objective, where)
-            objective = _scaled(abort.objective, self.scale)
-            found.append(dataclasses.replace(abort, objective=objective))
-        return tuple(found)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,7 +215,7 @@ def build_plan(
     reference = RateReference(baselines=document.baselines, default=load.baseline)
     levels = Levels(load=load, reference=reference, scale=scale)
     stages = build_stages(document.stages, levels, document.stage_names, mistakes)
-    judge = _Criteria(document, stages, reference, scale, mistakes)
+    judge = Criteria(document, stages, reference, scale, mistakes)
     objectives = judge.objectives(criteria.objectives, "objectives")
     alerts = judge.objectives(criteria.alerts, "alerts")
     aborts = judge.aborts(criteria.aborts)

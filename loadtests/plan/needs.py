@@ -1,0 +1,248 @@
+"""What each stage of a plan asks for, and whether its objectives can be met at all.
+
+    L = lambda * W     Little's law: requests in flight = arrivals/s * seconds each takes
+    ceiling = users / (think time + latency)       of closed load, requests/s
+
+Pure arithmetic on the plan alone; `feasibility.py` adds hosts and the generator's cost.
+Latency is taken at the limit of the stage's p95 objective: a plan must be able to offer
+its load to a target that just meets its objective.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from loadtests.clock import NS_PER_S
+from loadtests.plan.model import (
+    ArrivalProcess,
+    LoadModel,
+    MeasureKind,
+    Objective,
+    Plan,
+    Stage,
+)
+from loadtests.plan.objectives import RATE_KINDS, required_samples
+from loadtests.plan.stages import peak_level
+from loadtests.plan.units import format_duration
+
+SHORTEST_JUDGED_NS: Final = 3 * NS_PER_S  # first and last partial windows are not judged
+_POISSON_SIGMAS: Final = 3.0  # planned throughput this far above the limit: short of it 1 in 700
+_P95: Final = 0.95
+
+
+class Severity(Enum):
+    """What a finding means for the run."""
+
+    INFO = "info"
+    WARNING = "warning"
+    REFUSAL = "refusal"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One result; `numbers` are (name with unit, value) pairs for tables and JSON."""
+
+    severity: Severity
+    text: str
+    numbers: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageNeed:
+    """What one stage asks for. None: open load has no ceiling, closed load plans no rate.
+
+    `in_flight` is lambda * W at the stage's peak and its latency limit.
+    """
+
+    stage: str
+    length_ns: int
+    planned: int
+    peak_per_s: float | None
+    latency_limit_ns: float | None
+    in_flight: float | None
+    ceiling_per_s: float | None
+
+
+def finding(severity: Severity, text: str, **numbers: float) -> Finding:
+    """One finding with its numbers by name."""
+    return Finding(severity=severity, text=text, numbers=tuple(numbers.items()))
+
+
+def _applies(objective: Objective, stage: Stage) -> bool:
+    return stage.is_judged and objective.stage in {None, stage.name}
+
+
+def latency_limit_ns(plan: Plan, stage: Stage) -> float | None:
+    """Limit of the stage's response p95, else of its lowest percentile from p50 on; or None.
+
+    An objective over all requests counts before those of single requests.
+    """
+    limits = [
+        (
+            objective.request is not None,
+            objective.measure.quantile != _P95,
+            objective.measure.quantile or 1.0,
+            -objective.limit,
+        )
+        for objective in plan.objectives
+        if objective.measure.kind is MeasureKind.RESPONSE_QUANTILE
+        and (objective.measure.quantile or 0.0) >= 0.5  # noqa: PLR2004 - the median
+        and _applies(objective, stage)
+    ]
+    return -min(limits)[3] if limits else None
+
+
+def need_of(plan: Plan, stage: Stage, planned: int) -> StageNeed:
+    """What one stage asks for; `planned` is its number of arrivals."""
+    limit_ns = latency_limit_ns(plan, stage)
+    peak = peak_level(stage.profile)
+    is_open = plan.load_model is LoadModel.OPEN
+    cycle_ns = plan.think_time_ns + (limit_ns or 0.0)
+    return StageNeed(
+        stage=stage.name,
+        length_ns=stage.end_ns - stage.start_ns,
+        planned=planned,
+        peak_per_s=peak if is_open else None,
+        latency_limit_ns=limit_ns,
+        in_flight=peak * limit_ns / NS_PER_S if is_open and limit_ns is not None else None,
+        ceiling_per_s=None if is_open or not cycle_ns else peak / cycle_ns * NS_PER_S,
+    )
+
+
+def judge_concurrency(
+    plan: Plan, needs: tuple[StageNeed, ...], available: int
+) -> Iterator[Finding]:
+    """Requests in flight that each stage needs, against what is `available`."""
+    for need in needs:
+        if need.in_flight is None or need.latency_limit_ns is None:
+            continue
+        is_short = need.in_flight > available
+        yield finding(
+            Severity.REFUSAL if is_short else Severity.INFO,
+            f"stage {need.stage}: {need.peak_per_s:g} requests/s at "
+            f"{format_duration(need.latency_limit_ns)} are {need.in_flight:,.0f} in flight "
+            f"(Little's law); {plan.connections:,} connections with pipelining "
+            f"{plan.pipelining} and the in-flight cap allow {available:,}",
+            in_flight_needed=need.in_flight,
+            in_flight_available=available,
+        )
+
+
+def judge_closed_ceilings(plan: Plan, needs: tuple[StageNeed, ...]) -> Iterator[Finding]:
+    """What users with think time can make at most, against throughput objectives."""
+    if plan.load_model is LoadModel.OPEN:
+        return
+    for need, stage in zip(needs, plan.stages, strict=True):
+        users = peak_level(stage.profile)
+        # Nothing answers faster than at once: think time alone bounds the rate.
+        highest = users / plan.think_time_ns * NS_PER_S if plan.think_time_ns else math.inf
+        at_limit = math.inf if need.ceiling_per_s is None else need.ceiling_per_s
+        yield finding(
+            Severity.INFO,
+            f"stage {need.stage}: {users:g} users make at most {at_limit:,.0f} requests/s when "
+            f"answers take {format_duration(need.latency_limit_ns or 0)}, and {highest:,.0f} "
+            "when they take no time",
+            ceiling_per_s=at_limit,
+            highest_per_s=highest,
+        )
+        for objective in plan.objectives:
+            if objective.measure.kind not in RATE_KINDS or not _applies(objective, stage):
+                continue
+            if objective.limit > highest:
+                yield finding(
+                    Severity.REFUSAL,
+                    f"{objective.text}: {users:g} users with think time "
+                    f"{format_duration(plan.think_time_ns)} make at most {highest:,.0f} "
+                    "requests/s even when answers take no time",
+                    limit_per_s=objective.limit,
+                    highest_per_s=highest,
+                )
+
+
+def judge_throughput(plan: Plan, needs: tuple[StageNeed, ...]) -> Iterator[Finding]:
+    """Throughput objectives against what the plan sends; Poisson ones against chance."""
+    if plan.load_model is LoadModel.CLOSED:
+        return
+    weights = sum(request.weight for request in plan.requests)
+    for need, stage in zip(needs, plan.stages, strict=True):
+        length_s = need.length_ns / NS_PER_S
+        for objective in plan.objectives:
+            if objective.measure.kind not in RATE_KINDS or not _applies(objective, stage):
+                continue
+            part = next(
+                (r.weight / weights for r in plan.requests if r.name == objective.request), 1.0
+            )
+            planned_per_s = need.planned * part / length_s
+            sigma = math.sqrt(need.planned * part) / length_s
+            # One arrival is the resolution of a planned rate.
+            if objective.limit > planned_per_s + 1 / length_s:
+                severity, reason = Severity.REFUSAL, "no target can answer more than it is sent"
+            elif (
+                plan.arrival_process is ArrivalProcess.POISSON
+                and objective.limit > planned_per_s - _POISSON_SIGMAS * sigma
+            ):
+                severity = Severity.WARNING
+                reason = f"Poisson arrivals scatter by {sigma:,.1f}/s, so chance can decide"
+            else:
+                continue
+            yield finding(
+                severity,
+                f"stage {stage.name}: {objective.text} needs {objective.limit:g}/s and the plan "
+                f"sends {planned_per_s:g}/s; {reason}",
+                limit_per_s=objective.limit,
+                planned_per_s=planned_per_s,
+            )
+
+
+def judge_samples(plan: Plan, needs: tuple[StageNeed, ...]) -> Iterator[Finding]:
+    """Stages too short for the percentiles asked of them."""
+    weights = sum(request.weight for request in plan.requests)
+    for need, stage in zip(needs, plan.stages, strict=True):
+        if stage.is_judged and need.length_ns < SHORTEST_JUDGED_NS:
+            yield finding(
+                Severity.WARNING,
+                f"stage {stage.name} lasts {format_duration(need.length_ns)}: first and last "
+                "partial windows are not judged, which leaves next to nothing",
+                length_ns=need.length_ns,
+            )
+        for objective in plan.objectives:
+            quantile = objective.measure.quantile
+            if (
+                quantile is None
+                or plan.load_model is LoadModel.CLOSED
+                or objective.measure.kind is MeasureKind.FAILED_RESPONSE_QUANTILE
+                or not _applies(objective, stage)
+            ):
+                continue
+            part = next(
+                (r.weight / weights for r in plan.requests if r.name == objective.request), 1.0
+            )
+            samples, required = need.planned * part, required_samples(quantile)
+            if samples < required:
+                yield finding(
+                    Severity.WARNING,
+                    f"stage {stage.name}: {objective.text} needs {required:,} samples and the "
+                    f"plan sends {samples:,.0f}: the verdict can only be INCONCLUSIVE",
+                    required_samples=required,
+                    planned_samples=samples,
+                )
+
+
+def judge_timeouts(plan: Plan) -> Iterator[Finding]:
+    """Timeouts that end a request before it could miss its objective."""
+    for objective in plan.objectives:
+        if objective.measure.kind is not MeasureKind.RESPONSE_QUANTILE:
+            continue
+        for request in plan.requests:
+            if objective.request in {None, request.name} and request.timeout_ns <= objective.limit:
+                yield finding(
+                    Severity.WARNING,
+                    f"request {request.name} times out after {format_duration(request.timeout_ns)}"
+                    f", before the limit of {objective.text}: it can never be seen to miss it",
+                    timeout_ns=request.timeout_ns,
+                    limit_ns=objective.limit,
+                )
