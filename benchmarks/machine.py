@@ -12,6 +12,7 @@ from pathlib import Path
 
 SERVER_CORE = 0
 GENERATOR_CORE = 1
+_IDLE, _IO_WAIT = 3, 4  # columns of proc_stat(5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +27,11 @@ class Machine:
     hypervisor: str
     python: str
     descriptors: int
-    load_average: float  # 1 minute, before the benchmark added to it
+    busy_ratio: float  # part of all cores that others used just before
 
 
-def describe_machine() -> Machine:
-    """Read the facts from the kernel."""
+def describe_machine(busy: float) -> Machine:
+    """Read the facts from the kernel; `busy` is what `wait_quiet` saw."""
     return Machine(
         date_utc=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         processor=_processor_field("model name"),
@@ -40,7 +41,7 @@ def describe_machine() -> Machine:
         hypervisor="virtual machine" if "hypervisor" in _processor_field("flags") else "bare metal",
         python=f"{platform.python_implementation()} {platform.python_version()}",
         descriptors=resource.getrlimit(resource.RLIMIT_NOFILE)[1],
-        load_average=os.getloadavg()[0],
+        busy_ratio=busy,
     )
 
 
@@ -65,9 +66,25 @@ def raise_descriptor_limit() -> int:
     return hard
 
 
-def wait_quiet(load_limit: float, patience_s: float) -> float:
-    """Wait until the 1-minute load average is below the limit; what it was in the end."""
+def busy_ratio(seconds: float) -> float:
+    """Part of all cores (0-1) that others use, watched for so long while we sleep."""
+    before = _jiffies()
+    time.sleep(seconds)
+    after = _jiffies()
+    total = sum(after) - sum(before)
+    idle = after[_IDLE] + after[_IO_WAIT] - before[_IDLE] - before[_IO_WAIT]
+    return 1 - idle / total if total else 0.0
+
+
+def _jiffies() -> list[int]:
+    # The first eight figures exclude each other; guest time is already in user time.
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    return [int(field) for field in fields[1:9]]
+
+
+def wait_quiet(limit_ratio: float, patience_s: float) -> float:
+    """Wait until others use less than the limit; what they used in the end."""
     deadline = time.monotonic() + patience_s
-    while os.getloadavg()[0] > load_limit and time.monotonic() < deadline:
-        time.sleep(5)
-    return os.getloadavg()[0]
+    while (busy := busy_ratio(1.0)) > limit_ratio and time.monotonic() < deadline:
+        pass
+    return busy

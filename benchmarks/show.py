@@ -176,7 +176,8 @@ def show_sample(*, seconds: int, rounds: int, scratch: Path) -> ShowSample:
     archive = write_archive(scratch / "results", seconds)
     write_s = time.monotonic() - begin
     print(f"  archive of {seconds} windows written in {write_s:.1f} s", flush=True)
-    command = [sys.executable, "-m", "loadtests.cli", "show", str(archive)]
+    start = "from loadtests.cli import console; console()"
+    command = [sys.executable, "-c", start, "show", str(archive)]
     durations, code, output = [], 0, ""
     for _ in range(rounds):
         begin = time.monotonic()

@@ -1,0 +1,184 @@
+"""The figures that Headroom claims, each held against what was measured.
+
+A claim is met, not met, or not measured; a part that was run with `--quick`, or shorter
+than the claim demands, measures no claim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks.cost import ratios_to
+from benchmarks.results import Results
+from benchmarks.spread import spread_of
+
+_CLOSED_LIMIT = 1.3
+_OPEN_LIMIT = 1.6
+_FAST_LIMIT = 8.0
+_LAG_P50_LIMIT_US = 100.0
+_LAG_ABOVE_TICKER_LIMIT_US = 200.0
+_LAG_LEVEL = 0.5
+_CONNECTIONS = 10_000
+_RESIDENT_LIMIT_BYTES = 150e6
+_LEAK_S = 590.0  # ten minutes less the start and the last readings
+_GROWTH_LIMIT_BYTES = 1 << 20  # below what the allocator's own steps can be told from
+_AGENTS = 1_000
+_MASTER_LIMIT_RATIO = 0.5
+_AGE_LIMIT_S = 2.0
+_SHOW_LIMIT_S = 5.0
+_HOUR = 3_600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """One figure; `is_met` is None when it was not measured."""
+
+    text: str
+    limit: str
+    measured: str
+    is_met: bool | None
+
+    @property
+    def word(self) -> str:
+        """Say it in a table."""
+        return {True: "met", False: "**not met**", None: "not measured"}[self.is_met]
+
+
+def _missing(text: str, limit: str, why: str) -> Claim:
+    return Claim(text=text, limit=limit, measured=why, is_met=None)
+
+
+def judge(results: Results) -> tuple[Claim, ...]:
+    """All claims of the project, in the order in which it makes them."""
+    return (
+        *_cost_claims(results),
+        *_lag_claims(results),
+        _memory_claim(results),
+        _leak_claim(results),
+        *_fan_in_claims(results),
+        _show_claim(results),
+    )
+
+
+def _cost_claims(results: Results) -> tuple[Claim, ...]:
+    rows = (
+        ("CPU per request, closed load, against wrk", "closed", "wrk", _CLOSED_LIMIT),
+        ("CPU per request, open load, mix of 5, against wrk", "open", "wrk", _OPEN_LIMIT),
+    )
+    fast = "FastHttpUser's CPU per request against Headroom's, open load"
+    part = results.cost
+    if part is None or part.stamp.is_quick:
+        why = "quick run" if part else "-"
+        missing = [_missing(text, f"<= {limit}", why) for text, _, _, limit in rows]
+        return (*missing, _missing(fast, f">= {_FAST_LIMIT}", why))
+    claims = []
+    for text, key, reference, limit in rows:
+        spread = spread_of(ratios_to(part.samples, key, reference))
+        measured = f"{spread.median:.2f} ({spread.lowest:.2f}-{spread.highest:.2f})"
+        is_met = spread.median <= limit
+        claims.append(Claim(text=text, limit=f"<= {limit}", measured=measured, is_met=is_met))
+    spread = spread_of(ratios_to(part.samples, "Fast", "open"))
+    return (
+        *claims,
+        Claim(
+            text=fast,
+            limit=f">= {_FAST_LIMIT}",
+            measured=spread.text(1),
+            is_met=spread.median >= _FAST_LIMIT,
+        ),
+    )
+
+
+def _lag_claims(results: Results) -> tuple[Claim, Claim]:
+    first = ("Send lag p50 at 50 % of saturation", f"<= {_LAG_P50_LIMIT_US / 1000} ms")
+    second = (
+        "Send lag p99 above the ticker's p99 at 50 % of saturation",
+        f"<= {_LAG_ABOVE_TICKER_LIMIT_US / 1000} ms",
+    )
+    part = results.lag
+    if part is None or part.stamp.is_quick:
+        why = "quick run" if part else "-"
+        return _missing(*first, why), _missing(*second, why)
+    samples = [s for s in part.samples if s.level_ratio == _LAG_LEVEL]
+    p50 = spread_of([s.p50_us / 1000 for s in samples])
+    above = spread_of([s.above_ticker_us / 1000 for s in samples])
+    return (
+        Claim(
+            text=first[0],
+            limit=first[1],
+            measured=f"{p50.text(3)} ms",
+            is_met=p50.median <= _LAG_P50_LIMIT_US / 1000,
+        ),
+        Claim(
+            text=second[0],
+            limit=second[1],
+            measured=f"{above.text(3)} ms",
+            is_met=above.median <= _LAG_ABOVE_TICKER_LIMIT_US / 1000,
+        ),
+    )
+
+
+def _memory_claim(results: Results) -> Claim:
+    text, limit = "Resident memory of the engine at 10,000 connections", "<= 150 MB"
+    samples = results.memory.samples if results.memory else ()
+    found = [s for s in samples if s.connections >= _CONNECTIONS]
+    if not found:
+        return _missing(text, limit, "-")
+    resident = found[0].resident_bytes
+    return Claim(
+        text=text,
+        limit=limit,
+        measured=f"{resident / 1e6:.1f} MB",
+        is_met=resident <= _RESIDENT_LIMIT_BYTES,
+    )
+
+
+def _leak_claim(results: Results) -> Claim:
+    text, limit = "No growth over 10 minutes, 10,000 connections", "<= 1 MiB in 10 min (slope)"
+    part = results.leak
+    if part is None or min(s.seconds for s in part.samples) < _LEAK_S:
+        return _missing(text, limit, "shorter run" if part else "-")
+    growth = [s.growth_bytes for s in part.samples]
+    return Claim(
+        text=text,
+        limit=limit,
+        measured=", ".join(f"{value / (1 << 20):+.2f} MiB" for value in growth),
+        is_met=max(growth) <= _GROWTH_LIMIT_BYTES,
+    )
+
+
+def _fan_in_claims(results: Results) -> tuple[Claim, Claim]:
+    first = ("Master with 1,000 agents: CPU", "< 50 % of a core")
+    second = ("Master with 1,000 agents: age of the latest window", "<= 2 s")
+    samples = results.fan_in.samples if results.fan_in else ()
+    found = [s for s in samples if s.agents == _AGENTS]
+    if not found:
+        return _missing(*first, "-"), _missing(*second, "-")
+    sample = found[0]
+    is_whole = sample.windows_missing == 0
+    return (
+        Claim(
+            text=first[0],
+            limit=first[1],
+            measured=f"{sample.master_cpu_ratio:.0%}",
+            is_met=is_whole and sample.master_cpu_ratio < _MASTER_LIMIT_RATIO,
+        ),
+        Claim(
+            text=second[0],
+            limit=second[1],
+            measured=f"{sample.age_max_s:.2f} s",
+            is_met=is_whole and sample.age_max_s <= _AGE_LIMIT_S,
+        ),
+    )
+
+
+def _show_claim(results: Results) -> Claim:
+    text, limit = "`headroom show` of a 1-hour, 10-endpoint archive", "< 5 s"
+    part = results.show
+    if part is None or part.sample.windows < _HOUR:
+        return _missing(text, limit, "shorter archive" if part else "-")
+    seconds = median(part.sample.show_s)
+    return Claim(
+        text=text, limit=limit, measured=f"{seconds:.2f} s", is_met=seconds < _SHOW_LIMIT_S
+    )

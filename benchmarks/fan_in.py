@@ -1,0 +1,198 @@
+"""A master with many agents: how busy it is, and how late its windows are.
+
+The master is real and runs pinned to one core; the agents (`simulated_agents`) share the
+other. All of them together stand for the largest profile of the project, 1,550,000
+requests a second over ten endpoints, whatever their number: more agents hand over more,
+smaller histograms. CPU is read over the seconds in which every agent reports.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from benchmarks.machine import GENERATOR_CORE, SERVER_CORE
+from benchmarks.plans import build_plan, mix_of_five
+from benchmarks.process import Child, cpu_ns, resident_bytes, spawn
+from benchmarks.server import free_port
+from benchmarks.simulated_agents import Fleet
+from benchmarks.synthetic import ENDPOINTS, endpoint_names
+from loadtests.errors import HarnessError
+from loadtests.plan.codec import encode_plan
+from loadtests.plan.model import LoadModel, Plan
+
+_RATE_PER_S = 1_550_000
+_FLEETS = 2  # processes that the agents live in
+_START_S = 120.0
+_END_S = 60.0
+_SKIP_S = 2  # the first windows, while agents fall into step
+_S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FanInSample:
+    """One run of a real master with simulated agents."""
+
+    agents: int
+    seconds: float  # over which the CPU was read
+    snapshot_bytes: int  # of one agent and second, median
+    received_per_s: int  # bytes per second that the master took in, whole run
+    master_cpu_ratio: float
+    master_resident_bytes: int  # highest
+    windows: int
+    windows_missing: int
+    age_p50_s: float  # archived, less the end of the window's second
+    age_max_s: float
+    requests_sent: int  # by all agents, in the run
+    requests_archived: int
+    outcome: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archived:
+    """A window that the master archived."""
+
+    label_s: int
+    archived_unix_ns: int
+    ok: int
+
+    @property
+    def age_s(self) -> float:
+        """Seconds between the end of the window's second and its archiving."""
+        return self.archived_unix_ns / _S - (self.label_s + 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What the master used in the middle of a run."""
+
+    seconds: float
+    cpu_ratio: float
+    resident_bytes: int  # highest
+
+
+def _plan(seconds: int) -> Plan:
+    get = mix_of_five()[0]
+    requests = tuple(
+        dataclasses.replace(get, name=name, path=f"/{number}", weight=1.0)
+        for number, name in enumerate(endpoint_names())
+    )
+    return build_plan(
+        port=9,
+        model=LoadModel.OPEN,
+        requests=requests,
+        level=_RATE_PER_S,
+        seconds=seconds,
+        connections=10_000,
+    )
+
+
+def fan_in_samples(
+    levels: Sequence[int], *, seconds: float, scratch: Path
+) -> tuple[FanInSample, ...]:
+    """One run for each number of agents."""
+    samples = []
+    for agents in levels:
+        sample = _one_run(agents, round(seconds) + _SKIP_S, scratch)
+        print(
+            f"  {agents:,} agents: master {sample.master_cpu_ratio:.0%} of a core,"
+            f" age of windows p50 {sample.age_p50_s:.2f} s, max {sample.age_max_s:.2f} s,"
+            f" {sample.received_per_s / 1e6:.1f} MB/s",
+            flush=True,
+        )
+        samples.append(sample)
+    return tuple(samples)
+
+
+@contextmanager
+def _swarm(agents: int, plan: Plan, scratch: Path) -> Iterator[tuple[Child, list[Child]]]:
+    """Start a master and its fleets."""
+    port = free_port()
+    plan_path = scratch / f"fan-in-{agents}.plan"
+    plan_path.write_bytes(encode_plan(plan))
+    results = scratch / f"fan-in-{agents}"
+    with ExitStack() as stack:
+        module = [sys.executable, "-m", "benchmarks.fan_in_master"]
+        command = [*module, str(port), str(agents), str(plan_path), str(results)]
+        master = stack.enter_context(
+            spawn(f"master of {agents}", command, core=GENERATOR_CORE, scratch=scratch)
+        )
+        fleets, first = [], 0
+        for number in range(_FLEETS):
+            count = agents * (number + 1) // _FLEETS - first
+            per_endpoint = _RATE_PER_S // agents // ENDPOINTS
+            module = [sys.executable, "-m", "benchmarks.simulated_agents"]
+            command = [*module, *map(str, (port, first, count, per_endpoint))]
+            fleet = spawn(f"fleet {number}", command, core=SERVER_CORE, scratch=scratch)
+            fleets.append(stack.enter_context(fleet))
+            first += count
+        yield master, fleets
+
+
+def _archived(master: Child) -> list[Archived]:
+    lines = [line for line in master.output().splitlines() if line.startswith('{"label_s"')]
+    return [Archived(**json.loads(line)) for line in lines if line.endswith("}")]
+
+
+def _watch(master: Child, seconds: int) -> Usage:
+    """Wait for the first windows, then read the master's CPU until shortly before the end."""
+    deadline = time.monotonic() + _START_S
+    while len(_archived(master)) < _SKIP_S:
+        master.require_alive()
+        if time.monotonic() > deadline:
+            raise HarnessError(
+                where=master.name,
+                seen=f"no windows after {_START_S:g} s: {master.complaint()}",
+                expected="windows every second",
+            )
+        time.sleep(0.1)
+    begin_ns, cpu_begin_ns, highest = time.monotonic_ns(), cpu_ns(master.pid), 0
+    for _ in range(seconds - _SKIP_S - 1):
+        time.sleep(1.0)
+        highest = max(highest, resident_bytes(master.pid))
+    passed_ns = time.monotonic_ns() - begin_ns
+    return Usage(
+        seconds=passed_ns / _S,
+        cpu_ratio=(cpu_ns(master.pid) - cpu_begin_ns) / passed_ns,
+        resident_bytes=highest,
+    )
+
+
+def _one_run(agents: int, seconds: int, scratch: Path) -> FanInSample:
+    with _swarm(agents, _plan(seconds), scratch) as (master, children):
+        usage = _watch(master, seconds)
+        output = master.wait_success(_END_S)
+        fleets = [msgspec.json.decode(child.wait_success(_END_S), type=Fleet) for child in children]
+    archived = _archived(master)
+    refused = sorted({reason for fleet in fleets for reason in fleet.refused})
+    if refused or sum(fleet.sent_home for fleet in fleets) != agents:
+        raise HarnessError(
+            where=f"fan-in of {agents} agents",
+            seen=f"{fleets}, master: {output.splitlines()[-1:]}, {master.complaint()}",
+            expected="every agent sent home by the master after its FINAL",
+        )
+    ages = [window.age_s for window in archived]
+    return FanInSample(
+        agents=agents,
+        seconds=usage.seconds,
+        snapshot_bytes=max(fleet.snapshot_bytes for fleet in fleets),
+        received_per_s=sum(fleet.sent_bytes for fleet in fleets) // seconds,
+        master_cpu_ratio=usage.cpu_ratio,
+        master_resident_bytes=usage.resident_bytes,
+        windows=len({window.label_s for window in archived}),
+        windows_missing=seconds - len({window.label_s for window in archived}),
+        age_p50_s=float(np.median(ages)),
+        age_max_s=max(ages),
+        requests_sent=sum(fleet.requests for fleet in fleets),
+        requests_archived=sum(window.ok for window in archived),
+        outcome=output.splitlines()[-1],
+    )

@@ -1,0 +1,250 @@
+"""The parts of the benchmark: how long each runs, and what it returns.
+
+The settings keep the whole under 25 minutes with the ten minutes of the leak check in it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.cost import interleaved
+from benchmarks.engine import engine
+from benchmarks.fan_in import fan_in_samples
+from benchmarks.generators import Contestant, hey, locust, wrk
+from benchmarks.machine import (
+    GENERATOR_CORE,
+    SERVER_CORE,
+    Machine,
+    describe_machine,
+    stolen_ns,
+    wait_quiet,
+)
+from benchmarks.memory import leak_samples, memory_samples
+from benchmarks.peers import versions
+from benchmarks.process import ROOT
+from benchmarks.results import CostPart, FanInPart, LagPart, LeakPart, MemoryPart, ShowPart, Stamp
+from benchmarks.send_lag import (
+    LagSettings,
+    closed_plan,
+    lag_samples,
+    open_plan,
+    saturation_per_s,
+)
+from benchmarks.server import Server, running_server
+from benchmarks.show import show_sample
+from benchmarks.whole import whole_generator
+from loadtests.plan.model import Plan
+from loadtests.record.facts import git_commit
+
+OPEN_LEVEL = 0.7  # of saturation, for the cost of open load
+_QUIET_RATIO = 0.05
+_QUIET_PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Lengths of all parts."""
+
+    scratch: Path
+    is_quick: bool
+    rounds: int
+    warm_s: float
+    seconds: float  # interval of one cost sample
+    lag_rounds: int
+    lag_s: float
+    ticker_s: float
+    memory_s: float
+    connections: tuple[int, ...]
+    leak_s: float
+    agents: tuple[int, ...]
+    fan_in_s: float
+    archive_s: int
+    shows: int
+
+
+def settings_for(scratch: Path, *, is_quick: bool) -> Settings:
+    """The full lengths, or those of a smoke test."""
+    if is_quick:
+        return Settings(
+            scratch=scratch,
+            is_quick=True,
+            rounds=2,
+            warm_s=0.5,
+            seconds=1.0,
+            lag_rounds=1,
+            lag_s=4.0,
+            ticker_s=1.0,
+            memory_s=3.0,
+            connections=(1_000, 10_000),
+            leak_s=15.0,
+            agents=(100,),
+            fan_in_s=5.0,
+            archive_s=120,
+            shows=1,
+        )
+    return Settings(
+        scratch=scratch,
+        is_quick=False,
+        rounds=6,
+        warm_s=1.0,
+        seconds=4.0,
+        lag_rounds=3,
+        lag_s=7.0,
+        ticker_s=3.0,
+        memory_s=6.0,
+        connections=(1_000, 10_000),
+        leak_s=605.0,
+        agents=(100, 300, 1_000),
+        fan_in_s=20.0,
+        archive_s=3_600,
+        shows=3,
+    )
+
+
+class _Stamper:
+    """Takes the time and the stolen time of a part."""
+
+    def __init__(self, settings: Settings, machine: Machine) -> None:
+        self._settings = settings
+        self._machine = machine
+        self._begin_s = time.monotonic()
+        self._stolen_ns = stolen_ns()
+
+    def stamp(self) -> Stamp:
+        """Close the part."""
+        took_s = time.monotonic() - self._begin_s
+        return Stamp(
+            machine=self._machine,
+            versions=versions(),
+            commit=git_commit(ROOT),
+            is_quick=self._settings.is_quick,
+            took_s=took_s,
+            stolen_ratio=(stolen_ns() - self._stolen_ns) / 1e9 / took_s,
+        )
+
+
+@contextmanager
+def _stamped(settings: Settings) -> Iterator[_Stamper]:
+    """Wait a while for a quiet machine (not in a quick run), then time the part."""
+    busy = wait_quiet(_QUIET_RATIO, 0.0 if settings.is_quick else _QUIET_PATIENCE_S)
+    if busy > _QUIET_RATIO:
+        print(f"  note: others use {busy:.0%} of this machine", flush=True)
+    yield _Stamper(settings, describe_machine(busy))
+
+
+def _contestants(settings: Settings, open_rate_per_s: float) -> list[Contestant]:
+    scratch = settings.scratch
+
+    def open_at_rate(server: Server, seconds: float) -> Plan:
+        return open_plan(server, seconds, open_rate_per_s)
+
+    where = {"core": GENERATOR_CORE, "driver_core": SERVER_CORE}
+    core = GENERATOR_CORE
+    return [
+        wrk(core=core, scratch=scratch),
+        engine("closed", "Headroom closed, engine", closed_plan, scratch=scratch, **where),
+        engine("open", "Headroom open, mix of 5, engine", open_at_rate, scratch=scratch, **where),
+        whole_generator(
+            "whole", "Headroom open, mix of 5, agent + engine", open_at_rate, settings.scratch
+        ),
+        hey(core=core, scratch=scratch),
+        locust("Fast", "Locust FastHttpUser", core=core, scratch=scratch),
+        locust("Plain", "Locust HttpUser", core=core, scratch=scratch),
+    ]
+
+
+def run_cost(settings: Settings) -> CostPart:
+    """CPU per request of all contestants."""
+    with (
+        _stamped(settings) as stamper,
+        running_server(core=SERVER_CORE, scratch=settings.scratch) as server,
+    ):
+        saturation = saturation_per_s(server, seconds=settings.seconds, scratch=settings.scratch)
+        contestants = _contestants(settings, OPEN_LEVEL * saturation)
+        samples = interleaved(
+            contestants,
+            server,
+            rounds=settings.rounds,
+            warm_s=settings.warm_s,
+            seconds=settings.seconds,
+        )
+        return CostPart(
+            stamp=stamper.stamp(),
+            titles={contestant.key: contestant.title for contestant in contestants},
+            seconds=settings.seconds,
+            open_rate_per_s=OPEN_LEVEL * saturation,
+            saturation_per_s=saturation,
+            samples=tuple(samples),
+        )
+
+
+def run_lag(settings: Settings) -> LagPart:
+    """Send lag at three levels."""
+    with (
+        _stamped(settings) as stamper,
+        running_server(core=SERVER_CORE, scratch=settings.scratch) as server,
+    ):
+        saturation = saturation_per_s(server, seconds=settings.seconds, scratch=settings.scratch)
+        lag_settings = LagSettings(
+            rounds=settings.lag_rounds,
+            seconds=settings.lag_s,
+            ticker_s=settings.ticker_s,
+            scratch=settings.scratch,
+        )
+        samples = lag_samples(server, saturation, lag_settings)
+        return LagPart(
+            stamp=stamper.stamp(),
+            seconds=settings.lag_s,
+            saturation_per_s=saturation,
+            samples=tuple(samples),
+        )
+
+
+def run_memory(settings: Settings) -> MemoryPart:
+    """Resident memory at each number of connections."""
+    with _stamped(settings) as stamper:
+        samples = memory_samples(
+            settings.connections, seconds=settings.memory_s, scratch=settings.scratch
+        )
+        return MemoryPart(stamp=stamper.stamp(), samples=samples)
+
+
+def run_leak(settings: Settings) -> LeakPart:
+    """Growth of resident memory."""
+    with _stamped(settings) as stamper:
+        samples = leak_samples(
+            seconds=settings.leak_s, connections=max(settings.connections), scratch=settings.scratch
+        )
+        return LeakPart(stamp=stamper.stamp(), samples=samples)
+
+
+def run_fan_in(settings: Settings) -> FanInPart:
+    """A master with many agents."""
+    with _stamped(settings) as stamper:
+        samples = fan_in_samples(
+            settings.agents, seconds=settings.fan_in_s, scratch=settings.scratch
+        )
+        return FanInPart(stamp=stamper.stamp(), samples=samples)
+
+
+def run_show(settings: Settings) -> ShowPart:
+    """`headroom show` of an hour."""
+    with _stamped(settings) as stamper:
+        sample = show_sample(
+            seconds=settings.archive_s, rounds=settings.shows, scratch=settings.scratch
+        )
+        return ShowPart(stamp=stamper.stamp(), sample=sample)
+
+
+PARTS: dict[str, Callable[[Settings], object]] = {
+    "cost": run_cost,
+    "lag": run_lag,
+    "memory": run_memory,
+    "fan_in": run_fan_in,
+    "show": run_show,
+    "leak": run_leak,
+}

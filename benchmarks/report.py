@@ -1,0 +1,294 @@
+"""RESULTS.md, written from the samples; nothing in it is typed by hand.
+
+Every table is of ratios or of figures that its method can defend, with its spread; a
+part that was not measured says so, and a quick run is called one in its heading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+
+from benchmarks.claims import judge
+from benchmarks.cost import CostSample, ratios_to
+from benchmarks.results import (
+    CostPart,
+    FanInPart,
+    LagPart,
+    LeakPart,
+    MemoryPart,
+    Results,
+    ShowPart,
+    Stamp,
+)
+from benchmarks.spread import spread_of
+
+_MB = 1e6
+_HEAD = """\
+# Benchmark results
+
+Written by `make bench` (`python -m benchmarks`) from `results.json` beside it, which holds
+every sample. Figures are medians, in parentheses the lowest and the highest round.
+Absolute times are those of the machine named below; the ratios are the result.
+"""
+_COST_METHOD = """\
+One nginx (one process, access log off, keep-alive without end, 32 constant bytes) is pinned
+to core 0, each generator in turn to core 1, 64 connections, in interleaved rounds whose
+order turns. CPU is user + system time of the generator's processes by the kernel's
+nanosecond clock, requests are counted by nginx; both over the same interval, after
+start-up. A ratio is taken within its round. "Engine" is the engine alone: its driver, which
+plays the agent, runs on core 0 and is given beside it ("with driver"). The whole generator
+is agent, engine and ticker as `headroom run` starts them, all on core 1.
+"""
+_LAG_METHOD = """\
+Open load, mix of five, constant rate, 64 connections, on a core of its own; saturation is
+what the same load reaches when it is asked for more. The ticker is a timerfd of 1 ms and
+nothing else, on the same core just before and just after each level, pooled.
+"""
+_MEMORY_METHOD = """\
+Closed load with think time, so that every connection is used, together about 10,000
+requests/s; highest VmRSS of the engine process. Open connections are counted by nginx.
+"""
+_LEAK_METHOD = """\
+Two engines on one core for the whole time. Slope: Theil-Sen over one VmRSS a second, the
+first tenth left out.
+"""
+_FAN_IN_METHOD = """\
+A real master (ZeroMQ bus, coordinator, merge, journal, archive on disk) pinned to core 1;
+simulated agents in few processes on core 0 speak its protocol over real DEALER sockets: one
+window a second each, ten endpoints, together 1,550,000 requests/s, histograms as a service
+under load fills them. Age: moment of archiving less the end of the window's second.
+"""
+_SHOW_METHOD = """\
+The archive is written by the real writer from synthetic windows; timed is the whole
+command, start of Python included.
+"""
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    rule = ["---", *("---:" for _ in header[1:])]
+    return [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
+
+
+def _heading(title: str, stamp: Stamp) -> list[str]:
+    quick = " (quick run: a smoke test, not a result)" if stamp.is_quick else ""
+    machine = stamp.machine
+    return [
+        "",
+        f"## {title}{quick}",
+        "",
+        (
+            f"{machine.date_utc}, commit {stamp.commit or 'unknown'}, took {stamp.took_s:.0f} s,"
+            f" others used {machine.busy_ratio:.0%} of the machine before, the hypervisor took"
+            f" {stamp.stolen_ratio:.1%} of a core meanwhile."
+        ),
+        "",
+    ]
+
+
+def write_report(results: Results) -> str:
+    """Compose the whole text."""
+    lines = [_HEAD, *_claims_section(results)]
+    parts = (results.cost, results.lag, results.memory, results.leak, results.fan_in, results.show)
+    measured = [part for part in parts if part is not None]
+    if measured:
+        lines += _machine_section(measured[-1].stamp)
+    for part in measured:
+        match part:
+            case CostPart():
+                lines += _cost_section(part)
+            case LagPart():
+                lines += _lag_section(part)
+            case MemoryPart():
+                lines += _memory_section(part)
+            case LeakPart():
+                lines += _leak_section(part)
+            case FanInPart():
+                lines += _fan_in_section(part)
+            case ShowPart():
+                lines += _show_section(part)
+    return "\n".join(lines) + "\n"
+
+
+def _claims_section(results: Results) -> list[str]:
+    rows = [[c.text, c.limit, c.measured, c.word] for c in judge(results)]
+    return ["## Claims", "", *_table(("claim", "limit", "measured", "verdict"), rows)]
+
+
+def _machine_section(stamp: Stamp) -> list[str]:
+    machine = stamp.machine
+    facts = [
+        ("processor", f"{machine.processor} ({machine.hypervisor})"),
+        ("cores", str(machine.cores)),
+        ("memory", f"{machine.memory_bytes / 2**30:.0f} GiB"),
+        ("kernel", machine.kernel),
+        ("Python", machine.python),
+        ("descriptors", f"{machine.descriptors:,}"),
+        *sorted(stamp.versions.items()),
+    ]
+    return ["", "## Machine and versions", "", *_table(("what", "which"), facts)]
+
+
+def _cost_row(part: CostPart, key: str, *, has_wrk: bool) -> list[str]:
+    samples = [s for s in part.samples if s.key == key]
+    wrk = spread_of(ratios_to(part.samples, key, "wrk")) if has_wrk else None
+    beside = any(s.beside_cpu_ns for s in samples)
+    return [
+        part.titles[key],
+        wrk.text(2) if wrk else "-",
+        f"{wrk.ci_low:.2f}-{wrk.ci_high:.2f}" if wrk else "-",
+        spread_of([s.cost_us for s in samples]).text(2),
+        f"{median(s.whole_cost_us for s in samples):.2f}" if beside else "",
+        spread_of([s.rate_per_s for s in samples]).text(0),
+        f"{median(s.utilisation_ratio for s in samples):.0%}",
+        f"{median(s.server_utilisation_ratio for s in samples):.0%}",
+    ]
+
+
+def _worst_difference(samples: Sequence[CostSample]) -> float:
+    return max(abs(s.own_count - s.server_count) / s.server_count for s in samples)
+
+
+def _cost_section(part: CostPart) -> list[str]:
+    keys = list(dict.fromkeys(s.key for s in part.samples))
+    keys.sort(key=lambda key: median(s.cost_us for s in part.samples if s.key == key))
+    header = (
+        "generator",
+        "CPU per request / wrk's",
+        "95 % interval of the median",
+        "us per request",
+        "with driver or master",
+        "requests/s",
+        "its core",
+        "nginx's core",
+    )
+    rounds = max(s.round_number for s in part.samples)
+    has_wrk = "wrk" in keys
+    return [
+        *_heading("CPU per request", part.stamp),
+        _COST_METHOD,
+        (
+            f"{rounds} rounds of {part.seconds:g} s. Open load at {part.open_rate_per_s:,.0f}"
+            f" requests/s, 70 % of its saturation ({part.saturation_per_s:,.0f}). Generators' own"
+            f" counts differ from nginx's by at most {_worst_difference(part.samples):.2%}."
+        ),
+        "",
+        *_table(header, (_cost_row(part, key, has_wrk=has_wrk) for key in keys)),
+    ]
+
+
+def _lag_section(part: LagPart) -> list[str]:
+    header = (
+        "level",
+        "requests/s",
+        "engine's core",
+        "send lag p50 us",
+        "send lag p99 us",
+        "ticker p50 us",
+        "ticker p99 us",
+        "p99 above ticker us",
+        "send lag max us",
+        "ticker max us",
+    )
+    rows = []
+    for level in sorted({s.level_ratio for s in part.samples}):
+        samples = [s for s in part.samples if s.level_ratio == level]
+        rows.append(
+            [
+                f"{level:.0%}",
+                f"{median(s.planned_per_s for s in samples):,.0f}",
+                f"{median(s.engine_utilisation_ratio for s in samples):.0%}",
+                spread_of([s.p50_us for s in samples]).text(0),
+                spread_of([s.p99_us for s in samples]).text(0),
+                spread_of([s.ticker.p50_ns / 1000 for s in samples]).text(0),
+                spread_of([s.ticker.p99_ns / 1000 for s in samples]).text(0),
+                spread_of([s.above_ticker_us for s in samples]).text(0),
+                f"{max(s.max_us for s in samples):,.0f}",
+                f"{max(s.ticker.max_ns for s in samples) / 1000:,.0f}",
+            ]
+        )
+    rounds = max(s.round_number for s in part.samples)
+    return [
+        *_heading("Send lag", part.stamp),
+        _LAG_METHOD,
+        (
+            f"{rounds} rounds of {part.seconds:g} s a level (the first 2 s left out); saturation"
+            f" {part.saturation_per_s:,.0f} requests/s."
+        ),
+        "",
+        *_table(header, rows),
+    ]
+
+
+def _memory_section(part: MemoryPart) -> list[str]:
+    header = ("connections", "requests/s", "resident MB", "above 64 connections, kB each")
+    rows = [
+        [
+            f"{s.connections:,}",
+            f"{s.rate_per_s:,.0f}",
+            f"{s.resident_bytes / _MB:.1f}",
+            f"{(s.resident_bytes - s.idle_bytes) / s.connections / 1000:.1f}",
+        ]
+        for s in part.samples
+    ]
+    return [*_heading("Memory", part.stamp), _MEMORY_METHOD, *_table(header, rows)]
+
+
+def _leak_section(part: LeakPart) -> list[str]:
+    header = ("engine", "minutes", "requests", "first minute MB", "last minute MB", "kB per minute")
+    rows = [
+        [
+            s.title,
+            f"{s.seconds / 60:.1f}",
+            f"{s.requests:,}",
+            f"{s.first_bytes / _MB:.2f}",
+            f"{s.last_bytes / _MB:.2f}",
+            f"{s.slope_bytes_per_min / 1000:+.1f}",
+        ]
+        for s in part.samples
+    ]
+    return [*_heading("Leak check", part.stamp), _LEAK_METHOD, *_table(header, rows)]
+
+
+def _fan_in_section(part: FanInPart) -> list[str]:
+    header = (
+        "agents",
+        "master's core",
+        "age p50 s",
+        "age max s",
+        "windows (missing)",
+        "snapshot kB",
+        "MB/s in",
+        "master MB",
+        "requests archived of sent",
+    )
+    rows = [
+        [
+            f"{s.agents:,}",
+            f"{s.master_cpu_ratio:.0%}",
+            f"{s.age_p50_s:.2f}",
+            f"{s.age_max_s:.2f}",
+            f"{s.windows} ({s.windows_missing})",
+            f"{s.snapshot_bytes / 1000:.1f}",
+            f"{s.received_per_s / _MB:.1f}",
+            f"{s.master_resident_bytes / _MB:.0f}",
+            f"{s.requests_archived:,} of {s.requests_sent:,}",
+        ]
+        for s in part.samples
+    ]
+    return [*_heading("Master fan-in", part.stamp), _FAN_IN_METHOD, *_table(header, rows)]
+
+
+def _show_section(part: ShowPart) -> list[str]:
+    s = part.sample
+    header = ("windows", "endpoints", "requests", "archive MB", "written in s", "`headroom show` s")
+    shown = spread_of(s.show_s).text(2)
+    row = [
+        f"{s.windows:,}",
+        str(s.endpoints),
+        f"{s.requests:,}",
+        f"{s.archive_bytes / _MB:.1f}",
+        f"{s.write_s:.1f}",
+        shown,
+    ]
+    return [*_heading("Showing an archive", part.stamp), _SHOW_METHOD, *_table(header, [row])]

@@ -1,0 +1,145 @@
+"""Samples of a good benchmark; each test changes one thing."""
+
+from __future__ import annotations
+
+from benchmarks.cost import CostSample
+from benchmarks.fan_in import FanInSample
+from benchmarks.machine import Machine
+from benchmarks.memory import LeakSample, MemorySample
+from benchmarks.results import (
+    CostPart,
+    FanInPart,
+    LagPart,
+    LeakPart,
+    MemoryPart,
+    Results,
+    ShowPart,
+    Stamp,
+)
+from benchmarks.send_lag import LagSample
+from benchmarks.show import ShowSample
+from benchmarks.ticker import Lateness
+
+COST_US = {"wrk": 10.0, "closed": 12.0, "open": 15.0, "Fast": 140.0}
+ROUNDS = 5
+
+
+def cost_sample(key: str, round_number: int, cost_us: float) -> CostSample:
+    """One second of 10,000 requests."""
+    return CostSample(
+        key=key,
+        round_number=round_number,
+        seconds=1.0,
+        requests=10_000,
+        generator_cpu_ns=round(cost_us * 1000 * 10_000),
+        beside_cpu_ns=0,
+        server_cpu_ns=10**8,
+        stolen_ns=0,
+        own_count=20_000,
+        server_count=20_010,
+    )
+
+
+def good_stamp() -> Stamp:
+    """A quiet machine."""
+    return Stamp(
+        machine=Machine(
+            date_utc="2026-11-23 12:00 UTC",
+            processor="test",
+            cores=2,
+            memory_bytes=2**34,
+            kernel="6",
+            hypervisor="bare metal",
+            python="CPython 3",
+            descriptors=20_000,
+            busy_ratio=0.0,
+        ),
+        versions={"wrk": "4"},
+        commit="0123",
+        is_quick=False,
+        took_s=1.0,
+        stolen_ratio=0.0,
+    )
+
+
+def lag_sample(level_ratio: float) -> LagSample:
+    """60 us at the median, 20 us above the ticker at p99."""
+    return LagSample(
+        level_ratio=level_ratio,
+        round_number=1,
+        planned_per_s=10_000.0,
+        n=50_000,
+        p50_us=60.0,
+        p99_us=120.0,
+        max_us=900.0,
+        engine_utilisation_ratio=0.3,
+        ticker=Lateness(ticks=1000, p50_ns=50_000, p99_ns=100_000, max_ns=500_000),
+    )
+
+
+def good_results() -> Results:
+    """Every part measured, every claim met."""
+    stamp = good_stamp()
+    samples = tuple(
+        cost_sample(key, number, cost_us)
+        for number in range(1, ROUNDS + 1)
+        for key, cost_us in COST_US.items()
+    )
+    leak = LeakSample(
+        title="10,000 connections",
+        seconds=600.0,
+        requests=6_000_000,
+        first_bytes=100_000_000,
+        last_bytes=100_000_000,
+        slope_bytes_per_min=0.0,
+        highest_bytes=100_000_000,
+        resident_bytes=(100_000_000,),
+    )
+    memory = MemorySample(
+        connections=10_000, rate_per_s=10_000.0, resident_bytes=100_000_000, idle_bytes=50_000_000
+    )
+    fan_in = FanInSample(
+        agents=1_000,
+        seconds=20.0,
+        snapshot_bytes=45_000,
+        received_per_s=45_000_000,
+        master_cpu_ratio=0.4,
+        master_resident_bytes=300_000_000,
+        windows=20,
+        windows_missing=0,
+        age_p50_s=0.8,
+        age_max_s=1.5,
+        requests_sent=31_000_000,
+        requests_archived=31_000_000,
+        outcome="complete",
+    )
+    show = ShowSample(
+        windows=3_600,
+        endpoints=10,
+        requests=72_000_000,
+        archive_bytes=50_000_000,
+        write_s=40.0,
+        show_s=(2.0, 2.1, 2.2),
+        exit_code=0,
+        verdict="PASS",
+    )
+    return Results(
+        cost=CostPart(
+            stamp=stamp,
+            titles={key: key for key in COST_US},
+            seconds=1.0,
+            open_rate_per_s=7_000.0,
+            saturation_per_s=10_000.0,
+            samples=samples,
+        ),
+        lag=LagPart(
+            stamp=stamp,
+            seconds=7.0,
+            saturation_per_s=10_000.0,
+            samples=tuple(lag_sample(level) for level in (0.25, 0.5, 0.75)),
+        ),
+        memory=MemoryPart(stamp=stamp, samples=(memory,)),
+        leak=LeakPart(stamp=stamp, samples=(leak, leak)),
+        fan_in=FanInPart(stamp=stamp, samples=(fan_in,)),
+        show=ShowPart(stamp=stamp, sample=show),
+    )

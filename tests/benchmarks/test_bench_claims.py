@@ -1,0 +1,148 @@
+"""A claim is met by figures alone: the limit side, the missing and the quick cases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from bench_builders import good_results, lag_sample
+
+from benchmarks.claims import judge
+from benchmarks.report import write_report
+from benchmarks.results import Results, load_results, store_results
+from loadtests.errors import HarnessError
+
+
+def _verdicts(results: Results) -> dict[str, bool | None]:
+    return {claim.text: claim.is_met for claim in judge(results)}
+
+
+def test_every_claim_of_good_results_is_met() -> None:
+    """All ten figures are judged, and good ones are met."""
+    verdicts = _verdicts(good_results())
+    assert len(verdicts) == 10
+    assert set(verdicts.values()) == {True}
+
+
+def test_nothing_measured_is_never_met() -> None:
+    """A claim without data is not measured: neither met nor failed."""
+    assert set(_verdicts(Results()).values()) == {None}
+
+
+def _failing() -> list[tuple[str, Results]]:
+    good = good_results()
+    assert good.cost
+    assert good.lag
+    assert good.memory
+    assert good.leak
+    assert good.fan_in
+    assert good.show
+    cost, lag = good.cost, good.lag
+
+    def costlier(key: str, factor: float) -> Results:
+        samples = tuple(
+            replace(s, generator_cpu_ns=round(s.generator_cpu_ns * factor)) if s.key == key else s
+            for s in cost.samples
+        )
+        return replace(good, cost=replace(cost, samples=samples))
+
+    def lag_of(**change: float) -> Results:
+        samples = (replace(lag_sample(0.5), **change),)
+        return replace(good, lag=replace(lag, samples=samples))
+
+    memory = replace(good.memory.samples[0], resident_bytes=150_000_001)
+    leak = replace(good.leak.samples[1], slope_bytes_per_min=110_000.0)
+    fan_in = good.fan_in.samples[0]
+    show = replace(good.show.sample, show_s=(4.0, 5.0, 6.0))
+    return [
+        ("closed load, against wrk", costlier("closed", 1.1)),
+        ("mix of 5, against wrk", costlier("open", 1.1)),
+        ("FastHttpUser", costlier("Fast", 0.8)),
+        ("lag p50", lag_of(p50_us=101.0)),
+        ("lag p99 above", lag_of(p99_us=301.0)),
+        ("Resident memory", replace(good, memory=replace(good.memory, samples=(memory,)))),
+        ("No growth", replace(good, leak=replace(good.leak, samples=(leak, leak)))),
+        (
+            "1,000 agents: CPU",
+            replace(
+                good, fan_in=replace(good.fan_in, samples=(replace(fan_in, master_cpu_ratio=0.5),))
+            ),
+        ),
+        (
+            "age of the latest",
+            replace(good, fan_in=replace(good.fan_in, samples=(replace(fan_in, age_max_s=2.01),))),
+        ),
+        ("headroom show", replace(good, show=replace(good.show, sample=show))),
+    ]
+
+
+@pytest.mark.parametrize(("name", "results"), _failing(), ids=lambda value: str(value)[:30])
+def test_a_figure_beyond_its_limit_fails_its_claim_alone(name: str, results: Results) -> None:
+    """One figure just beyond its limit turns exactly its own claim to not met."""
+    failed = [text for text, is_met in _verdicts(results).items() if is_met is False]
+    assert len(failed) == 1
+    assert name in failed[0]
+
+
+def test_missing_windows_fail_the_fan_in_claims() -> None:
+    """A master that lost windows meets neither of its claims, however quick it was."""
+    good = good_results()
+    assert good.fan_in
+    sample = replace(good.fan_in.samples[0], windows_missing=1)
+    verdicts = _verdicts(replace(good, fan_in=replace(good.fan_in, samples=(sample,))))
+    assert [text for text, is_met in verdicts.items() if is_met is False] == [
+        "Master with 1,000 agents: CPU",
+        "Master with 1,000 agents: age of the latest window",
+    ]
+
+
+def test_a_quick_or_shortened_part_measures_no_claim() -> None:
+    """A smoke run never meets a claim: quick stamps and short leak checks are not measured."""
+    good = good_results()
+    assert good.cost
+    assert good.leak
+    quick = replace(good.cost, stamp=replace(good.cost.stamp, is_quick=True))
+    short = replace(good.leak, samples=(replace(good.leak.samples[0], seconds=60.0),))
+    verdicts = _verdicts(replace(good, cost=quick, leak=short))
+    assert [text for text, is_met in verdicts.items() if is_met is None] == [
+        "CPU per request, closed load, against wrk",
+        "CPU per request, open load, mix of 5, against wrk",
+        "FastHttpUser's CPU per request against Headroom's, open load",
+        "No growth over 10 minutes, 10,000 connections",
+    ]
+
+
+def test_results_survive_their_file_and_give_the_same_report(tmp_path: Path) -> None:
+    """Samples read back are the samples stored, and the report is a function of them."""
+    path = tmp_path / "results.json"
+    store_results(path, good_results())
+    assert load_results(path) == good_results()
+    assert write_report(load_results(path)) == write_report(good_results())
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    """A results file of another shape is an error with its name, never an empty result."""
+    path = tmp_path / "results.json"
+    path.write_text('{"cost": 3}')
+    with pytest.raises(HarnessError, match=r"results\.json"):
+        load_results(path)
+
+
+def test_the_report_holds_claims_machine_and_every_part() -> None:
+    """Each part has its heading, each claim its row, and a missing part has neither table."""
+    text = write_report(good_results())
+    headings = [line[3:] for line in text.splitlines() if line.startswith("## ")]
+    assert headings == [
+        "Claims",
+        "Machine and versions",
+        "CPU per request",
+        "Send lag",
+        "Memory",
+        "Leak check",
+        "Master fan-in",
+        "Showing an archive",
+    ]
+    assert text.count("| met |") == 10
+    assert "| closed | 1.20 (1.20-1.20) |" in text
+    assert "## Send lag" not in write_report(replace(good_results(), lag=None))
