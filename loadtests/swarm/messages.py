@@ -267,7 +267,7 @@ class Quit(msgspec.Struct, frozen=True, kw_only=True, tag="quit"):
 
 
 class Refuse(msgspec.Struct, frozen=True, kw_only=True, tag="refuse"):
-    """This agent has no part in the run: late, too many, wrong version, a zombie."""
+    """An agent has no part in the run: late, too many, wrong version, a zombie."""
 
     run_id: Text
     incarnation: Name
