@@ -11,12 +11,10 @@ the exit code is 1; the other parts are kept.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import parts, peers
@@ -45,16 +43,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _run_part(name: str, settings: parts.Settings, folder: Path) -> bool:
     """Measure one part and keep it; False when it failed."""
-    run: Callable[[parts.Settings], object] = parts.PARTS[name]
     print(f"{name} ...", flush=True)
     begin = time.monotonic()
     try:
-        part = run(settings)
+        part = parts.PARTS[name](settings)
     except (HeadroomError, OSError, ValueError) as error:
         print(f"{name} FAILED: {error}", file=sys.stderr, flush=True)
         return False
     # Read again: another benchmark of another part may have stored its own meanwhile.
-    results = dataclasses.replace(load_results(folder / "results.json"), **{name: part})
+    results = load_results(folder / "results.json").with_part(part)
     store_results(folder / "results.json", results)
     (folder / "RESULTS.md").write_text(write_report(results))
     print(f"{name} done in {time.monotonic() - begin:.0f} s", flush=True)

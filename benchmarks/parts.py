@@ -26,7 +26,16 @@ from benchmarks.machine import (
 from benchmarks.memory import leak_samples, memory_samples
 from benchmarks.peers import versions
 from benchmarks.process import ROOT
-from benchmarks.results import CostPart, FanInPart, LagPart, LeakPart, MemoryPart, ShowPart, Stamp
+from benchmarks.results import (
+    CostPart,
+    FanInPart,
+    LagPart,
+    LeakPart,
+    MemoryPart,
+    Part,
+    ShowPart,
+    Stamp,
+)
 from benchmarks.send_lag import (
     LagSettings,
     closed_plan,
@@ -42,7 +51,7 @@ from loadtests.record.facts import git_commit
 
 OPEN_LEVEL = 0.7  # of saturation, for the cost of open load
 _QUIET_RATIO = 0.05
-_QUIET_PATIENCE_S = 30.0
+_QUIET_PATIENCE_S = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +249,7 @@ def run_show(settings: Settings) -> ShowPart:
         return ShowPart(stamp=stamper.stamp(), sample=sample)
 
 
-PARTS: dict[str, Callable[[Settings], object]] = {
+PARTS: dict[str, Callable[[Settings], Part]] = {
     "cost": run_cost,
     "lag": run_lag,
     "memory": run_memory,

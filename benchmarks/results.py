@@ -7,7 +7,7 @@ carries its own stamp: when, on what, how long.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -87,6 +87,9 @@ class ShowPart:
     sample: ShowSample
 
 
+Part = CostPart | LagPart | MemoryPart | LeakPart | FanInPart | ShowPart
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
     """All parts; None where a part was never measured."""
@@ -97,6 +100,22 @@ class Results:
     leak: LeakPart | None = None
     fan_in: FanInPart | None = None
     show: ShowPart | None = None
+
+    def with_part(self, part: Part) -> Results:
+        """Return the same results with one part measured anew."""
+        match part:
+            case CostPart():
+                return replace(self, cost=part)
+            case LagPart():
+                return replace(self, lag=part)
+            case MemoryPart():
+                return replace(self, memory=part)
+            case LeakPart():
+                return replace(self, leak=part)
+            case FanInPart():
+                return replace(self, fan_in=part)
+            case ShowPart():
+                return replace(self, show=part)
 
 
 def load_results(path: Path) -> Results:

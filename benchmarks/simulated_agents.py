@@ -22,7 +22,6 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-import msgpack
 import msgspec
 import zmq
 
@@ -130,7 +129,7 @@ class SimulatedAgent:
                 body = self._socket.recv(zmq.NOBLOCK)
             except zmq.Again:
                 break
-            kind, data, _ = msgpack.unpackb(body, strict_map_key=False)
+            kind, data, _ = msgspec.msgpack.decode(body)
             if kind == _MESSAGE:
                 self._receive(data, now_ns)
             elif kind == "spawn":
@@ -288,7 +287,7 @@ class SimulatedAgent:
         return self._send_locust(_MESSAGE, encode_message(message))
 
     def _send_locust(self, kind: str, data: object) -> int:
-        body = msgpack.packb((kind, data, self.identity))
+        body = msgspec.msgpack.encode((kind, data, self.identity))
         self._socket.send(body)
         self.sent_bytes += len(body)
         return len(body)
