@@ -1,7 +1,7 @@
 """An agent's child processes: its engines and the bare ticker of its host.
 
-Owns their descriptors, their standard error (the last 4 KiB, for the event when one
-dies) and their end. Reads and writes in greenlets, so that an engine that stops reading
+Owns their descriptors, the last words of a dying
+one, and their end. Reads and writes in greenlets, so that an engine that stops reading
 cannot hold up the agent. Decides nothing: what arrives is handed to a callback, in order,
 and the end of an engine is handed over exactly once, after its last message.
 
@@ -15,7 +15,6 @@ import os
 import socket
 import struct
 import sys
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -25,9 +24,9 @@ from gevent.queue import Queue
 
 from loadtests.engine.messages import FromEngine, ToEngine, agent_side, encode_frame
 from loadtests.record.window import Hiccup
+from loadtests.swarm.tail import Tail
 
 _READ_BYTES: Final = 256 * 1024
-_STDERR_BYTES: Final = 4096
 _REAP_S: Final = 1.0
 _TICKER_REPORT: Final = struct.Struct("<qIqqq")  # loadtests.engine.ticker.REPORT
 
@@ -37,12 +36,10 @@ class EngineProcess:
 
     def __init__(
         self,
-        name: str,
         *,
-        on_message: Callable[[str, FromEngine], None],
-        on_end: Callable[[str, str], None],
+        on_message: Callable[[FromEngine], None],
+        on_end: Callable[[str], None],
     ) -> None:
-        self.name = name
         self._on_message = on_message
         self._on_end = on_end
         ours, theirs = socket.socketpair()
@@ -60,8 +57,7 @@ class EngineProcess:
         finally:
             theirs.close()
         self._outbox: Queue[bytes] = Queue()
-        self._stderr: deque[bytes] = deque()
-        self._stderr_reader = gevent.spawn(self._read_stderr)
+        self._stderr = Tail(self._process.stderr)
         self._writer = gevent.spawn(self._write)
         self._reader = gevent.spawn(self._read)
 
@@ -95,11 +91,11 @@ class EngineProcess:
                 if not data:
                     break
                 for message in frames.feed(data):
-                    self._on_message(self.name, message)  # type: ignore[arg-type]  # agent_side
+                    self._on_message(message)  # type: ignore[arg-type]  # agent_side
             except (OSError, ValueError) as error:
                 why = str(error)
                 break
-        self._on_end(self.name, self._reap(why))
+        self._on_end(self._reap(why))
 
     def _reap(self, why: str) -> str:
         self._writer.kill(block=False)
@@ -109,20 +105,9 @@ class EngineProcess:
         except subprocess.TimeoutExpired:
             self.kill()
             status = self._process.wait()
-        self._stderr_reader.join(timeout=_REAP_S)
-        words = b"".join(self._stderr).decode(errors="replace").strip()
+        words = self._stderr.text(_REAP_S)
         ended = f"signal {-status}" if status < 0 else f"exit status {status}"
         return f"{why}, {ended}" + (f": {words}" if words else "")
-
-    def _read_stderr(self) -> None:
-        stream = self._process.stderr
-        kept_bytes = 0
-        while data := stream.read(_STDERR_BYTES):
-            self._stderr.append(data)
-            kept_bytes += len(data)
-            while len(self._stderr) > 1 and kept_bytes - len(self._stderr[0]) >= _STDERR_BYTES:
-                kept_bytes -= len(self._stderr.popleft())
-        stream.close()
 
 
 class TickerProcess:

@@ -12,16 +12,31 @@ import os
 import resource
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 import gevent
 
-from loadtests.plan.model import Node
+from loadtests.errors import TargetError
+from loadtests.plan.authorisation import (
+    Configuration,
+    find_configuration,
+    load_configuration,
+    refuse_unauthorised,
+)
+from loadtests.plan.model import Node, Plan
 
 CONNECT_TIMEOUT_S: Final = 3.0
+_OWN_DESCRIPTORS: Final = 64  # of an engine besides its connections
 _PORT_RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _PORTS_BY_DEFAULT: Final = (32768, 60999)  # Linux's default, ip(7)
+
+
+def own_configuration() -> Configuration:
+    """The configuration of this host's user; ScenarioError when it is not valid."""
+    return load_configuration(find_configuration(os.environ, folder=Path.cwd(), home=Path.home()))
 
 
 def usable_cores() -> int:
@@ -66,3 +81,46 @@ def _connect(node: Node) -> str | None:
             return None
     except OSError as error:
         return f"node {node.name} at {node.authority}: {error}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What preflight found; `failure` is (family, sentence) and keeps the run from starting."""
+
+    warnings: tuple[str, ...]
+    failure: tuple[str, str] | None
+
+
+def check_host(plan: Plan, configuration: Configuration) -> Findings:
+    """Check this host and the target for a plan, by this host's own configuration.
+
+    A target of which no node answers is a failure; a single silent node is a warning,
+    because a degraded cluster may be the very thing to measure.
+    """
+    try:
+        refuse_unauthorised(plan, configuration, datetime.now(UTC))
+    except TargetError as error:
+        return Findings(warnings=(), failure=("target", str(error)))
+    silent = unreachable_nodes(plan.nodes)
+    if len(silent) == len(plan.nodes):
+        return Findings(warnings=(), failure=("target", f"not reachable: {'; '.join(silent)}"))
+    warnings = tuple(f"not reachable: {sentence}" for sentence in silent)
+    return Findings(warnings=warnings + _limits(plan), failure=None)
+
+
+def _limits(plan: Plan) -> tuple[str, ...]:
+    warnings: list[str] = []
+    descriptors = raise_descriptor_limit()
+    if plan.connections + _OWN_DESCRIPTORS > descriptors:
+        warnings.append(
+            f"{descriptors} descriptors allowed, the plan's {plan.connections} connections may"
+            " not fit on this host alone"
+        )
+    heaviest = max(node.weight for node in plan.nodes) / sum(node.weight for node in plan.nodes)
+    ports = ephemeral_ports()
+    if plan.connections * heaviest > ports:
+        warnings.append(
+            f"{ports} ephemeral ports, the plan opens up to"
+            f" {round(plan.connections * heaviest)} connections to one node"
+        )
+    return tuple(warnings)

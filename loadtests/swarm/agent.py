@@ -1,0 +1,134 @@
+"""The agent process: a Locust worker that owns its host's engines.
+
+`headroom worker` calls `run_worker`; a master that spawns agents on its own host starts
+`python -m loadtests.swarm.agent`. It joins one master, takes part in one run and ends.
+SIGINT or SIGTERM once: its engines stop, what they counted is handed over, then it ends;
+twice: at once. With `--parent` it dies with the master's process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, Final
+
+import gevent
+from locust import events as _locust_is_patched  # noqa: F401 - patches the library first of all
+from locust.env import Environment
+
+from loadtests.errors import ExitCode, HarnessError, HeadroomError
+from loadtests.swarm.agent_shell import AgentShell, agent_name
+from loadtests.swarm.bus import guard_sockets
+from loadtests.swarm.placeholder import EngineUser
+from loadtests.swarm.preflight import engine_count, own_configuration, raise_descriptor_limit
+from loadtests.swarm.timing import Timing
+
+DEFAULT_PORT: Final = 5557  # Locust's
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def run_worker(
+    master_host: str,
+    master_port: int,
+    engines: int | None,
+    *,
+    name: str | None = None,
+) -> int:
+    """Join the master, take part in one run, return the exit code.
+
+    `engines` None: one a usable core, less one when the master is on this host. 0: told to
+    end after everything was handed over; 4: stopped by a signal or refused; HarnessError
+    when no master answers within Locust's five minutes.
+    """
+    raise_descriptor_limit()
+    guard_sockets()
+    environment = Environment(user_classes=[EngineUser], parsed_options=_options())
+    try:
+        runner = environment.create_worker_runner(master_host, master_port)
+    except (ConnectionError, RecursionError) as error:
+        raise HarnessError(
+            where="worker", seen=f"no answer from {master_host}:{master_port}", expected="a master"
+        ) from error
+    shell = AgentShell(
+        runner,
+        name=agent_name(name or f"{os.uname().nodename}-{os.getpid()}"),
+        engines=engine_count(engines, beside_master=is_local(master_host)),
+        configuration=own_configuration(),
+        timing=Timing(),
+    )
+    handlers = _stop_on_signals(shell)
+    try:
+        end = shell.run()
+        gevent.sleep(0.2)  # lets the bus deliver the last words
+    finally:
+        for handler in handlers:
+            handler.cancel()
+        runner.greenlet.kill(block=False)
+    sys.stderr.write(f"agent ended: {end.reason}\n")
+    return ExitCode.PASS if end.is_ok else ExitCode.ABORTED
+
+
+def is_local(host: str) -> bool:
+    """True when a master's address says that it runs on this host."""
+    return host in {"localhost", "::1", os.uname().nodename} or host.startswith("127.")
+
+
+def _options() -> argparse.Namespace:
+    """What a Locust worker reads of its command line, which an agent does not have."""
+    return argparse.Namespace(
+        web_base_path="", stop_timeout=0.0, tags=None, exclude_tags=None, headless=True,
+        enable_rebalancing=False, num_users=None, spawn_rate=None, run_time=None,
+    )  # fmt: skip
+
+
+def _stop_on_signals(shell: AgentShell) -> list[Any]:
+    seen: list[int] = []
+
+    def on_signal(number: int) -> None:
+        seen.append(number)
+        name = signal.Signals(number).name
+        if len(seen) == 1:
+            shell.request_stop(f"the agent got {name}")
+        else:
+            shell.stop_at_once(f"the agent got {name} twice")
+
+    return [
+        gevent.signal_handler(number, on_signal, number)
+        for number in (signal.SIGINT, signal.SIGTERM)
+    ]
+
+
+def _die_with(parent_pid: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # it died before prctl: no signal will come
+        sys.exit(ExitCode.HARNESS)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Start an agent that a master on this host asked for."""
+    parser = argparse.ArgumentParser(prog="loadtests.swarm.agent")
+    parser.add_argument("--master-host", required=True)
+    parser.add_argument("--master-port", type=int, required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--engines", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    options = parser.parse_args(argv)
+    _die_with(options.parent)
+    try:
+        return run_worker(
+            options.master_host,
+            options.master_port,
+            options.engines,
+            name=options.name,
+        )
+    except HeadroomError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,320 @@
+"""The master's I/O: feeds its state machine (`coordinator.py`) and carries out what it asks.
+
+One loop owns coordinator and archive. The bus only puts what arrived, stamped, into its
+inbox. Actions are carried out in order, and that order is the promise: a window is in the
+journal before its acknowledgement leaves. When the journal cannot be written, nothing is
+acknowledged any more, load is stopped, the partial archive is kept and a HarnessError
+says why. Locust's statistics and states are a view that this loop feeds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import gevent
+import msgspec
+from gevent.event import Event as Signal
+from locust.runners import STATE_STOPPED, STATE_STOPPING, MasterRunner
+
+from loadtests.clock import NS_PER_S
+from loadtests.errors import ExitCode, HarnessError
+from loadtests.plan.codec import encode_plan
+from loadtests.plan.model import Plan
+from loadtests.plan.schedule import Schedule
+from loadtests.record.archive import ArchiveWriter, create_archive
+from loadtests.record.facts import package_versions
+from loadtests.record.manifest import Outcome
+from loadtests.swarm import actions
+from loadtests.swarm.actions import EndCause, Finished, MasterAction
+from loadtests.swarm.agent_shell import boot_id
+from loadtests.swarm.books import draft_manifest, finished_manifest, with_account
+from loadtests.swarm.bus import MESSAGE, REFUSALS
+from loadtests.swarm.coordinator import Coordinator, RunPhase, RunSetup
+from loadtests.swarm.local_agents import LocalAgents
+from loadtests.swarm.messages import Ack, Hello, MessageError, decode_to_master, encode_message
+from loadtests.swarm.progress import Progress, ProgressBoard
+from loadtests.swarm.target import fetch_version
+from loadtests.swarm.timing import Timing
+from loadtests.swarm.view import StatsView
+
+TICK_S: Final = 0.1
+PROGRESS_S: Final = 0.5
+MAX_INBOX: Final = 10_000  # messages repeat themselves: what does not fit is not lost for good
+_AFTER_DISK_ERROR_S: Final = 3.0  # beyond the grace, for agents to end their load
+_GOODBYE_S: Final = 3.0  # for local agents to end by themselves
+
+# Whose fault an end was, as an exit code; a complete run has none: its verdict decides.
+_EXIT_CODES: Final = {
+    EndCause.USER: ExitCode.ABORTED,
+    EndCause.GUARD: ExitCode.ABORTED,
+    EndCause.LOSS: ExitCode.ABORTED,
+    EndCause.TARGET: ExitCode.ABORTED,
+    EndCause.SCENARIO: ExitCode.USAGE,
+    EndCause.HARNESS: ExitCode.HARNESS,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What to run, and with whom; `start_agents` starts those that belong to this master."""
+
+    plan: Plan
+    results: Path
+    agents: int
+    join_wait_ns: int
+    command: tuple[str, ...]
+    on_progress: Callable[[Progress], None]
+    start_agents: Callable[[], LocalAgents] | None
+    users: int  # Locust users to show as running
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOutcome:
+    """How a run ended. `exit_code` None: it is complete, and its verdict decides.
+
+    `path` is the archive, `.partial` when the run was stopped at once.
+    """
+
+    path: Path
+    outcome: Outcome
+    cause: EndCause
+    reason: str
+    exit_code: ExitCode | None
+
+
+class MasterShell:
+    """One run on a guarded Locust master; `run` blocks the calling greenlet until its end."""
+
+    def __init__(
+        self, runner: MasterRunner, order: Order, locust_start: Callable[..., None]
+    ) -> None:
+        self._runner = runner
+        self._order = order
+        self._locust_start = locust_start
+        self._inbox: deque[tuple[str, object, int]] = deque()
+        self._woken = Signal()
+        self._peers: dict[str, str] = {}  # agent name -> transport peer
+        self._stop_reason: str | None = None
+        self._at_once: str | None = None
+        self._disk_error: HarnessError | None = None
+        self._finished: Finished | None = None
+        self._view: StatsView | None = None
+        self._local: LocalAgents | None = None
+        self._plan_bytes = encode_plan(order.plan)
+        self._archive: ArchiveWriter
+        self._coordinator: Coordinator
+
+    def request_stop(self, reason: str) -> None:
+        """End the run gracefully: drain, hand over, archive."""
+        if self._stop_reason is None:
+            self._stop_reason = reason
+            self._woken.set()
+
+    def stop_at_once(self, reason: str) -> None:
+        """End the run now; what was handed over stays in a partial archive."""
+        self._at_once = self._at_once or reason
+        self._woken.set()
+
+    def run(self) -> RunOutcome:
+        """Run the plan; HarnessError when the archive cannot be written or agents die early."""
+        self._prepare()
+        try:
+            if self._order.start_agents is not None:
+                self._local = self._order.start_agents()
+            self._loop()
+            return self._finish()
+        except BaseException as error:
+            self._archive.abandon(f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            self._runner.custom_messages.pop(MESSAGE, None)
+            self._set_state(STATE_STOPPED)
+            if self._local is not None:
+                self._local.end(_GOODBYE_S if self._finished else 0.0)
+
+    def _prepare(self) -> None:
+        plan = self._order.plan
+        target_version, warnings = fetch_version(plan)
+        self._draft = draft_manifest(
+            plan,
+            self._plan_bytes,
+            command=self._order.command,
+            target_version=target_version,
+            warnings=warnings,
+        )
+        self._archive = create_archive(self._order.results, self._draft, self._plan_bytes)
+        self._board = ProgressBoard(self._draft.run_id, plan, self._order.agents)
+        self._coordinator = Coordinator(
+            setup=RunSetup(
+                run_id=self._draft.run_id,
+                plan=plan,
+                plan_bytes=self._plan_bytes,
+                agents=self._order.agents,
+                version=package_versions()["headroom"],
+                boot_id=boot_id(),
+                unix_minus_monotonic_ns=time.time_ns() - time.monotonic_ns(),
+                join_wait_ns=self._order.join_wait_ns,
+            ),
+            timing=Timing(),
+            planned=Schedule(plan).planned,
+        )
+        self._runner.register_message(MESSAGE, self._on_message)
+
+    def _on_message(self, environment: Any, msg: Any) -> None:
+        del environment
+        if len(self._inbox) >= MAX_INBOX:
+            REFUSALS.add("inbox full", msg.node_id)
+            return
+        self._inbox.append((msg.node_id, msg.data, time.monotonic_ns()))
+        self._woken.set()
+
+    def _loop(self) -> None:
+        next_tick = next_look = time.monotonic()
+        while self._finished is None and self._at_once is None and not self._is_given_up():
+            self._woken.wait(timeout=max(0.0, next_tick - time.monotonic()))
+            self._woken.clear()
+            gevent.sleep(0)  # a ready event does not switch: let the bus in
+            while self._inbox and time.monotonic() < next_tick:
+                self._take(*self._inbox.popleft())
+            if time.monotonic() >= next_tick:
+                next_tick = time.monotonic() + TICK_S
+                self._tick()
+            if time.monotonic() >= next_look:
+                next_look = time.monotonic() + PROGRESS_S
+                self._order.on_progress(
+                    self._board.look(self._coordinator.status(time.monotonic_ns()))
+                )
+            if self._inbox:
+                self._woken.set()
+
+    def _is_given_up(self) -> bool:
+        """After a disk error nothing can be acknowledged, so no run can end in order."""
+        if self._disk_error is None:
+            return False
+        grace_s = self._order.plan.grace_ns / NS_PER_S + _AFTER_DISK_ERROR_S
+        return time.monotonic() > self._disk_error_at + grace_s
+
+    def _take(self, peer: str, data: object, at_ns: int) -> None:
+        try:
+            message = decode_to_master(data)
+        except MessageError as error:
+            self._carry_out(self._coordinator.malformed(peer, str(error), at_ns))
+            return
+        if isinstance(message, Hello):
+            self._peers[message.agent] = peer
+        self._carry_out(self._coordinator.receive(peer, message, at_ns))
+
+    def _tick(self) -> None:
+        now_ns = time.monotonic_ns()
+        if self._stop_reason is not None:
+            self._carry_out(self._coordinator.request_stop(self._stop_reason, now_ns))
+            if self._runner.state != STATE_STOPPING:
+                self._set_state(STATE_STOPPING)
+        if self._local is not None:
+            for name, how in self._local.newly_dead().items():
+                self._local_agent_died(name, how, now_ns)
+        self._carry_out(self._coordinator.tick(now_ns))
+
+    def _local_agent_died(self, name: str, how: str, now_ns: int) -> None:
+        phase = self._coordinator.status(now_ns).phase
+        if phase < RunPhase.ARMING:
+            raise HarnessError(where=name, seen=how, expected="an agent that stays until the end")
+        if phase < RunPhase.LINGERING and name in self._peers:
+            self._carry_out(self._coordinator.left(self._peers[name], now_ns))
+
+    def _carry_out(self, todo: list[MasterAction]) -> None:
+        for action in todo:
+            match action:
+                case actions.Send(peer=peer, message=message):
+                    if self._disk_error is not None and isinstance(message, Ack):
+                        continue
+                    self._runner.send_message(MESSAGE, encode_message(message), peer)  # type: ignore[arg-type]  # annotated dict, any msgpack value travels
+                case actions.Barrier(t0_unix_ns=t0_unix_ns):
+                    self._at_barrier(t0_unix_ns)
+                case actions.Finished():
+                    self._finished = action
+                case _:
+                    self._write(action)
+
+    def _write(self, action: actions.Journal | actions.Release | actions.Record) -> None:
+        if isinstance(action, actions.Record):
+            self._board.add_event(action.event.text)
+        if isinstance(action, actions.Release):
+            self._show(action)
+        if self._disk_error is not None:
+            return
+        try:
+            match action:
+                case actions.Journal(source=source, window=window):
+                    self._archive.journal_windows(source, [window])
+                case actions.Release(window=window):
+                    self._archive.append_window(window)
+                case actions.Record(event=event):
+                    self._archive.append_event(event)
+        except HarnessError as error:
+            self._fail(error)
+
+    def _fail(self, error: HarnessError) -> None:
+        self._disk_error = error
+        self._disk_error_at = time.monotonic()
+        self._archive.abandon(str(error))
+        self.request_stop(f"the archive cannot be written: {error}")
+
+    def _at_barrier(self, t0_unix_ns: int) -> None:
+        account = self._coordinator.account()
+        if self._draft.t0_unix_ns is None:
+            gevent.spawn(self._locust_start, self._order.users, self._order.users)
+        self._draft = msgspec.structs.replace(self._draft, t0_unix_ns=t0_unix_ns)
+        if self._disk_error is None:
+            try:
+                self._archive.update(with_account(self._draft, account))
+            except HarnessError as error:
+                self._fail(error)
+
+    def _show(self, release: actions.Release) -> None:
+        self._board.add_window(release.window)
+        if self._view is None:  # not before Locust's own start has cleared its statistics
+            t0_unix_ns = self._draft.t0_unix_ns or release.window.start_s * NS_PER_S
+            self._view = StatsView(
+                self._runner.stats,
+                self._order.plan.slots,
+                self._order.plan.requests,
+                t0_unix_ns / NS_PER_S,
+            )
+        self._view.add(release.window)
+
+    def _set_state(self, state: str) -> None:
+        self._runner.update_state(state)
+        events: Any = self._runner.environment.events
+        hook = events.test_stopping if state == STATE_STOPPING else events.test_stop
+        hook.fire(environment=self._runner.environment)
+
+    def _finish(self) -> RunOutcome:
+        if self._at_once is not None:
+            self._runner.send_message("quit")
+            return RunOutcome(
+                path=self._archive.abandon(self._at_once),
+                outcome=Outcome.ABORTED,
+                cause=EndCause.USER,
+                reason=self._at_once,
+                exit_code=ExitCode.ABORTED,
+            )
+        if self._disk_error is not None or self._finished is None:
+            raise self._disk_error or AssertionError("the loop ended without an end")
+        end = self._finished
+        self._order.on_progress(self._board.look(self._coordinator.status(time.monotonic_ns())))
+        manifest = finished_manifest(
+            self._draft, self._coordinator.account(), outcome=end.outcome, reason=end.reason
+        )
+        return RunOutcome(
+            path=self._archive.finish(manifest),
+            outcome=end.outcome,
+            cause=end.cause,
+            reason=end.reason,
+            exit_code=None if end.outcome is Outcome.COMPLETE else _EXIT_CODES[end.cause],
+        )

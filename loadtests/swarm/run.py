@@ -1,0 +1,212 @@
+"""Run a plan: `headroom run`'s way into the swarm.
+
+Makes a Locust master in this process, brings or awaits its agents, serves the web UI if
+asked, turns signals into stops, and leaves nothing behind: no socket, no child, no
+handler. SIGINT or SIGTERM once ends the run gracefully with a complete archive; twice, at
+once with a partial one.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import gevent
+from locust.env import Environment
+from locust.runners import MasterRunner
+
+from loadtests.clock import NS_PER_S
+from loadtests.errors import HarnessError, TargetError
+from loadtests.plan.authorisation import AuthorisedTarget
+from loadtests.plan.model import Plan
+from loadtests.swarm.bus import guard_master, guard_sockets
+from loadtests.swarm.local_agents import LocalAgents
+from loadtests.swarm.master import MasterShell, Order, RunOutcome
+from loadtests.swarm.placeholder import EngineUser
+from loadtests.swarm.preflight import raise_descriptor_limit, usable_cores
+from loadtests.swarm.progress import Progress
+from loadtests.swarm.web import Web, WebAddress
+
+LOOPBACK: Final = "127.0.0.1"
+LOCAL_JOIN_WAIT_S: Final = 60.0
+
+__all__ = [
+    "ExpectedWorkers",
+    "LocalWorkers",
+    "Progress",
+    "RunOutcome",
+    "WebAddress",
+    "run_plan",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalWorkers:
+    """Agents that the master starts on its own host.
+
+    `engines` of each; None: the host's cores, less one for the master, divided among them.
+    """
+
+    count: int
+    engines: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedWorkers:
+    """Exactly so many agents, started by the user with `headroom worker`, within `wait_s`."""
+
+    count: int
+    bind_host: str
+    bind_port: int
+    wait_s: float
+
+
+def run_plan(
+    plan: Plan,
+    *,
+    results: Path,
+    workers: LocalWorkers | ExpectedWorkers,
+    web: WebAddress | None,
+    on_progress: Callable[[Progress], None],
+    authorised_hosts: tuple[str, ...],
+    command: tuple[str, ...],
+    on_web: Callable[[int], None] = lambda _port: None,
+) -> RunOutcome:
+    """Run a plan to its end and return where its archive is.
+
+    `on_progress` is called about twice a second, `on_web` once with the web UI's port.
+    TargetError for a host that nobody authorised, before anything starts; HarnessError
+    when the archive cannot be written, a port is taken or local agents die before load.
+    """
+    _refuse_foreign(plan, authorised_hosts)
+    raise_descriptor_limit()
+    with _master(workers) as runner:
+        order = Order(
+            plan=plan,
+            results=results,
+            agents=workers.count,
+            join_wait_ns=_join_wait_ns(workers),
+            command=command,
+            on_progress=on_progress,
+            start_agents=_starter(workers, runner),
+            users=workers.count,
+        )
+        shell = MasterShell(runner, order, take_over(runner, lambda: shell.request_stop("web UI")))
+        with _stops_on_signals(shell), _serving(runner, web, on_web):
+            return shell.run()
+
+
+def take_over(runner: MasterRunner, on_stop: Callable[[], None]) -> Callable[..., None]:
+    """Make Locust's start and stop ours; returns Locust's own start.
+
+    Locust calls `start` again whenever a worker joins or leaves, and `stop` when its last
+    one is missing: both would move load behind the coordinator's back. What is left of
+    `stop` is the web UI's button.
+    """
+    locust_start = runner.start
+
+    def start(*_: object, **__: object) -> None:
+        """Membership is frozen at the barrier: there is nothing to start again."""
+
+    def stop(send_stop_to_client: bool = True) -> None:  # noqa: FBT001, FBT002 - Locust's signature
+        if send_stop_to_client and runner.worker_count > 0:
+            on_stop()
+
+    runner.start = start  # type: ignore[method-assign]  # Locust has no hook
+    runner.stop = stop  # type: ignore[method-assign]  # Locust has no hook
+    return locust_start
+
+
+def _refuse_foreign(plan: Plan, authorised_hosts: tuple[str, ...]) -> None:
+    allowed = [
+        AuthorisedTarget(host=host.lower(), owner="", max_rate_per_s=0.0, expires=None)
+        for host in authorised_hosts
+    ]
+    for node in plan.nodes:
+        if not node.is_loopback and not any(entry.covers(node) for entry in allowed):
+            raise TargetError(
+                where=f"node {node.name}",
+                seen=f"{node.host} is not an authorised target",
+                expected="loopback, or an entry of [authorised_targets]",
+            )
+
+
+def _join_wait_ns(workers: LocalWorkers | ExpectedWorkers) -> int:
+    wait_s = workers.wait_s if isinstance(workers, ExpectedWorkers) else LOCAL_JOIN_WAIT_S
+    return round(wait_s * NS_PER_S)
+
+
+@contextmanager
+def _master(workers: LocalWorkers | ExpectedWorkers) -> Iterator[MasterRunner]:
+    guard_sockets()
+    is_local = isinstance(workers, LocalWorkers)
+    host, port = (LOOPBACK, 0) if is_local else (workers.bind_host, workers.bind_port)  # type: ignore[union-attr]  # told apart by is_local
+    environment = Environment(user_classes=[EngineUser])
+    try:
+        runner = environment.create_master_runner(host, port)
+    except SystemExit as error:  # how Locust says that the port is taken
+        raise HarnessError(
+            where="master", seen=f"{host}:{port} is in use", expected="a free port"
+        ) from error
+    except Exception as error:
+        raise HarnessError(
+            where="master", seen=str(error), expected=f"to listen on {host}:{port}"
+        ) from error
+    guard_master(runner)
+    try:
+        yield runner
+    finally:
+        runner.greenlet.kill(block=True)
+        runner.server.close()  # type: ignore[no-untyped-call]  # locust.rpc has no types
+
+
+def _starter(
+    workers: LocalWorkers | ExpectedWorkers, runner: MasterRunner
+) -> Callable[[], LocalAgents] | None:
+    if isinstance(workers, ExpectedWorkers):
+        return None
+    engines = workers.engines or max(1, (usable_cores() - 1) // workers.count)
+    return lambda: LocalAgents(workers.count, engines, LOOPBACK, runner.server.port)
+
+
+@contextmanager
+def _stops_on_signals(shell: MasterShell) -> Iterator[None]:
+    seen: list[int] = []
+
+    def on_signal(number: int) -> None:
+        seen.append(number)
+        name = signal.Signals(number).name
+        if len(seen) == 1:
+            shell.request_stop(f"stopped by {name}")
+        else:
+            shell.stop_at_once(f"stopped at once by {name}")
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    handlers: list[Any] = [gevent.signal_handler(n, on_signal, n) for n in numbers]
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.cancel()
+        for number, previous in before.items():
+            signal.signal(number, previous)
+
+
+@contextmanager
+def _serving(
+    runner: MasterRunner, address: WebAddress | None, on_web: Callable[[int], None]
+) -> Iterator[None]:
+    if address is None:
+        yield
+        return
+    web = Web(runner.environment, address)
+    try:
+        on_web(web.port)
+        yield
+    finally:
+        web.stop()

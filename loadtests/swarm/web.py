@@ -1,0 +1,63 @@
+"""Locust's web UI on an address of our choice: loopback unless the user says otherwise.
+
+Waits until it listens, so that a port in use is an error before the run and not a line in
+a log. Its stop button calls the runner's `stop`, which is the run's graceful stop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import gevent
+from locust import stats
+from locust.env import Environment
+
+from loadtests.errors import HarnessError
+
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 8089  # Locust's
+_START_S: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebAddress:
+    """Where the web UI listens; port 0 takes a free one."""
+
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+
+
+class Web:
+    """A running web UI."""
+
+    def __init__(self, environment: Environment, address: WebAddress) -> None:
+        create: Any = environment.create_web_ui  # through Any: its result is half typed
+        self._ui = create(host=address.host, port=address.port, delayed_start=True)
+        self._ui.start()
+        self._history = gevent.spawn(stats.stats_history, environment.runner)
+        with gevent.Timeout(_START_S, exception=False):
+            while not self._ui.greenlet.ready() and not self._is_listening():
+                gevent.sleep(0.01)
+        if not self._is_listening():
+            self.stop()
+            raise HarnessError(
+                where="web UI",
+                seen=str(self._ui.greenlet.exception or "no listening socket"),
+                expected=f"{address.host}:{address.port} to be free",
+            )
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return int(self._ui.server.server_port)
+
+    def stop(self) -> None:
+        """Close it."""
+        self._history.kill(block=False)
+        if self._ui.server is not None:
+            self._ui.server.stop(timeout=0.5)
+        self._ui.greenlet.kill(block=False)
+
+    def _is_listening(self) -> bool:
+        return self._ui.server is not None and self._ui.server.started
