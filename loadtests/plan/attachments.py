@@ -25,12 +25,13 @@ def read_bounded(path: Path, limit_bytes: int, where: str, mistakes: Mistakes) -
     try:
         if not path.is_file():
             reason = "is not a regular file" if path.exists() else "does not exist"
-            mistakes.add(where, f"{shown(str(path))}, which {reason}", "a file that can be read")
+            mistakes.add(where, f"{shown(path.name)}, which {reason}", "a file that can be read")
             return None
         with path.open("rb") as file:
             data = file.read(limit_bytes + 1)
     except (OSError, ValueError) as error:
-        mistakes.add(where, f"{shown(str(path))}: {error}", "a file that can be read")
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        mistakes.add(where, f"{shown(path.name)}: {reason}", "a file that can be read")
         return None
     if len(data) > limit_bytes:
         mistakes.add(where, f"more than {limit_bytes} bytes", f"at most {limit_bytes} bytes")

@@ -28,6 +28,7 @@ from cattrs.gen import make_dict_structure_fn, override
 
 from loadtests.errors import Mistake
 from loadtests.plan import spec
+from loadtests.plan.targets import URL_EXPECTED, parse_node
 from loadtests.plan.units import (
     UnitError,
     parse_duration_ns,
@@ -39,6 +40,7 @@ Value = TypeVar("Value")
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAME_EXPECTED: Final = "a name of up to 64 letters, digits, '.', '_' or '-'"
+_USER: Final = re.compile(r"//[^/@]*@")
 _HIGHEST_WHOLE: Final = 10_000_000
 _LONGEST_SEEN: Final = 60
 
@@ -82,6 +84,7 @@ def shown(value: object) -> str:
         case bool():
             return str(value).lower()
         case str():
+            value = _USER.sub("//...@", value)  # a message must not spread a password
             text = value if len(value) <= _LONGEST_SEEN else value[:_LONGEST_SEEN] + "..."
             return '"' + text.encode("unicode_escape").decode() + '"'
         case _:
@@ -140,15 +143,26 @@ def _scalar(value: object, _: object) -> object:
     return value
 
 
+def _rate(value: str) -> str:
+    if "%" not in value:  # a percentage needs its baseline: checked when it is resolved
+        parse_rate_per_s(value)
+    return value
+
+
 def _level(value: object, _: object) -> object:
     if isinstance(value, str):
-        return value
+        return _rate(value)
     try:
         return _whole(value, 0, _HIGHEST_WHOLE)
     except UnitError:
         raise UnitError(
             'a rate such as "500 rps" or "150 %", or a whole number of connections'
         ) from None
+
+
+def _url(value: str) -> str:
+    parse_node(value, name=None, weight=1.0)
+    return value
 
 
 def _choice(value: object, kind: type[Enum]) -> Enum:
@@ -200,7 +214,7 @@ def _class_hook(kind: Any, converter: Converter) -> Callable[[object, object], A
 
     def structure(value: object, _: object) -> Any:
         if kind is spec.NodeSpec and isinstance(value, str):
-            return spec.NodeSpec(url=value)
+            return spec.NodeSpec(url=spec.Url(_url(value)))
         if not isinstance(value, dict):
             raise UnitError("a table")
         return structure_table(value, kind)
@@ -230,7 +244,8 @@ def _build_converter() -> Converter:
         spec.DurationNs: _from_text(parse_duration_ns, 'a duration such as "200 ms"'),
         spec.PerSecond: _from_text(parse_rate_per_s, 'a rate such as "500 rps"'),
         spec.SizeBytes: _from_text(parse_size_bytes, 'a size such as "64 KiB"'),
-        spec.RateText: _from_text(str, 'a rate such as "500 rps" or "150 %"'),
+        spec.RateText: _from_text(_rate, 'a rate such as "500 rps" or "150 %"'),
+        spec.Url: _from_text(_url, URL_EXPECTED),
         spec.Name: _name,
         spec.Whole: lambda value, _: _whole(value, 1, _HIGHEST_WHOLE),
         spec.Weight: _weight,
@@ -299,6 +314,26 @@ def decode(kind: type[Value], raw: object, where: str, mistakes: Mistakes) -> Va
     except (BaseValidationError, UnitError) as error:
         _collect(error, where, raw, mistakes)
         return None
+
+
+def decode_partly(
+    kind: type[Value], raw: object, where: str, decisive: frozenset[str], mistakes: Mistakes
+) -> Value | None:
+    """As `decode`, but keys in error are left at their defaults unless one is `decisive`.
+
+    The rest of the table can then be checked in the same pass; a decisive key is one
+    whose default would make correct parts look wrong.
+    """
+    before = len(mistakes.found)
+    value = decode(kind, raw, where, mistakes)
+    if value is not None or not isinstance(raw, dict):
+        return value
+    paths = [mistake.where for mistake in mistakes.found[before:]]
+    wrong = {re.split(r"[.\[]", path.removeprefix(f"{where}."))[0] for path in paths}
+    if wrong & decisive:
+        return None
+    kept = {key: item for key, item in raw.items() if key not in wrong}
+    return decode(kind, kept, where, Mistakes())
 
 
 def decode_stage(raw: object, where: str, mistakes: Mistakes) -> spec.StageSpec | None:

@@ -31,6 +31,7 @@ from loadtests.plan.decoding import (
     NAME_EXPECTED,
     Mistakes,
     decode,
+    decode_partly,
     decode_stage,
     shown,
     unknown_key,
@@ -57,6 +58,7 @@ _KEYS: Final = (
     "criteria",
 )
 _REQUIRED: Final = ("version", "target", "load", "requests", "stages")
+_LOAD_DECISIVE: Final = frozenset({"model", "rate", "baseline", "connections"})
 
 Item = TypeVar("Item")
 Raw = Mapping[str, Any]
@@ -139,8 +141,10 @@ def _names(raw: Raw, key: str) -> frozenset[str]:
     return frozenset(name for name in names if isinstance(name, str))
 
 
-def _section(raw: Raw, key: str, kind: type[Item], mistakes: Mistakes) -> Item | None:
-    return decode(kind, raw[key], key, mistakes) if key in raw else None
+def _section(
+    raw: Raw, key: str, kind: type[Item], decisive: frozenset[str], mistakes: Mistakes
+) -> Item | None:
+    return decode_partly(kind, raw[key], key, decisive, mistakes) if key in raw else None
 
 
 def _decode_document(raw: Raw, path: Path, mistakes: Mistakes) -> spec.Document:
@@ -159,13 +163,13 @@ def _decode_document(raw: Raw, path: Path, mistakes: Mistakes) -> spec.Document:
     return spec.Document(
         name=_name(raw, path, mistakes),
         description=description,
-        target=_section(raw, "target", spec.TargetSpec, mistakes),
+        target=_section(raw, "target", spec.TargetSpec, frozenset({"nodes"}), mistakes),
         baselines=_baselines(raw, mistakes),
-        load=_section(raw, "load", spec.LoadSpec, mistakes),
+        load=_section(raw, "load", spec.LoadSpec, _LOAD_DECISIVE, mistakes),
         feeds=_items(raw, "feeds", mistakes, decode_feed),
         requests=_items(raw, "requests", mistakes, decode_request),
         stages=_items(raw, "stages", mistakes, decode_stage),
-        criteria=_section(raw, "criteria", spec.CriteriaSpec, mistakes),
+        criteria=_section(raw, "criteria", spec.CriteriaSpec, frozenset(), mistakes),
         request_names=_names(raw, "requests"),
         stage_names=_names(raw, "stages"),
     )

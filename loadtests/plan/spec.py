@@ -19,6 +19,7 @@ DurationNs = NewType("DurationNs", int)  # "200 ms"
 RateText = NewType("RateText", str)  # "500 rps", "150 %", "90 % of rest"; resolved later
 PerSecond = NewType("PerSecond", float)  # "500 rps"
 SizeBytes = NewType("SizeBytes", int)  # "64 KiB"
+Url = NewType("Url", str)  # "https://host:port/prefix"
 Name = NewType("Name", str)  # a label: letters, digits, . _ -
 Whole = NewType("Whole", int)  # 1 and above
 Weight = NewType("Weight", float)  # above 0
@@ -44,7 +45,7 @@ class TlsSpec:
 class NodeSpec:
     """One entry of `target.nodes`: a table, or just its URL."""
 
-    url: str
+    url: Url
     name: Name | None = None
     weight: Weight = Weight(1.0)
 

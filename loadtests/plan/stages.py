@@ -93,9 +93,6 @@ def _profile(spec: StageSpec, where: str, levels: Levels, mistakes: Mistakes) ->
 
 def _check(spec: StageSpec, profile: Profile, where: str, mistakes: Mistakes) -> None:
     """What concerns several keys of one stage."""
-    if spec.duration < SHORTEST_STAGE_NS:
-        shortest = format_duration(SHORTEST_STAGE_NS)
-        mistakes.add(f"{where}.duration", format_duration(spec.duration), f"at least {shortest}")
     match profile:
         case Step(steps=steps) if steps < 2 or spec.duration // steps < SHORTEST_STAGE_NS:  # noqa: PLR2004 - one level is no step
             mistakes.add(f"{where}.steps", str(steps), "2 or more steps of at least 100 ms")
@@ -141,6 +138,9 @@ def build_stages(
         if spec is None:
             continue
         where = f"stages[{index}]"
+        if spec.duration < SHORTEST_STAGE_NS:
+            seen, shortest = format_duration(spec.duration), format_duration(SHORTEST_STAGE_NS)
+            mistakes.add(f"{where}.duration", seen, f"at least {shortest}")
         before = len(mistakes.found)
         profile = _profile(spec, where, levels, mistakes)
         if len(mistakes.found) == before:
