@@ -1,0 +1,204 @@
+"""Baselines: runs promoted as reference, one small file each, history kept.
+
+`results/baselines/<run id>.json` holds the figures of each judged stage; the tables
+`results/BASELINES.md` and `.csv` are made from all of them, every time. A file is never
+changed: promoting a run again is allowed only if it says the same.
+
+Promoted is what was measured, not what was hoped for: a PASS, or a FAIL, which is a result
+too (200 % of a baseline is meant to find the limit) and keeps its verdict in its row. An
+INCONCLUSIVE, generator-limited, aborted or partial run measured nothing and is refused. No
+row without a run id. A scaled run carries its scale into its file and has tables of its
+own: nothing here can make it look unscaled.
+"""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from analysis.baseline_tables import to_csv, to_page
+from analysis.baseline_types import BASELINE_SCHEMA, Baseline, BaselineRow
+from analysis.figures import StageFigures, build_figures
+from analysis.judging import State
+from analysis.stage_tables import quantile_cell
+from analysis.verdict import Verdict, plan_of
+from loadtests.errors import HarnessError, Mistake, ScenarioError
+from loadtests.record.archive import Run
+from loadtests.record.files import replace_file
+from loadtests.record.histogram import Histogram
+from loadtests.record.manifest import RUN_ID, Outcome
+from loadtests.record.window import Count
+
+FOLDER: Final = "baselines"
+MARKDOWN_FILE: Final = "BASELINES.md"
+CSV_FILE: Final = "BASELINES.csv"
+_LOCK_FILE: Final = ".lock"
+_DECODER: Final = msgspec.json.Decoder(Baseline)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """What became of one run in `record_results`; `reason` says why it was not promoted."""
+
+    run_id: str
+    is_promoted: bool
+    reason: str
+
+
+def _refusal(run: Run, verdict: Verdict) -> Mistake | None:
+    """Why a run cannot be a baseline."""
+    expected = "a whole run with a PASS or a FAIL of its target"
+    where = verdict.run_id
+    if verdict.run_id != run.manifest.run_id or verdict.scale != run.manifest.scale:
+        return Mistake(where=where, seen="the verdict of another run", expected=expected)
+    if not verdict.is_complete or verdict.outcome is not Outcome.COMPLETE:
+        seen = f"a run that ended {verdict.outcome.value}"
+        return Mistake(where=where, seen=seen, expected=expected)
+    because = verdict.reasons[0] if verdict.reasons else "no reason stated"
+    if verdict.is_generator_limited:
+        seen = f"a run that the generator limited: {because}"
+        return Mistake(where=where, seen=seen, expected=expected)
+    if verdict.state is State.INCONCLUSIVE:
+        return Mistake(where=where, seen=f"INCONCLUSIVE: {because}", expected=expected)
+    return None
+
+
+def _number_us(histogram: Histogram, quantile: float | None) -> float | None:
+    value = quantile_cell(histogram, quantile).value
+    return value if isinstance(value, float) else None
+
+
+def _row(stage: StageFigures) -> BaselineRow:
+    part, seconds = stage.overall, stage.span.seconds
+    tally, response = part.tally, part.tally.response
+    bad = tally.count(Count.CLIENT_ERROR) + tally.count(Count.FAILED)
+    return BaselineRow(
+        stage=stage.facts.name,
+        duration_s=seconds,
+        planned_per_s=part.on_time.count(Count.PLANNED) / seconds,
+        throughput_per_s=part.on_time.done / seconds,
+        goodput_per_s=part.on_time.count(Count.OK) / seconds,
+        n=tally.done,
+        p50_us=_number_us(response, 0.5),
+        p95_us=_number_us(response, 0.95),
+        p99_us=_number_us(response, 0.99),
+        p999_us=_number_us(response, 0.999),
+        max_us=_number_us(response, None),
+        error_ratio=bad / tally.done,
+        dropped=tally.count(Count.DROPPED),
+    )
+
+
+def build_baseline(run: Run, verdict: Verdict) -> Baseline:
+    """The figures to keep; ScenarioError when the run cannot be a baseline."""
+    if (mistake := _refusal(run, verdict)) is not None:
+        raise ScenarioError("baseline promote", (mistake,))
+    manifest = run.manifest
+    judged = [s for s in build_figures(run) if s.facts.is_judged and s.overall.tally.done]
+    return Baseline(
+        schema_version=BASELINE_SCHEMA,
+        run_id=manifest.run_id,
+        scenario=manifest.scenario_name,
+        description=plan_of(run).description,
+        created_unix_ns=manifest.created_unix_ns,
+        load_percent=verdict.load_percent,
+        load_model=manifest.load_model,
+        scale=manifest.scale,
+        verdict=verdict.state.value,
+        reasons=verdict.reasons,
+        warnings=tuple(sorted({f.law.value for f in verdict.findings if not f.is_invalid})),
+        hosts=len({agent.host.hostname for agent in manifest.agents}),
+        target_version=manifest.target_version,
+        git_commit=manifest.git_commit,
+        rows=tuple(_row(stage) for stage in judged),
+    )
+
+
+def _encode(baseline: Baseline) -> bytes:
+    data = msgspec.json.encode(baseline, order="sorted")
+    return msgspec.json.format(data, indent=2) + b"\n"
+
+
+def _decode(path: Path) -> Baseline:
+    expected = "a baseline as `headroom baseline promote` writes it"
+    try:
+        baseline = _DECODER.decode(path.read_bytes())
+    except OSError as error:
+        raise HarnessError(where=str(path), seen=str(error), expected=expected) from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise HarnessError(where=str(path), seen=str(error), expected=expected) from error
+    if not RUN_ID.fullmatch(baseline.run_id) or path.stem != baseline.run_id:
+        seen = f"run id {baseline.run_id!r}"
+        raise HarnessError(where=str(path), seen=seen, expected="the run id of the file's name")
+    return baseline
+
+
+@contextmanager
+def _locked(results: Path) -> Iterator[Path]:
+    """The baselines' folder, for one process at a time; HarnessError if it cannot be made."""
+    folder = results / FOLDER
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / _LOCK_FILE).open("wb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+    except OSError as error:
+        raise HarnessError(
+            where=str(folder), seen=str(error), expected="a folder that can be written"
+        ) from error
+
+
+def list_baselines(results: Path) -> tuple[Baseline, ...]:
+    """All promoted baselines, oldest first; HarnessError on a damaged file."""
+    files = sorted((results / FOLDER).glob("*.json"))
+    found = [_decode(path) for path in files]
+    return tuple(sorted(found, key=lambda b: (b.created_unix_ns, b.run_id)))
+
+
+def _write_tables(results: Path) -> None:
+    baselines = list_baselines(results)
+    replace_file(results / MARKDOWN_FILE, to_page(baselines).encode())
+    replace_file(results / CSV_FILE, to_csv(baselines).encode())
+
+
+def promote(run: Run, verdict: Verdict, results: Path) -> Baseline:
+    """Keep a run as a baseline and make the tables anew.
+
+    ScenarioError when the run cannot be one; HarnessError when the folder cannot be written
+    or the run was promoted before with other figures.
+    """
+    baseline = build_baseline(run, verdict)
+    data = _encode(baseline)
+    with _locked(results) as folder:
+        path = folder / f"{baseline.run_id}.json"
+        if path.exists() and path.read_bytes() != data:
+            raise HarnessError(
+                where=str(path),
+                seen="a baseline of this run with other figures",
+                expected="the same figures: history is kept",
+            )
+        replace_file(path, data)
+        _write_tables(results)
+    return baseline
+
+
+def record_results(judged: Sequence[tuple[Run, Verdict]], results: Path) -> tuple[Recorded, ...]:
+    """Promote every run that may be, and say why the others were not; tables are made anew."""
+    recorded = []
+    for run, verdict in judged:
+        try:
+            promote(run, verdict, results)
+        except ScenarioError as error:
+            reason = "; ".join(mistake.seen for mistake in error.mistakes)
+            recorded.append(Recorded(run_id=verdict.run_id, is_promoted=False, reason=reason))
+        else:
+            recorded.append(Recorded(run_id=verdict.run_id, is_promoted=True, reason=""))
+    with _locked(results):
+        _write_tables(results)
+    return tuple(recorded)
