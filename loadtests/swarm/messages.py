@@ -277,8 +277,8 @@ class Refuse(msgspec.Struct, frozen=True, kw_only=True, tag="refuse"):
 ToMaster = Hello | Pong | Snapshot
 ToAgent = Prepare | Ping | Assign | Begin | Lease | Ack | TakeOver | Stop | Quit | Refuse
 
-_TO_MASTER: Final = msgspec.msgpack.Decoder(ToMaster)
-_TO_AGENT: Final = msgspec.msgpack.Decoder(ToAgent)
+_TO_MASTER: Final[msgspec.msgpack.Decoder[ToMaster]] = msgspec.msgpack.Decoder(ToMaster)
+_TO_AGENT: Final[msgspec.msgpack.Decoder[ToAgent]] = msgspec.msgpack.Decoder(ToAgent)
 _ENCODER: Final = msgspec.msgpack.Encoder()
 
 

@@ -29,6 +29,7 @@ class Timing:
     drain_margin_ns: int = 5 * NS_PER_S  # beyond the grace, until a FINAL counts as missing
     kill_margin_ns: int = 2 * NS_PER_S  # beyond the grace, until the agent kills an engine
     linger_ns: int = 2 * NS_PER_S  # master repeats Quit this long after the end
+    stall_ns: int = 1 * NS_PER_S  # between two ticks: the master itself stood still
     orphan_ns: int = 15 * NS_PER_S  # an agent without load gives a silent master up
     hiccup_wait_ns: int = 200 * NS_PER_MS  # a finished second waits for the ticker's figures
     clock_rounds: int = 8  # pings before the barrier

@@ -1,0 +1,177 @@
+"""The run's books: conservation per engine and in total, for `run.json`.
+
+Laws (measurement.md, "Conservation"), each breach a sentence:
+1. planned = sent + dropped, 2. sent = ok + client_error + failed + in_flight_at_stop, of
+each engine with a FINAL; 3. its windows add up to its FINAL, and all windows to the
+archive; 4. in a run that went to the plan's end, an engine planned exactly the arrivals
+of its shares. An engine without a FINAL is listed with what it handed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from loadtests.record.manifest import AgentFacts, EngineSums, LostWindow, Sums
+from loadtests.swarm.holdings import Holding, PlannedCount, lost_windows
+from loadtests.swarm.membership import Member
+from loadtests.swarm.merge import add_totals
+from loadtests.swarm.messages import NO_TOTALS, EngineState, Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """The run's books, for `run.json`. `breaches` empty: every conservation law holds."""
+
+    agents: tuple[AgentFacts, ...]
+    engine_sums: tuple[EngineSums, ...]
+    total_sums: Sums
+    lost_windows: tuple[LostWindow, ...]
+    lost_in_flight: int  # sent by engines without a FINAL, outcome unknown
+    lost_in_backlog: int  # planned by engines without a FINAL, neither sent nor dropped
+    breaches: tuple[str, ...]
+    warnings: tuple[str, ...]  # breaches, missing FINALs and losses as sentences
+
+    @property
+    def is_whole(self) -> bool:
+        """True if nothing was lost and no law is broken: only such a run can pass."""
+        has_finals = all(engine.has_final for engine in self.engine_sums)
+        return has_finals and not self.lost_windows and not self.breaches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """What the account is made of. `end_ns`: offset at which load ended."""
+
+    members: Sequence[Member]
+    holdings: Mapping[int, Holding]
+    archived: Totals
+    t0_unix_ns: int | None
+    end_ns: int
+    went_to_plan_end: bool
+    is_open_load: bool
+    planned: PlannedCount
+    master_wall_ns: int
+    noise: tuple[str, ...]
+
+
+def build_account(books: Books) -> Account:
+    """Add everything up."""
+    breaches: list[str] = []
+    warnings: list[str] = list(books.noise)
+    engines: list[EngineSums] = []
+    lost: list[LostWindow] = []
+    for member in books.members:
+        states = {state.index: state for state in member.engine_states}
+        for index in range(member.first_index, member.first_index + member.hello.engines):
+            if index in books.holdings:
+                engine = _engine_sums(member, states.get(index), books.holdings[index])
+                engines.append(engine)
+                lost += _lost(books, member, index)
+                breaches += _breaches(books, member, states.get(index), engine)
+    handed_over = NO_TOTALS
+    for engine in engines:
+        handed_over = add_totals(handed_over, _totals(engine.sums))
+    if handed_over != books.archived:
+        breaches.append(f"archive holds {books.archived}, engines handed over {handed_over}")
+    no_final = [engine for engine in engines if not engine.has_final]
+    warnings += [f"{engine.engine}: no FINAL" for engine in no_final]
+    warnings += [
+        f"{entry.who}: lost {entry.planned} planned arrivals of {entry.from_s}-{entry.to_s}"
+        for entry in lost
+    ]
+    return Account(
+        agents=tuple(_facts(books, member) for member in books.members),
+        engine_sums=tuple(engines),
+        total_sums=_total(handed_over, engines),
+        lost_windows=tuple(lost),
+        lost_in_flight=sum(engine.sums.in_flight_at_stop for engine in no_final),
+        lost_in_backlog=sum(e.sums.planned - e.sums.sent - e.sums.dropped for e in no_final),
+        breaches=tuple(breaches),
+        warnings=tuple(warnings + breaches),
+    )
+
+
+def _engine_sums(member: Member, state: EngineState | None, holding: Holding) -> EngineSums:
+    totals = member.ledger.totals(holding.index)
+    in_flight = None
+    if state is not None and member.has_handed_over and state.final is not None:
+        in_flight = state.in_flight_at_stop
+    return EngineSums(
+        agent=member.agent,
+        engine=holding.engine,
+        has_final=in_flight is not None,
+        sums=_sums(totals, totals.sent - totals.done if in_flight is None else in_flight),
+    )
+
+
+def _sums(totals: Totals, in_flight_at_stop: int) -> Sums:
+    return Sums(
+        planned=totals.planned,
+        sent=totals.sent,
+        dropped=totals.dropped,
+        ok=totals.ok,
+        client_error=totals.client_error,
+        failed=totals.failed,
+        in_flight_at_stop=in_flight_at_stop,
+    )
+
+
+def _totals(sums: Sums) -> Totals:
+    return Totals(sums.planned, sums.sent, sums.dropped, sums.ok, sums.client_error, sums.failed)
+
+
+def _total(handed_over: Totals, engines: Sequence[EngineSums]) -> Sums:
+    return _sums(handed_over, sum(engine.sums.in_flight_at_stop for engine in engines))
+
+
+def _lost(books: Books, member: Member, index: int) -> list[LostWindow]:
+    if books.t0_unix_ns is None:
+        return []
+    return lost_windows(
+        books.holdings[index],
+        counted=member.ledger.totals(index).planned,
+        through_s=member.ledger.through_s(index),
+        t0_unix_ns=books.t0_unix_ns,
+        end_ns=books.end_ns,
+        planned=books.planned,
+    )
+
+
+def _breaches(
+    books: Books, member: Member, state: EngineState | None, engine: EngineSums
+) -> list[str]:
+    if not engine.has_final or state is None:
+        return []
+    found = []
+    sums, holding = engine.sums, books.holdings[state.index]
+    if state.final != _totals(sums):
+        found.append(f"{engine.engine}: windows add up to {_totals(sums)}, FINAL {state.final}")
+    if sums.planned != sums.sent + sums.dropped:
+        found.append(f"{engine.engine}: planned {sums.planned} is not sent + dropped")
+    if sums.sent != sums.done + sums.in_flight_at_stop:
+        found.append(f"{engine.engine}: sent {sums.sent} is not outcomes + in flight at stop")
+    is_checkable = books.is_open_load and books.went_to_plan_end and holding.loss is None
+    due = holding.due(books.planned, books.end_ns)
+    if is_checkable and member.is_alive and due != sums.planned:
+        found.append(f"{engine.engine}: planned {sums.planned}, its shares hold {due} arrivals")
+    return found
+
+
+def _facts(books: Books, member: Member) -> AgentFacts:
+    snapshot = member.snapshot
+    warnings = () if snapshot is None else snapshot.warnings
+    engine_warnings = tuple(
+        f"{state.engine}: {warning}" for state in member.engine_states for warning in state.warnings
+    )
+    return AgentFacts(
+        agent=member.agent,
+        incarnation=member.incarnation,
+        host=member.hello.host,
+        engines=member.hello.engines,
+        clock_offset_ns=member.clock.wall_offset_ns(books.master_wall_ns),
+        round_trip_ns=member.clock.round_trip_ns,
+        has_final=member.has_handed_over,
+        versions=member.hello.versions,
+        warnings=(*warnings, *engine_warnings),
+    )
