@@ -21,10 +21,10 @@ from locust import events as _locust_is_patched  # noqa: F401 - patches the libr
 from locust.env import Environment
 
 from loadtests.errors import ExitCode, HarnessError, HeadroomError
+from loadtests.plan.host import engine_count, own_configuration, raise_descriptor_limit
 from loadtests.swarm.agent_shell import AgentShell, agent_name
 from loadtests.swarm.bus import guard_sockets
 from loadtests.swarm.placeholder import EngineUser
-from loadtests.swarm.preflight import engine_count, own_configuration, raise_descriptor_limit
 from loadtests.swarm.timing import Timing
 
 DEFAULT_PORT: Final = 5557  # Locust's

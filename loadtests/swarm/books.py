@@ -16,7 +16,7 @@ from loadtests.plan.model import Plan
 from loadtests.record.archive import new_run_id
 from loadtests.record.facts import git_commit, host_facts, package_versions
 from loadtests.record.manifest import SCHEMA_VERSION, Manifest, Outcome, StageFacts
-from loadtests.swarm.coordinator import Account
+from loadtests.swarm.accounting import Account
 
 
 def draft_manifest(

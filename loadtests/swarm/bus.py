@@ -99,6 +99,7 @@ def _is_anything(data: Any) -> bool:
 # handler takes for granted. A type that is not here is refused before it is logged.
 _FROM_WORKERS: Final[Mapping[str, Check]] = {
     "client_ready": _is_version,
+    "locustfile": lambda data: isinstance(data, dict) and isinstance(data.get("version"), str),
     "client_stopped": _is_anything,
     "heartbeat": _is_heartbeat,
     "stats": lambda data: isinstance(data, dict) and _is_counts(data.get("user_classes_count")),

@@ -22,12 +22,12 @@ from locust.runners import MasterRunner
 from loadtests.clock import NS_PER_S
 from loadtests.errors import HarnessError, TargetError
 from loadtests.plan.authorisation import AuthorisedTarget
+from loadtests.plan.host import raise_descriptor_limit, usable_cores
 from loadtests.plan.model import Plan
 from loadtests.swarm.bus import guard_master, guard_sockets
 from loadtests.swarm.local_agents import LocalAgents
 from loadtests.swarm.master import MasterShell, Order, RunOutcome
 from loadtests.swarm.placeholder import EngineUser
-from loadtests.swarm.preflight import raise_descriptor_limit, usable_cores
 from loadtests.swarm.progress import Progress
 from loadtests.swarm.web import Web, WebAddress
 

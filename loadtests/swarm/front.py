@@ -1,0 +1,222 @@
+"""The plain Locust way in: `locust -f loadtests/locustfile.py --master|--worker ...`.
+
+Hooks into Locust's own command line, so that people who already run Locust masters get
+the same runs: the same coordinator, engines and archive as `headroom run`. Locust keeps
+its UI, console and CSV files; start and stop become the run's.
+
+Locust's exit code is ours (0-5) once a run began: the verdict of a complete run comes
+from the `judge` that the locustfile hands in, because this room may not import analysis.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import gevent
+from gevent.event import Event as Signal
+from locust import events
+from locust.env import Environment
+from locust.runners import MasterRunner, WorkerRunner
+
+from loadtests.clock import NS_PER_S
+from loadtests.errors import ExitCode, HeadroomError
+from loadtests.plan.authorisation import refuse_unauthorised
+from loadtests.plan.host import engine_count, own_configuration, raise_descriptor_limit
+from loadtests.plan.model import Plan
+from loadtests.plan.resolve import resolve
+from loadtests.plan.scenario import load_scenario
+from loadtests.swarm.agent import is_local
+from loadtests.swarm.agent_shell import AgentShell, agent_name
+from loadtests.swarm.bus import guard_master, guard_sockets
+from loadtests.swarm.master import MasterShell, Order, RunOutcome
+from loadtests.swarm.timing import Timing
+
+# Of an archive, and the exit code of a run that ended early (None of a complete one).
+Judge = Callable[[Path, ExitCode | None], ExitCode]
+
+JOIN_WAIT_S: Final = 60.0
+_LAST_CSV_ROWS_S: Final = 1.2  # Locust writes its CSV files once a second, not at the end
+_AT_ONCE_S: Final = 10.0
+_LOG: Final = logging.getLogger(__name__)
+
+
+def install(judge: Judge) -> None:
+    """Add our options and listeners to Locust's; call it when the locustfile is imported."""
+    guard_sockets()
+    hooks: Any = events  # untyped
+    hooks.init_command_line_parser.add_listener(_add_options)
+    hooks.init.add_listener(lambda environment, **_: _attach(environment, judge))
+
+
+def _add_options(parser: Any, **_: object) -> None:
+    group = parser.add_argument_group("Headroom", "a scenario run by engines instead of users")
+
+    def add(name: str, **rest: Any) -> None:
+        group.add_argument(name, include_in_web_ui=False, **rest)
+
+    add("--scenario", metavar="FILE", help="scenario file (TOML); needed by the master")
+    add("--target", action="append", default=[], metavar="URL", help="a node; may be repeated")
+    add("--scale", type=float, default=1.0, help="multiply every rate and throughput objective")
+    add("--seed", type=int, default=None, help="seed of arrivals, mix and payloads")
+    add("--results", default="results", metavar="DIR", help="folder of archives")
+    add("--engines", type=int, default=None, help="engines of a worker (default: one a core)")
+
+
+def _attach(environment: Environment, judge: Judge) -> None:
+    try:
+        raise_descriptor_limit()
+        if isinstance(environment.runner, MasterRunner):
+            FrontMaster(environment, environment.runner, judge)
+        elif isinstance(environment.runner, WorkerRunner):
+            FrontWorker(environment, environment.runner)
+        else:
+            _refuse("saw neither --master nor --worker; on one host use: headroom run SCENARIO")
+    except HeadroomError as error:
+        _refuse(str(error), error.exit_code)
+
+
+def _refuse(text: str, code: ExitCode = ExitCode.USAGE) -> None:
+    sys.stderr.write(f"error: {text}\n")
+    sys.exit(code)
+
+
+def _load_plan(options: Any) -> Plan:
+    if options.scenario is None:
+        _refuse("saw no --scenario; expected a scenario file, such as scenarios/smoke.toml")
+    plan = resolve(
+        load_scenario(options.scenario),
+        scale=options.scale,
+        seed=options.seed,
+        targets=tuple(options.target),
+    )
+    refuse_unauthorised(plan, own_configuration(), datetime.now(UTC))
+    return plan
+
+
+class FrontMaster:
+    """Locust's master, with one Headroom run behind its start button."""
+
+    def __init__(self, environment: Environment, runner: MasterRunner, judge: Judge) -> None:
+        self._environment = environment
+        self._runner = runner
+        self._judge = judge
+        self._options: Any = environment.parsed_options
+        self._plan = _load_plan(self._options)
+        self._shell: MasterShell | None = None
+        self._done = Signal()
+        self._quits = 0
+        environment.host = self._plan.nodes[0].authority
+        guard_master(runner)
+        self._locust_start, self._locust_quit = runner.start, runner.quit
+        for name, ours in (("start", self._start), ("stop", self._stop), ("quit", self._quit)):
+            setattr(runner, name, ours)
+
+    def _start(self, *_: object, **__: object) -> None:
+        """Begin the run; the second time, and when a worker joins late, there is nothing to do."""
+        if self._shell is not None:
+            return
+        agents = max(self._options.expect_workers, self._runner.worker_count)
+        order = Order(
+            plan=self._plan,
+            results=Path(self._options.results),
+            agents=agents,
+            join_wait_ns=round((self._options.expect_workers_max_wait or JOIN_WAIT_S) * NS_PER_S),
+            command=tuple(sys.argv),
+            on_progress=lambda _progress: None,
+            start_agents=None,
+            users=agents,
+        )
+        self._shell = MasterShell(self._runner, order, self._locust_start)
+        gevent.spawn(self._run, self._shell)
+
+    def _stop(self, send_stop_to_client: bool = True) -> None:  # noqa: FBT001, FBT002 - Locust's signature
+        """Act on the UI's stop button; Locust's own stops come without anybody connected."""
+        if send_stop_to_client and self._shell is not None and self._runner.worker_count > 0:
+            self._shell.request_stop("stopped in Locust")
+
+    def _quit(self) -> None:
+        """End a run in order before Locust ends; asked again meanwhile, end it at once."""
+        if self._shell is not None and not self._done.is_set():
+            self._quits += 1
+            if self._quits > 1:
+                self._shell.stop_at_once("Locust was told to quit twice")
+            self._shell.request_stop("Locust was told to quit")
+            try:
+                self._done.wait()
+            except KeyboardInterrupt:
+                self._shell.stop_at_once("interrupted twice")
+                self._done.wait(timeout=_AT_ONCE_S)
+        self._locust_quit()
+
+    def _run(self, shell: MasterShell) -> None:
+        try:
+            code = self._code_of(shell.run())
+        except HeadroomError as error:
+            _LOG.error("%s", error)
+            code = error.exit_code
+        except Exception:  # noqa: BLE001 - a fault of ours must still end Locust, with code 5
+            _LOG.exception("the run failed")
+            code = ExitCode.HARNESS
+        self._environment.process_exit_code = int(code)
+        if self._options.csv_prefix:
+            gevent.sleep(_LAST_CSV_ROWS_S)
+        self._done.set()
+        if self._options.headless:
+            self._runner.quit()
+        elif self._options.autoquit != -1:
+            gevent.sleep(self._options.autoquit)
+            self._runner.quit()
+            ui: Any = self._environment.web_ui
+            ui.stop()
+
+    def _code_of(self, end: RunOutcome) -> ExitCode:
+        _LOG.info("archive: %s", end.path)
+        if end.exit_code is not None:
+            _LOG.error("the run ended early: %s", end.reason)
+        return self._judge(end.path, end.exit_code)
+
+
+class FrontWorker:
+    """Locust's worker, with this host's engines."""
+
+    def __init__(self, environment: Environment, runner: WorkerRunner) -> None:
+        self._environment = environment
+        options: Any = environment.parsed_options
+        self._runner = runner
+        self._done = Signal()
+        beside_master = is_local(options.master_host)
+        self._shell = AgentShell(
+            runner,
+            name=agent_name(f"{os.uname().nodename}-{os.getpid()}"),
+            engines=engine_count(options.engines, beside_master=beside_master),
+            configuration=own_configuration(),
+            timing=Timing(),
+        )
+        hooks: Any = environment.events
+        hooks.quitting.add_listener(lambda **_: self._quit())
+        gevent.spawn(self._run)
+
+    def _run(self) -> None:
+        code = ExitCode.HARNESS
+        try:
+            end = self._shell.run()
+            code = ExitCode.PASS if end.is_ok else ExitCode.ABORTED
+            _LOG.info("agent ended: %s", end.reason)
+        finally:
+            self._environment.process_exit_code = int(code)
+            self._done.set()
+            self._runner.greenlet.kill(block=False)
+
+    def _quit(self) -> None:
+        self._shell.request_stop("the agent was told to quit")
+        try:
+            self._done.wait()
+        except KeyboardInterrupt:
+            self._shell.stop_at_once("interrupted twice")
+            self._done.wait(timeout=_AT_ONCE_S)
