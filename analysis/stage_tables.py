@@ -253,12 +253,12 @@ def generator_table(run: Run, stages: Sequence[StageFigures]) -> Table:
         )
     return Table(
         name="generator",
-        title="Generator (send lag; hiccups: the worst window of a bare ticker)",
+        title="Generator (send lag; engine CPU; hiccups: worst window of a bare ticker)",
         columns=(
-            _text("stage"), _number("send_lag_p50_us", "send lag p50"),
-            _number("send_lag_p99_us", "p99"), _number("send_lag_max_us", "max"),
-            _number("hiccup_p99_us", "hiccup p99"), _number("hiccup_max_us", "max"),
-            _number("engine_cpu_mean_ratio", "engine CPU"), _number("engine_cpu_max_ratio", "max"),
+            _text("stage"), _number("send_lag_p50_us", "lag p50"),
+            _number("send_lag_p99_us", "lag p99"), _number("send_lag_max_us", "lag max"),
+            _number("hiccup_p99_us", "hiccup p99"), _number("hiccup_max_us", "hiccup max"),
+            _number("engine_cpu_mean_ratio", "CPU mean"), _number("engine_cpu_max_ratio", "CPU max"),
             _number("in_flight_mean", "in flight"),
             _number("in_flight_by_little", "rate x service"), _number("lost_arrivals", "lost"),
         ),

@@ -19,7 +19,7 @@ from rich.text import Text
 from analysis.text import clean, markdown_cell
 
 CellValue = str | int | float | None
-_GAP: Final = 2  # between columns
+_GAP: Final = 3  # of a column: padding and separator
 _FOLDED: Final = 12  # words may fold to this
 _STYLES: Final = {
     "PASS": "bold green",
@@ -79,21 +79,23 @@ class Drawn:
 
     def _least_width(self) -> int:
         """Columns of the terminal that the table needs: numbers whole, words folded."""
-        width = _GAP
-        for index, column in enumerate(self.table.columns):
-            widest = max((cell_len(clean(row[index].text)) for row in self.table.rows), default=0)
-            least = widest if column.is_number else min(widest, _FOLDED)
-            heading = max(map(cell_len, column.header.split()))
-            width += max(least, heading) + _GAP
-        return width
+        return _GAP + sum(self._least(index) + _GAP for index in range(len(self.table.columns)))
+
+    def _least(self, index: int) -> int:
+        """Least width of a column: its longest number, or a part of its words."""
+        column = self.table.columns[index]
+        widest = max((cell_len(clean(row[index].text)) for row in self.table.rows), default=0)
+        least = widest if column.is_number else min(widest, _FOLDED)
+        return max(least, *map(cell_len, column.header.split()))
 
     def _grid(self) -> RichTable:
         drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-        for column in self.table.columns:
+        for index, column in enumerate(self.table.columns):
             drawn.add_column(
                 Text(column.header),
                 justify="right" if column.is_number else "left",
                 overflow="fold",
+                min_width=self._least(index),
                 no_wrap=column.is_number,
             )
         for row in self.table.rows:

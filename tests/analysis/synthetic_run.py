@@ -186,8 +186,10 @@ def good_traces(plan: Plan, engines: int = 2) -> list[Trace]:
 def _outcome(error: str) -> Count:
     if error == "":
         return Count.OK
-    return Count.CLIENT_ERROR if error.startswith("status_4") and error != "status_429" else (
-        Count.FAILED
+    return (
+        Count.CLIENT_ERROR
+        if error.startswith("status_4") and error != "status_429"
+        else (Count.FAILED)
     )
 
 
