@@ -55,12 +55,10 @@ def install(judge: Judge) -> None:
 
 
 def _add_options(parser: Any, **_: object) -> None:
-    group = parser.add_argument_group("Headroom", "a scenario run by engines instead of users")
-
     def add(name: str, **rest: Any) -> None:
-        group.add_argument(name, include_in_web_ui=False, **rest)
+        parser.add_argument(name, include_in_web_ui=False, **rest)
 
-    add("--scenario", metavar="FILE", help="scenario file (TOML); needed by the master")
+    add("--scenario", metavar="FILE", help="Headroom's scenario, for the master")
     add("--target", action="append", default=[], metavar="URL", help="a node; may be repeated")
     add("--scale", type=float, default=1.0, help="multiply every rate and throughput objective")
     add("--seed", type=int, default=None, help="seed of arrivals, mix and payloads")
