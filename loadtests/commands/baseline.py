@@ -1,0 +1,53 @@
+"""`headroom baseline promote|list`: runs kept as references, and their generated tables."""
+
+from __future__ import annotations
+
+import argparse
+
+from rich.markup import escape
+
+from analysis.baseline_tables import to_page
+from analysis.baselines import list_baselines, promote
+from analysis.verdict import judge
+from loadtests.commands.archive import find_run
+from loadtests.commands.options import Commands, add_json, add_results
+from loadtests.commands.terminal import Terminal
+from loadtests.errors import ExitCode
+from loadtests.record.archive import load_run
+
+
+def add_parser(commands: Commands) -> None:
+    """Both verbs."""
+    parser = commands.add_parser(
+        "baseline",
+        help="promote a run as reference, list the references",
+        description="Keeps runs as baselines; results/BASELINES.md and .csv are made from them.",
+        epilog="example: headroom baseline promote latest",
+    )
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    promoting = verbs.add_parser("promote", help="keep a run as a baseline")
+    promoting.add_argument("run", metavar="RUN", help="run id, its beginning, or `latest`")
+    add_results(promoting)
+    promoting.set_defaults(execute=promote_run)
+    listing = verbs.add_parser("list", help="print the baselines")
+    add_results(listing)
+    add_json(listing)
+    listing.set_defaults(execute=print_baselines)
+
+
+def promote_run(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
+    """Refused for runs that show nothing: inconclusive, generator-limited, partial."""
+    run = load_run(find_run(arguments.results, arguments.run))
+    baseline = promote(run, judge(run), arguments.results)
+    terminal.out.print(f"promoted {escape(baseline.run_id)}; see {arguments.results}/BASELINES.md")
+    return ExitCode.PASS
+
+
+def print_baselines(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
+    """The page of results/BASELINES.md, or the baselines as JSON."""
+    baselines = list_baselines(arguments.results)
+    if arguments.json:
+        terminal.json(baselines)
+    else:
+        terminal.stdout.write(to_page(baselines))
+    return ExitCode.PASS

@@ -1,0 +1,100 @@
+"""`headroom calibrate`: what a request costs this machine's generator, measured.
+
+Runs the calibration scenario (closed load, no pause) against an embedded cluster and reads
+the archive: CPU of the engines per answered request, window by window, and the rate at
+which generator and target together saturate the machine. `check` and `demo` use it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from loadtests.cluster.launch import Cluster
+from loadtests.commands.calibration import Calibration, store_calibration
+from loadtests.commands.options import Commands, add_json
+from loadtests.commands.preparation import build_plan
+from loadtests.commands.run import run_local
+from loadtests.commands.terminal import Terminal
+from loadtests.errors import ExitCode, HarnessError
+from loadtests.plan.host import usable_cores
+from loadtests.record.archive import Run, load_run
+
+SCENARIOS: Final = Path(__file__).resolve().parents[2] / "scenarios"
+START_TIMEOUT_S: Final = 20.0
+STAGE: Final = "saturation"
+
+
+def add_parser(commands: Commands) -> None:
+    """No options besides JSON: it always measures the same thing."""
+    parser = commands.add_parser(
+        "calibrate",
+        help="measure what a request costs this machine",
+        description="Measures, against the embedded cluster, the generator's CPU per request and "
+        "the rate at which this machine saturates; `check` and `demo` use the result.",
+        epilog="example: headroom calibrate",
+    )
+    add_json(parser)
+    parser.set_defaults(execute=execute)
+
+
+def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
+    """Start a cluster, calibrate, stop it."""
+    with Cluster.start(nodes=4) as cluster:
+        cluster.wait_ready(START_TIMEOUT_S)
+        calibration = calibrate([node.url for node in cluster.nodes], terminal)
+    path = store_calibration(calibration)
+    if arguments.json:
+        terminal.json(calibration)
+    else:
+        terminal.out.print(describe(calibration))
+        terminal.say(f"kept in {path}")
+    return ExitCode.PASS
+
+
+def describe(calibration: Calibration) -> str:
+    """One sentence with the spread."""
+    return (
+        f"{calibration.request_ns / 1000:.1f} us of engine CPU per request "
+        f"({calibration.request_ns_low / 1000:.1f} to {calibration.request_ns_high / 1000:.1f} "
+        f"from second to second); generator and embedded cluster together saturate "
+        f"{calibration.cores} cores at {calibration.saturation_per_s:,.0f} requests/s"
+    )
+
+
+def calibrate(targets: Sequence[str], terminal: Terminal) -> Calibration:
+    """Run the calibration scenario; HarnessError when it gave no figures."""
+    plan = build_plan(SCENARIOS / "calibration.toml", scale=1.0, seed=None, targets=targets)
+    with tempfile.TemporaryDirectory(prefix="headroom-calibration-") as folder:
+        outcome = run_local(plan, Path(folder), terminal)
+        return read_calibration(load_run(outcome.path))
+
+
+def read_calibration(run: Run) -> Calibration:
+    """Cost and rate from the saturated stage of an archive."""
+    rows = run.windows[(run.windows["stage"] == STAGE) & run.windows["judged"]]
+    done = rows.groupby("window_s")[["ok", "client_error", "failed"]].sum().sum(axis=1)
+    cpu_ns = run.engines.groupby("window_s")["cpu_ns"].sum()
+    # The last second holds the drain.
+    both = done.index.intersection(cpu_ns.index)[:-1]
+    if both.empty or not (done[both] > 0).all():
+        raise HarnessError(
+            where=str(run.path),
+            seen=f"{run.manifest.outcome.value}: {run.manifest.outcome_reason or 'no answers'}",
+            expected="answers in every second of the calibration",
+        )
+    costs = cpu_ns[both].to_numpy() / done[both].to_numpy()
+    return Calibration(
+        measured_unix_ns=time.time_ns(),
+        cores=usable_cores(),
+        request_ns=float(np.median(costs)),
+        request_ns_low=float(costs.min()),
+        request_ns_high=float(costs.max()),
+        saturation_per_s=float(done[both].mean()),
+    )

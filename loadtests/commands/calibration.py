@@ -1,0 +1,66 @@
+"""The measured cost of a request on this machine: written by `calibrate`, read by `check`.
+
+A small JSON file in the user's state folder. A cost that nobody measured is unknown, and
+feasibility says so; a damaged file is reported, not guessed around.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from loadtests.errors import HarnessError
+from loadtests.plan.feasibility import GeneratorCost
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """What one calibration measured; rates are of this machine with target and generator on it."""
+
+    measured_unix_ns: int
+    cores: int
+    request_ns: float  # CPU of the engine per request
+    request_ns_low: float  # smallest and largest of the rounds
+    request_ns_high: float
+    saturation_per_s: float  # answers per second, closed load against the embedded cluster
+
+
+def calibration_path() -> Path:
+    """`$XDG_STATE_HOME/headroom/calibration.json`."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "headroom" / "calibration.json"
+
+
+def load_calibration() -> Calibration | None:
+    """The last calibration of this user on this machine, None where there is none."""
+    path = calibration_path()
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Calibration)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise HarnessError(
+            where=str(path), seen=str(error), expected="a calibration (headroom calibrate)"
+        ) from error
+
+
+def load_cost() -> GeneratorCost | None:
+    """The calibrated cost of a request, None where nobody has calibrated."""
+    calibration = load_calibration()
+    return None if calibration is None else GeneratorCost(request_ns=calibration.request_ns)
+
+
+def store_calibration(calibration: Calibration) -> Path:
+    """Write it in one step; HarnessError when the folder cannot be written."""
+    path = calibration_path()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(f".{os.getpid()}")
+        fresh.write_bytes(msgspec.json.format(msgspec.json.encode(calibration)))
+        fresh.replace(path)
+    except OSError as error:
+        raise HarnessError(
+            where=str(path), seen=str(error), expected="a folder that can be written"
+        ) from error
+    return path

@@ -1,0 +1,57 @@
+"""`headroom check`: validate scenarios and print their plans; start nothing."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from loadtests.commands.options import Commands, add_json, add_plan, engines, positive_int
+from loadtests.commands.preparation import assess_here, build_plan, print_plan
+from loadtests.commands.terminal import Terminal
+from loadtests.errors import ExitCode, ScenarioError
+from loadtests.plan.host import engine_count
+
+
+def add_parser(commands: Commands) -> None:
+    """Scenarios, and the size of the fleet that is to send them."""
+    parser = commands.add_parser(
+        "check",
+        help="validate scenarios and print their plans",
+        description="Validates scenario files, all mistakes at once, and prints their plans: "
+        "stages, rates, shares, concurrency by Little's law, ports and descriptors, feasibility.",
+        epilog="example: headroom check scenarios/rest-100.toml --scale 0.01",
+    )
+    parser.add_argument("scenarios", type=Path, nargs="+", metavar="SCENARIO")
+    add_plan(parser)
+    parser.add_argument("--hosts", type=positive_int, default=1, help="hosts (default: 1)")
+    parser.add_argument(
+        "--engines", type=engines, metavar="N|auto", help="engines on each host (default: auto)"
+    )
+    add_json(parser)
+    parser.set_defaults(execute=execute)
+
+
+def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
+    """Every scenario is checked, also after one with mistakes. USAGE if any cannot run."""
+    code = ExitCode.PASS
+    documents = []
+    per_host = engine_count(arguments.engines, beside_master=arguments.hosts == 1)
+    for path in arguments.scenarios:
+        try:
+            plan = build_plan(
+                path, scale=arguments.scale, seed=arguments.seed, targets=arguments.target
+            )
+        except ScenarioError as error:
+            terminal.error(str(error))
+            code = ExitCode.USAGE
+            continue
+        total = per_host * arguments.hosts
+        feasibility = assess_here(plan, hosts=arguments.hosts, engines=total)
+        documents.append({"scenario": str(path), "feasibility": feasibility})
+        if not arguments.json:
+            print_plan(terminal, plan, feasibility, total)
+        if not feasibility.can_reach:
+            code = ExitCode.USAGE
+    if arguments.json:
+        terminal.json(documents)
+    return code

@@ -1,0 +1,123 @@
+"""`headroom demo`: the whole chain on one machine, in under three minutes.
+
+Starts the embedded cluster, finds by a short calibration what this machine can do, runs
+the three REST load profiles in rehearsal length at that scale, prints each verdict,
+archives everything, makes the baseline tables anew and stops what it started.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from rich.markup import escape
+from rich.table import Table
+
+from analysis.baselines import record_results
+from analysis.verdict import Verdict, merge_states
+from loadtests.clock import NS_PER_S
+from loadtests.cluster.launch import DISCLAIMER, Cluster
+from loadtests.commands.calibrate import SCENARIOS, START_TIMEOUT_S, calibrate, describe
+from loadtests.commands.calibration import store_calibration
+from loadtests.commands.judgement import CODES, judge_and_store, print_run
+from loadtests.commands.options import Commands, add_results
+from loadtests.commands.preparation import build_plan
+from loadtests.commands.run import run_local
+from loadtests.commands.terminal import Terminal
+from loadtests.errors import ExitCode
+from loadtests.plan.model import Plan
+from loadtests.plan.rehearsal import rehearse
+from loadtests.record.archive import Run
+
+PROFILES: Final = ("rest-100", "rest-150", "rest-200")
+BASELINE: Final = "rest"
+WARM_UP_NS: Final = 3 * NS_PER_S
+STAGE_NS: Final = 12 * NS_PER_S
+# Generator and target share the machine: 200 % is to stay below the rate at which both
+# together saturate it, because above that nobody could tell whose limit was met.
+PART_OF_SATURATION: Final = 0.3
+
+
+def add_parser(commands: Commands) -> None:
+    """Only where results go."""
+    parser = commands.add_parser(
+        "demo",
+        help="everything once on this machine, in under three minutes",
+        description="Starts the embedded cluster, calibrates, runs the REST profiles 100, 150 "
+        "and 200 % scaled to this machine, prints the verdicts and stops everything.",
+        epilog="example: headroom demo",
+    )
+    add_results(parser)
+    parser.set_defaults(execute=execute)
+
+
+def demo_scale(saturation_per_s: float, baseline_per_s: float) -> float:
+    """Scale at which 100 % is a safe part of what this machine can do; two digits, rounded down."""
+    scale = saturation_per_s * PART_OF_SATURATION / baseline_per_s
+    digit = 10.0 ** (math.floor(math.log10(scale)) - 1)
+    return math.floor(scale / digit) * digit
+
+
+def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
+    """The demo's exit code is the merged verdict of its runs."""
+    terminal.say(DISCLAIMER)
+    with Cluster.start(nodes=4) as cluster:
+        cluster.wait_ready(START_TIMEOUT_S)
+        urls = [node.url for node in cluster.nodes]
+        for node in cluster.nodes:
+            terminal.say(f"started {node.name} at {node.url}")
+        terminal.say("calibrating: closed load at saturation, 8 s")
+        calibration = calibrate(urls, terminal)
+        store_calibration(calibration)
+        terminal.say(describe(calibration))
+        plans = build_plans(calibration.saturation_per_s, urls, terminal)
+        judged = []
+        for plan in plans:
+            terminal.say(f"running {plan.scenario_name}, {plan.duration_ns / NS_PER_S:.0f} s")
+            outcome = run_local(plan, arguments.results, terminal)
+            judged.append(judge_and_store(outcome.path))
+            print_run(terminal, *judged[-1], as_json=False)
+            if outcome.exit_code is not None:
+                return outcome.exit_code
+    print_summary(judged, terminal)
+    for recorded in record_results(judged, arguments.results):
+        if not recorded.is_promoted:
+            terminal.say(f"{recorded.run_id} is no baseline: {recorded.reason}")
+    terminal.say(f"tables: {arguments.results}/BASELINES.md and .csv; everything is stopped")
+    return CODES[merge_states(verdict.state for _, verdict in judged)]
+
+
+def build_plans(
+    saturation_per_s: float, urls: Sequence[str], terminal: Terminal
+) -> tuple[Plan, ...]:
+    """The three profiles at the scale that calibration allows, in rehearsal length."""
+    path = SCENARIOS / f"{PROFILES[0]}.toml"
+    baselines = dict(build_plan(path, scale=1.0, seed=None, targets=urls).baselines)
+    scale = demo_scale(saturation_per_s, baselines[BASELINE])
+    terminal.say(
+        f"scale {scale:g}: 100 % is {baselines[BASELINE] * scale:,.0f} of "
+        f"{baselines[BASELINE]:,.0f} requests/s"
+    )
+    return tuple(
+        rehearse(
+            build_plan(SCENARIOS / f"{profile}.toml", scale=scale, seed=None, targets=urls),
+            warm_up_ns=WARM_UP_NS,
+            stage_ns=STAGE_NS,
+        )
+        for profile in PROFILES
+    )
+
+
+def print_summary(judged: Sequence[tuple[Run, Verdict]], terminal: Terminal) -> None:
+    """One line a run."""
+    table = Table("profile", "scale", "verdict", "archive", title="Demo")
+    for run, verdict in judged:
+        table.add_row(
+            escape(verdict.scenario),
+            f"{verdict.scale:g}",
+            verdict.state.value,
+            escape(str(run.path)),
+        )
+    terminal.out.print(table)

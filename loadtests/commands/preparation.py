@@ -1,0 +1,120 @@
+"""From command-line arguments to a plan that may run: resolved, authorised, feasible.
+
+Shared by `check`, `run`, `calibrate` and `demo`, so that what `check` prints is what `run`
+decides by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from loadtests.commands.calibration import load_cost
+from loadtests.commands.terminal import Terminal
+from loadtests.errors import Mistake, ScenarioError
+from loadtests.plan.authorisation import authorised_hosts, refuse_unauthorised
+from loadtests.plan.feasibility import Feasibility, Severity, assess
+from loadtests.plan.host import host_limits, own_configuration
+from loadtests.plan.model import Plan
+from loadtests.plan.scenario import load_scenario, resolve
+from loadtests.plan.units import format_duration
+
+STYLES = {Severity.INFO: "dim", Severity.WARNING: "yellow", Severity.REFUSAL: "bold red"}
+
+
+def allowed_hosts() -> tuple[str, ...]:
+    """What the configuration authorises now, besides loopback."""
+    return authorised_hosts(own_configuration(), datetime.now(tz=UTC))
+
+
+def build_plan(path: Path, *, scale: float, seed: int | None, targets: Sequence[str]) -> Plan:
+    """The plan of a scenario file; ScenarioError with all mistakes."""
+    return resolve(load_scenario(path), scale=scale, seed=seed, targets=targets)
+
+
+def assess_here(plan: Plan, *, hosts: int, engines: int) -> Feasibility:
+    """Feasibility on hosts like this one, at the cost that was calibrated here."""
+    return assess(plan, host_limits(), load_cost(), hosts=hosts, engines=engines)
+
+
+def refuse_what_may_not_run(
+    path: Path, plan: Plan, feasibility: Feasibility, *, force: bool
+) -> None:
+    """TargetError for unauthorised targets, ScenarioError for a plan that cannot reach its rate."""
+    refuse_unauthorised(plan, own_configuration(), datetime.now(tz=UTC))
+    if force or feasibility.can_reach:
+        return
+    raise ScenarioError(
+        f"{path} cannot run as planned from here (--force runs it all the same)",
+        tuple(
+            Mistake(
+                where="feasibility", seen=finding.text, expected="a plan that can reach its rate"
+            )
+            for finding in feasibility.findings
+            if finding.severity is Severity.REFUSAL
+        ),
+    )
+
+
+def _number(value: float | None, pattern: str = ",.0f") -> str:
+    return "-" if value is None else format(value, pattern)
+
+
+def plan_table(plan: Plan, feasibility: Feasibility) -> Table:
+    """Stages with rates, arrivals and the concurrency that Little's law asks for."""
+    scaled = "" if plan.scale == 1.0 else f", SCALED x {plan.scale:g}"
+    table = Table(title=escape(f"{plan.scenario_name}: {plan.load_model.value} load{scaled}"))
+    table.add_column("stage")
+    for heading in ("length", "peak req/s", "arrivals", "p95 limit", "in flight needed"):
+        table.add_column(heading, justify="right")
+    for stage, need in zip(plan.stages, feasibility.stages, strict=True):
+        limit = need.latency_limit_ns
+        table.add_row(
+            escape(stage.name if stage.is_judged else f"{stage.name} (not judged)"),
+            format_duration(need.length_ns),
+            _number(need.peak_per_s),
+            _number(need.planned),
+            "-" if limit is None else format_duration(limit),
+            _number(need.in_flight),
+        )
+    return table
+
+
+def resources_table(plan: Plan, feasibility: Feasibility, engines: int) -> Table:
+    """What the run takes: shares, connections, ports, descriptors, engines."""
+    table = Table(title="Resources", show_header=False)
+    table.add_column("what")
+    table.add_column("value", justify="right")
+    peak = feasibility.peak_per_s
+    rows = (
+        (
+            "nodes",
+            ", ".join(f"{node.name} {node.scheme}://{node.authority}" for node in plan.nodes),
+        ),
+        ("arrivals", f"{plan.arrival_process.value}, seed {plan.seed}"),
+        ("share of one engine", f"1 of {engines}: at most {peak / engines:,.0f} req/s"),
+        ("connections", f"{plan.connections:,}, {feasibility.connections_per_engine:,} per engine"),
+        ("in flight allowed", f"{feasibility.in_flight_available:,}"),
+        ("descriptors per engine", f"{feasibility.descriptors_per_engine:,}"),
+        ("ports per host and node", f"{feasibility.ports_per_host_and_node:,}"),
+        ("engines needed", _number(feasibility.engines_needed)),
+        ("on a lost worker", plan.loss_policy.value),
+    )
+    for what, value in rows:
+        table.add_row(what, escape(value))
+    return table
+
+
+def print_plan(terminal: Terminal, plan: Plan, feasibility: Feasibility, engines: int) -> None:
+    """The whole plan, findings last, to standard error's sibling that the caller chose."""
+    terminal.out.print(plan_table(plan, feasibility))
+    terminal.out.print(resources_table(plan, feasibility, engines))
+    for finding in feasibility.findings:
+        style = STYLES[finding.severity]
+        terminal.out.print(
+            f"[{style}]{finding.severity.value}:[/] {escape(finding.text)}", soft_wrap=True
+        )

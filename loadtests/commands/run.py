@@ -1,0 +1,163 @@
+"""`headroom run`: one scenario, from plan to verdict. The exit code is the verdict."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from loadtests.commands.judgement import exit_code_of, judge_and_store, print_run
+from loadtests.commands.options import (
+    Commands,
+    add_json,
+    add_plan,
+    add_results,
+    address,
+    engines,
+    port,
+    positive_float,
+    positive_int,
+)
+from loadtests.commands.preparation import (
+    allowed_hosts,
+    assess_here,
+    build_plan,
+    print_plan,
+    refuse_what_may_not_run,
+)
+from loadtests.commands.progress import LiveProgress
+from loadtests.commands.terminal import Terminal
+from loadtests.errors import ExitCode
+from loadtests.plan.host import engine_count
+from loadtests.plan.model import Plan
+
+if TYPE_CHECKING:  # importing the swarm patches the standard library
+    from loadtests.swarm.run import ExpectedWorkers, LocalWorkers, RunOutcome, WebAddress
+
+DEFAULT_MASTER_PORT = 5557  # Locust's own
+
+
+def add_parser(commands: Commands) -> None:
+    """Scenario, workers, web UI."""
+    parser = commands.add_parser(
+        "run",
+        help="run a scenario and judge it",
+        description="Runs a scenario, archives it and judges it; the exit code is the verdict.",
+        epilog="example: headroom run scenarios/smoke.toml --target http://127.0.0.1:9003",
+    )
+    parser.add_argument("scenario", type=Path, metavar="SCENARIO")
+    add_plan(parser)
+    fleet = parser.add_mutually_exclusive_group()
+    fleet.add_argument(
+        "--workers",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="start N workers on this host (default: 1)",
+    )
+    fleet.add_argument(
+        "--expect-workers",
+        type=positive_int,
+        metavar="N",
+        help="wait for exactly N workers started with `headroom worker`",
+    )
+    parser.add_argument(
+        "--expect-workers-max-wait",
+        type=positive_float,
+        default=120.0,
+        metavar="SECONDS",
+        help="give up when they have not come (default: 120)",
+    )
+    parser.add_argument(
+        "--engines", type=engines, metavar="N|auto", help="engines a local worker (default: auto)"
+    )
+    parser.add_argument(
+        "--bind",
+        type=address,
+        default=("127.0.0.1", None),
+        metavar="ADDR[:PORT]",
+        help=f"where workers connect (default: 127.0.0.1:{DEFAULT_MASTER_PORT})",
+    )
+    parser.add_argument("--web", action="store_true", help="open Locust's web UI on loopback")
+    parser.add_argument("--web-host", default="127.0.0.1", help="address of the web UI")
+    parser.add_argument("--web-port", type=port, default=8089, help="port of the web UI")
+    parser.add_argument("--force", action="store_true", help="run what cannot reach its rate")
+    add_results(parser)
+    add_json(parser)
+    parser.set_defaults(execute=execute)
+
+
+def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
+    """Resolve, refuse, run, judge, print."""
+    plan = build_plan(
+        arguments.scenario, scale=arguments.scale, seed=arguments.seed, targets=arguments.target
+    )
+    hosts = arguments.expect_workers or 1
+    per_host = engine_count(arguments.engines, beside_master=arguments.expect_workers is None)
+    total = per_host * (arguments.expect_workers or arguments.workers)
+    feasibility = assess_here(plan, hosts=hosts, engines=total)
+    refuse_what_may_not_run(arguments.scenario, plan, feasibility, force=arguments.force)
+    if not arguments.json:
+        print_plan(terminal, plan, feasibility, total)
+    outcome = run_swarm(plan, arguments, terminal)
+    run, verdict = judge_and_store(outcome.path)
+    print_run(terminal, run, verdict, as_json=arguments.json)
+    return exit_code_of(verdict, outcome.exit_code)
+
+
+def run_swarm(plan: Plan, arguments: argparse.Namespace, terminal: Terminal) -> RunOutcome:
+    """Run a plan with the workers and the web UI that the arguments ask for."""
+    # Importing the swarm patches the standard library for gevent: nothing else may need it.
+    from loadtests.swarm.run import (  # noqa: PLC0415 - see above
+        ExpectedWorkers,
+        LocalWorkers,
+        WebAddress,
+    )
+
+    workers: ExpectedWorkers | LocalWorkers
+    if arguments.expect_workers is None:
+        workers = LocalWorkers(count=arguments.workers, engines=arguments.engines)
+    else:
+        host, number = arguments.bind
+        workers = ExpectedWorkers(
+            count=arguments.expect_workers,
+            bind_host=host,
+            bind_port=DEFAULT_MASTER_PORT if number is None else number,
+            wait_s=arguments.expect_workers_max_wait,
+        )
+    web = WebAddress(host=arguments.web_host, port=arguments.web_port) if arguments.web else None
+    return _run(plan, arguments.results, workers, web, terminal)
+
+
+def run_local(plan: Plan, results: Path, terminal: Terminal) -> RunOutcome:
+    """Run a plan with one worker on this host."""
+    from loadtests.swarm.run import LocalWorkers  # noqa: PLC0415 - patches the standard library
+
+    return _run(plan, results, LocalWorkers(count=1, engines=None), None, terminal)
+
+
+def _run(
+    plan: Plan,
+    results: Path,
+    workers: LocalWorkers | ExpectedWorkers,
+    web: WebAddress | None,
+    terminal: Terminal,
+) -> RunOutcome:
+    from loadtests.swarm.run import run_plan  # noqa: PLC0415 - patches the standard library
+
+    def tell(number: int) -> None:
+        if web is not None:
+            terminal.say(f"web UI: http://{web.host}:{number}")
+
+    with LiveProgress(terminal) as progress:
+        return run_plan(
+            plan,
+            results=results,
+            workers=workers,
+            web=web,
+            on_progress=progress.show,
+            authorised_hosts=allowed_hosts(),
+            command=tuple(sys.argv),
+            on_web=tell,
+        )

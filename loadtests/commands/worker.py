@@ -1,0 +1,37 @@
+"""`headroom worker`: the agent of this host, with its engines, under a master's command."""
+
+from __future__ import annotations
+
+import argparse
+
+from loadtests.commands.options import Commands, address, engines
+from loadtests.commands.run import DEFAULT_MASTER_PORT
+from loadtests.commands.terminal import Terminal
+from loadtests.errors import ExitCode
+
+
+def add_parser(commands: Commands) -> None:
+    """Master's address and number of engines."""
+    parser = commands.add_parser(
+        "worker",
+        help="send load from this host for a master",
+        description="Joins a master as the agent of this host and starts its engines.",
+        epilog="example: headroom worker --master 127.0.0.1:5557 --engines auto",
+    )
+    parser.add_argument(
+        "--master", type=address, required=True, metavar="HOST[:PORT]", help="the master's address"
+    )
+    parser.add_argument(
+        "--engines", type=engines, metavar="N|auto", help="engines, one a core (default: auto)"
+    )
+    parser.set_defaults(execute=execute)
+
+
+def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
+    """Work until the master says quit."""
+    from loadtests.swarm.agent import run_worker  # noqa: PLC0415 - patches the standard library
+
+    host, number = arguments.master
+    number = DEFAULT_MASTER_PORT if number is None else number
+    terminal.say(f"joining master {host}:{number}")
+    return ExitCode(run_worker(host, number, engines=arguments.engines))
