@@ -53,6 +53,6 @@ def ephemeral_ports() -> int:
 
 
 def host_limits() -> HostLimits:
-    """This host's limits, as feasibility takes them."""
+    """Cores, descriptors and ports of this host, as feasibility takes them."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return HostLimits(cores=usable_cores(), descriptors=hard, ephemeral_ports=ephemeral_ports())

@@ -31,6 +31,7 @@ from loadtests.plan.units import format_duration
 
 SHORTEST_JUDGED_NS: Final = 3 * NS_PER_S  # first and last partial windows are not judged
 _POISSON_SIGMAS: Final = 3.0  # planned throughput this far above the limit: short of it 1 in 700
+_MEDIAN: Final = 0.5
 _P95: Final = 0.95
 
 
@@ -77,9 +78,10 @@ def _applies(objective: Objective, stage: Stage) -> bool:
 
 
 def latency_limit_ns(plan: Plan, stage: Stage) -> float | None:
-    """Limit of the stage's response p95, else of its lowest percentile from p50 on; or None.
+    """Limit of the stage's response p95, else of its lowest percentile from p50 to p95; or None.
 
-    An objective over all requests counts before those of single requests.
+    An objective over all requests counts before those of single requests. Percentiles
+    above p95 say nothing about the mean that Little's law is about.
     """
     limits = [
         (
@@ -90,7 +92,7 @@ def latency_limit_ns(plan: Plan, stage: Stage) -> float | None:
         )
         for objective in plan.objectives
         if objective.measure.kind is MeasureKind.RESPONSE_QUANTILE
-        and (objective.measure.quantile or 0.0) >= 0.5  # noqa: PLR2004 - the median
+        and _MEDIAN <= (objective.measure.quantile or 0.0) <= _P95
         and _applies(objective, stage)
     ]
     return -min(limits)[3] if limits else None

@@ -15,8 +15,10 @@ the definition of the process, and any bin can be computed alone. Inside one bin
 numbers are therefore in no order of time; each answer is sorted by time all the same.
 
 Mix: (request, node) of arrival k is the R2 low-discrepancy sequence (Roberts 2018, powers
-of the plastic number) against the cumulative weights, shifted by the seed: proportions
-are kept over short stretches, in every share.
+of the plastic number) against the cumulative weights, shifted by the seed: over the run,
+proportions are kept within a few arrivals in any stretch. A share sees every N-th point;
+measured for N up to 128 that is within 3 % after 2,000 arrivals for the worst N and far
+closer for most, where independent choices would scatter by as much for every N.
 """
 
 from __future__ import annotations
