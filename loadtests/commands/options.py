@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, TypeAlias
 
 RESULTS = Path("results")
 
-if TYPE_CHECKING:  # argparse's type of a subparsers object is private, and generic for mypy only
-    Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+if TYPE_CHECKING:
+    # argparse's type of a subparsers object is private, and generic for mypy only.
+    Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - see above
 else:
     Commands = argparse._SubParsersAction  # noqa: SLF001 - see above
 

@@ -19,7 +19,7 @@ from loadtests.errors import Mistake, ScenarioError
 from loadtests.plan.authorisation import authorised_hosts, refuse_unauthorised
 from loadtests.plan.feasibility import Feasibility, Severity, assess
 from loadtests.plan.host import host_limits, own_configuration
-from loadtests.plan.model import Plan
+from loadtests.plan.model import Node, Plan
 from loadtests.plan.scenario import load_scenario, resolve
 from loadtests.plan.units import format_duration
 
@@ -84,17 +84,19 @@ def plan_table(plan: Plan, feasibility: Feasibility) -> Table:
     return table
 
 
+def _node_text(node: Node) -> str:
+    url = f"{node.scheme}://{node.authority}{node.base_path}"
+    return url if node.name == node.authority else f"{node.name} {url}"
+
+
 def resources_table(plan: Plan, feasibility: Feasibility, engines: int) -> Table:
     """What the run takes: shares, connections, ports, descriptors, engines."""
     table = Table(title="Resources", show_header=False)
     table.add_column("what")
-    table.add_column("value", justify="right")
+    table.add_column("value")
     peak = feasibility.peak_per_s
     rows = (
-        (
-            "nodes",
-            ", ".join(f"{node.name} {node.scheme}://{node.authority}" for node in plan.nodes),
-        ),
+        ("nodes", "\n".join(map(_node_text, plan.nodes))),
         ("arrivals", f"{plan.arrival_process.value}, seed {plan.seed}"),
         ("share of one engine", f"1 of {engines}: at most {peak / engines:,.0f} req/s"),
         ("connections", f"{plan.connections:,}, {feasibility.connections_per_engine:,} per engine"),
@@ -110,7 +112,7 @@ def resources_table(plan: Plan, feasibility: Feasibility, engines: int) -> Table
 
 
 def print_plan(terminal: Terminal, plan: Plan, feasibility: Feasibility, engines: int) -> None:
-    """The whole plan, findings last, to standard error's sibling that the caller chose."""
+    """The whole plan to standard output, findings last."""
     terminal.out.print(plan_table(plan, feasibility))
     terminal.out.print(resources_table(plan, feasibility, engines))
     for finding in feasibility.findings:
