@@ -73,6 +73,7 @@ class StageFigures:
     is_cut: bool  # the run ended before the stage did
     lost_planned: int  # arrivals of lost windows that overlap the stage
     requests: Mapping[str | None, Figures]
+    connection_errors: Mapping[str, int]  # of connections that could not be opened or broke
 
     @property
     def overall(self) -> Figures:
@@ -141,17 +142,20 @@ def _together(parts: Iterable[Figures]) -> Figures:
 
 
 def lost_in(run: Run, facts: StageFacts) -> int:
-    """Arrivals of lost windows in a stage: each entry's by its overlap, rounded up."""
+    """Arrivals of lost windows that overlap a stage.
+
+    An entry's edges are whole seconds, wider than what was lost, so one that overlaps two
+    stages counts in full for both.
+    """
     t0_ns = run.manifest.t0_unix_ns
     if t0_ns is None:
         return 0
-    lost = 0
-    for entry in run.manifest.lost_windows:
-        from_ns, to_ns = entry.from_s * NS_PER_S, entry.to_s * NS_PER_S
-        overlap_ns = min(to_ns, t0_ns + facts.end_ns) - max(from_ns, t0_ns + facts.start_ns)
-        if overlap_ns > 0:
-            lost += -(-entry.planned * overlap_ns // (to_ns - from_ns))
-    return lost
+    start_ns, end_ns = t0_ns + facts.start_ns, t0_ns + facts.end_ns
+    return sum(
+        entry.planned
+        for entry in run.manifest.lost_windows
+        if entry.from_s * NS_PER_S < end_ns and entry.to_s * NS_PER_S > start_ns
+    )
 
 
 def _request_figures(
@@ -199,6 +203,7 @@ def build_figures(run: Run) -> tuple[StageFigures, ...]:
                 is_cut=last_seen_s < span.last_s,
                 lost_planned=lost_in(run, facts),
                 requests={**parts, OVERALL: _together(parts.values())},
+                connection_errors=errors.get((facts.name, CONNECTION), {}),
             )
         )
     return tuple(stages)

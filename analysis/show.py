@@ -74,7 +74,7 @@ def verdict_to_json(verdict: Verdict) -> Json:
         "outcome": verdict.outcome.value,
         "is_complete": verdict.is_complete,
         "is_generator_limited": verdict.is_generator_limited,
-        "verdict": verdict.state.value,
+        "state": verdict.state.value,
         "reasons": list(verdict.reasons),
         "objectives": [
             {**_result(result, result.objective), "reason": result.reason}

@@ -31,7 +31,7 @@ from loadtests.plan.model import LoadModel
 from loadtests.plan.objectives import required_samples
 from loadtests.record.archive import Run
 from loadtests.record.histogram import Histogram
-from loadtests.record.window import Count
+from loadtests.record.window import CONNECTION, Count
 
 QUANTILES: Final = (("p50", 0.5), ("p75", 0.75), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999))
 GAPS: Final = (("p99", 0.99), ("p99.9", 0.999), ("max", None))
@@ -258,9 +258,9 @@ def generator_table(run: Run, stages: Sequence[StageFigures]) -> Table:
             _text("stage"), _number("send_lag_p50_us", "lag p50"),
             _number("send_lag_p99_us", "lag p99"), _number("send_lag_max_us", "lag max"),
             _number("hiccup_p99_us", "hiccup p99"), _number("hiccup_max_us", "hiccup max"),
-            _number("engine_cpu_mean_ratio", "CPU mean"), _number("engine_cpu_max_ratio", "CPU max"),
-            _number("in_flight_mean", "in flight"),
-            _number("in_flight_by_little", "rate x service"), _number("lost_arrivals", "lost"),
+            _number("engine_cpu_mean_ratio", "CPU mean"),
+            _number("engine_cpu_max_ratio", "CPU max"),
+            _number("in_flight_mean", "in flight"), _number("in_flight_by_little", "rate x service"), _number("lost_arrivals", "lost"),
         ),
         rows=tuple(rows),
     )  # fmt: skip
@@ -279,13 +279,13 @@ def error_table(run: Run, stages: Sequence[StageFigures]) -> Table:
     """Errors by kind, most frequent first."""
     rows = []
     for stage in shown(stages):
-        for name, part in stage.requests.items():
-            if name is None:
-                continue
-            for kind, number in sorted(part.errors.items(), key=lambda e: (-e[1], e[0])):
+        parts = [(n, p.errors, p.tally.done) for n, p in stage.requests.items() if n is not None]
+        parts.append((CONNECTION, stage.connection_errors, 0))
+        for name, errors, done in parts:
+            for kind, number in sorted(errors.items(), key=lambda e: (-e[1], e[0])):
                 sample = _sample(run, stage.facts.name, name, kind)
                 row = (words(stage.facts.name), words(name), words(kind), _count(number))
-                rows.append((*row, _ratio(number, part.tally.done), words(sample)))
+                rows.append((*row, _ratio(number, done), words(sample)))
     return Table(
         name="errors",
         title="Errors by kind",
