@@ -38,7 +38,7 @@ _INNER: Final = struct.Struct(">IIIIQQd")  # cookie, length, offset, digits, low
 _MAX_PAYLOAD_BYTES: Final = _INNER.size + 9 * BUCKETS
 _MAX_VARINT_BYTES: Final = 8  # 56 bits: counts up to 2**55; the ninth byte would be 8 bits wide
 _CONTINUES: Final = 0x80
-_LINE: Final = re.compile(r"Tag=([^,\s]+),(\d+)\.\d{3},(\d+)\.\d{3},\d+\.\d{3},([A-Za-z0-9+/=]+)")
+_LINE: Final = re.compile(r"Tag=([^,\s]*),(\d+)\.\d{3},(\d+)\.\d{3},\d+\.\d{3},([A-Za-z0-9+/=]+)")
 _OVERFLOW: Final = re.compile(r"#\[Overflow: (\d+) samples above 3600 s in the next interval\]")
 
 SparseCounts = tuple[NDArray[np.int64], NDArray[np.int64]]  # sorted buckets, their counts

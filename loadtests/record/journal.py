@@ -23,7 +23,7 @@ import msgspec
 
 from loadtests.errors import HarnessError
 from loadtests.record.files import AppendFile, read_file
-from loadtests.record.window import Window, pack_window, unpack_window
+from loadtests.record.window import SlotSpace, Window, check_slots, pack_window, unpack_window
 
 MAX_BODY_BYTES: Final = 256 * 1024 * 1024  # inflated; a longer claim is damage, not data
 _HEAD: Final = struct.Struct(">IIB")
@@ -83,9 +83,10 @@ class Journal:
         self.file.append(_HEAD.pack(len(packed), checksum, kind) + packed)
 
 
-def read_journal(path: Path) -> JournalContent:
+def read_journal(path: Path, slots: SlotSpace) -> JournalContent:
     """Read what is whole; HarnessError when the file cannot be opened or a frame lies.
 
+    `slots` are the run's: a window must keep within them.
     A frame that passes its checksum and still does not decode was written wrong, which no
     crash does.
     """
@@ -100,6 +101,8 @@ def read_journal(path: Path) -> JournalContent:
         try:
             frame = _DECODER.decode(body)
             windows = tuple(unpack_window(packed) for packed in frame.windows)
+            for window in windows:
+                check_slots(window, slots)
         except (msgspec.MsgspecError, ValueError) as error:
             raise HarnessError(
                 where=f"{path}, frame ending at byte {end}",

@@ -21,14 +21,19 @@ WINDOWS_PER_GROUP: Final = 60
 
 
 class _Sink:
-    """What pyarrow needs of a Python file, over an `AppendFile`: its errors are ours."""
+    """What pyarrow needs of a Python file, over an `AppendFile`: its errors are ours.
+
+    Once discarded it swallows what pyarrow still writes when its writer is destroyed.
+    """
 
     def __init__(self, file: AppendFile) -> None:
         self._file = file
         self.closed = False
+        self.is_discarded = False
 
     def write(self, data: bytes) -> int:
-        self._file.append(data)
+        if not self.is_discarded:
+            self._file.append(data)
         return len(data)
 
     def tell(self) -> int:
@@ -47,7 +52,8 @@ class TableFile:
     def __init__(self, path: Path, name: str) -> None:
         self._name = name
         self._file = AppendFile(path)
-        self._writer = pq.ParquetWriter(_Sink(self._file), SCHEMAS[name], compression="zstd")
+        self._sink = _Sink(self._file)
+        self._writer = pq.ParquetWriter(self._sink, SCHEMAS[name], compression="zstd")
         self._waiting: list[pa.RecordBatch] = []
 
     def append(self, batch: pa.RecordBatch) -> None:
@@ -58,12 +64,16 @@ class TableFile:
 
     def close(self) -> None:
         """Write what waits and the footer, sync; HarnessError on disk errors."""
-        try:
-            self._flush()
-            self._writer.close()
-            self._file.sync()
-        finally:
-            self._file.close()
+        self._flush()
+        self._writer.close()
+        self._file.sync()
+        self._file.close()
+
+    def discard(self) -> None:
+        """Leave the file as it is, without an end: nobody reads it. Harmless after `close`."""
+        self._waiting.clear()
+        self._sink.is_discarded = True
+        self._file.close()
 
     def _flush(self) -> None:
         batches = [batch for batch in self._waiting if batch.num_rows]

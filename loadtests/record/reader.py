@@ -266,7 +266,7 @@ def _load_partial(path: Path, manifest: Manifest) -> Run:
     # A run that died between two files being made has no journal or no events yet.
     batches: tuple[Batch, ...] = ()
     if (path / JOURNAL_FILE).exists():
-        journal = read_journal(path / JOURNAL_FILE)
+        journal = read_journal(path / JOURNAL_FILE, manifest.slots)
         batches = journal.batches
         if journal.cut_bytes:
             findings.append(f"the journal's last {journal.cut_bytes} bytes are damaged: left out")

@@ -19,11 +19,12 @@ LONGEST_TEXT: Final = 2000  # characters kept of a message from outside
 _VALUE: Final = r"""(?!\$\{)[^\s"'`,;&]+"""
 _PATTERNS: Final = (
     # Authorization headers and the like, as HTTP, TOML, JSON or command-line text:
-    # the scheme word (Bearer, Basic) stays, what follows goes.
+    # the scheme word (Bearer, Basic) stays (possessive, so it is never taken for the value),
+    # what follows goes.
     re.compile(
         r"""(?ix)
         (?P<keep> ["']? (?: proxy- )? authorization ["']? \s* [:=,] \s* ["']?
-          (?: (?: bearer | basic | digest | token | negotiate | apikey ) \s+ )? )"""
+          (?: (?: bearer | basic | digest | token | negotiate | apikey ) \s+ )?+ )"""
         + _VALUE
     ),
     re.compile(r"(?i)(?P<keep>\b(?:bearer|basic)\s+)(?!\$\{)[A-Za-z0-9._~+/=-]{8,}"),

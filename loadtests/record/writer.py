@@ -50,7 +50,7 @@ from loadtests.record.parquet import TableFile
 from loadtests.record.redaction import clean_message, redact, redact_command, secrets_of
 from loadtests.record.tables import SCHEMAS, RowBuilder
 from loadtests.record.totals import Totals, intervals_of
-from loadtests.record.window import Count, Window, merge_windows
+from loadtests.record.window import Count, Window, check_slots, merge_windows
 
 HOLD_S: Final = 10
 
@@ -100,8 +100,6 @@ class ArchiveWriter:
 
     def update(self, draft: Manifest) -> None:
         """Replace the draft, as facts come in; T0 must be set before the first window."""
-        if self._rows is not None and draft.t0_unix_ns != self._draft.t0_unix_ns:
-            raise ValueError("T0 cannot change once windows are archived")
         self._check_same_run(draft)
         self._draft = self._cleaned(draft)
         self._write_draft()
@@ -114,21 +112,33 @@ class ArchiveWriter:
         self._journal.append_opaque(batch)
 
     def journal_windows(self, source: str, windows: Sequence[Window]) -> None:
-        """Append acknowledged windows of one agent: a partial run is rebuilt from these."""
+        """Append acknowledged windows of one agent: a partial run is rebuilt from these.
+
+        ValueError, and nothing written, for a window with a slot that the run does not have.
+        """
+        for window in windows:
+            check_slots(window, self._draft.slots)
         self._journal.append_windows(source, [self._without_secrets(w) for w in windows])
         self._has_journalled = True
         for window in windows:
             self._journalled += window.counters.sum(axis=0)
 
     def append_window(self, window: Window) -> None:
-        """Archive a merged window of the whole run; a label may repeat, its parts add up."""
+        """Archive a merged window of the whole run; a label may repeat, its parts add up.
+
+        ValueError, and nothing counted, without T0 or for a slot that the run does not have.
+        """
+        check_slots(window, self._draft.slots)
+        if self._draft.t0_unix_ns is None:
+            raise ValueError("a window before T0: call update with a manifest that has it")
         label = window.start_s
         held = self._held.get(label)
         self._held[label] = window if held is None else merge_windows(label, [held, window])
         self._newest_s = max(self._newest_s, label)
         for due in sorted(self._held):
             if due <= self._newest_s - HOLD_S:
-                self._write_window(self._held.pop(due))
+                self._write_window(self._held[due])
+                del self._held[due]
 
     def append_event(self, event: Event) -> None:
         """Archive an event; in the kernel when this returns."""
@@ -152,8 +162,6 @@ class ArchiveWriter:
         if manifest.outcome is Outcome.RUNNING:
             raise ValueError("a finished run has an outcome other than RUNNING")
         self._check_same_run(manifest)
-        if self._rows is not None and manifest.t0_unix_ns != self._draft.t0_unix_ns:
-            raise ValueError("T0 cannot change once windows are archived")
         self._draft = self._cleaned(manifest)
         for label in sorted(self._held):
             self._write_window(self._held.pop(label))
@@ -176,10 +184,13 @@ class ArchiveWriter:
         )
         with suppress(HarnessError):
             self._write_draft()
-        for closing in (self._events, self._journal.file, self._latency, *self._tables.values()):
+        for table in self._tables.values():
             with suppress(HarnessError):
-                if closing is not None:
-                    closing.close()
+                table.discard()
+        for file in (self._events, self._journal.file, self._latency):
+            with suppress(HarnessError):
+                if file is not None:
+                    file.close()
         return self._path
 
     def _without_secrets(self, window: Window) -> Window:
@@ -191,6 +202,9 @@ class ArchiveWriter:
     def _check_same_run(self, manifest: Manifest) -> None:
         if (manifest.run_id, manifest.slots) != (self._draft.run_id, self._draft.slots):
             raise ValueError("the manifest is another run's: id, stages, requests or nodes differ")
+        has_windows = bool(self._held) or self._rows is not None
+        if has_windows and manifest.t0_unix_ns != self._draft.t0_unix_ns:
+            raise ValueError("T0 cannot change once there are windows")
 
     def _cleaned(self, manifest: Manifest) -> Manifest:
         clean = partial(clean_message, secrets=self._secrets)
@@ -216,15 +230,13 @@ class ArchiveWriter:
     def _open_tables(self) -> tuple[RowBuilder, Totals, AppendFile]:
         """Open what needs T0, on the first window."""
         if self._rows is None or self._totals is None or self._latency is None:
-            if self._draft.t0_unix_ns is None:
-                raise ValueError("windows before T0: call update with a manifest that has it")
             clean = partial(clean_message, secrets=self._secrets)
             self._rows = RowBuilder(self._draft, clean)
             self._totals = Totals(self._draft)
             for name in SCHEMAS:
                 self._tables[name] = TableFile(self._path / f"{name}.parquet", name)
             self._latency = AppendFile(self._path / LATENCY_FILE)
-            self._latency.append(log_header(self._draft.t0_unix_ns // NS_PER_S))
+            self._latency.append(log_header((self._draft.t0_unix_ns or 0) // NS_PER_S))
         return self._rows, self._totals, self._latency
 
     def _write_window(self, window: Window) -> None:

@@ -72,7 +72,7 @@ def test_p99_of_one_to_a_hundred_is_99() -> None:
 
 @pytest.mark.parametrize("q", [0.07, 0.29, 0.57, 0.58, 0.9, 0.95, 0.99, 0.999])
 def test_a_decimal_quantile_is_not_one_rank_too_high(q: float) -> None:
-    """q * 1000 that is a whole number in decimal is that rank, whatever binary makes of it."""
+    """Where q * 1000 is a whole number in decimal it is the rank, whatever binary makes of it."""
     assert of_us(list(range(1, 1001))).quantile_us(q) == round(q * 1000)
 
 
@@ -136,7 +136,7 @@ def test_an_empty_histogram_answers_nothing(question: str) -> None:
 
 @pytest.mark.parametrize("q", [0.0, -0.1, 1.1, math.nan])
 def test_a_quantile_outside_its_range_is_refused(q: float) -> None:
-    """q lies in (0, 1]."""
+    """A quantile lies in (0, 1]; nothing else has a rank."""
     with pytest.raises(ValueError, match="quantile"):
         of_us([1]).quantile_us(q)
 

@@ -1,0 +1,139 @@
+"""The journal: whole frames or nothing, and it says how much was cut."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from record_builders import T0_S, good_manifest, window_of
+
+from loadtests.errors import HarnessError
+from loadtests.record.files import AppendFile, replace_file
+from loadtests.record.journal import Journal, read_journal
+from loadtests.record.window import pack_window
+
+SLOTS = good_manifest().slots
+
+
+def written(path: Path) -> tuple[bytes, list[int]]:
+    """A journal of three frames; its bytes and the offsets where frames end."""
+    rng = np.random.default_rng(5)
+    journal = Journal(path)
+    ends = []
+    journal.append_windows("a1", [window_of(T0_S, SLOTS, rng, samples=4)])
+    ends.append(journal.file.size_bytes)
+    journal.append_opaque(b"a snapshot of somebody else")
+    ends.append(journal.file.size_bytes)
+    journal.append_windows("a2", [window_of(T0_S + 1, SLOTS, rng, samples=3),
+                                  window_of(T0_S + 2, SLOTS, rng, samples=2)])  # fmt: skip
+    ends.append(journal.file.size_bytes)
+    journal.file.close()
+    return path.read_bytes(), ends
+
+
+def test_frames_come_back_as_they_were_written(tmp_path: Path) -> None:
+    """Sources, windows and opaque bytes are read back exactly and in order."""
+    written(tmp_path / "j")
+    content = read_journal(tmp_path / "j", SLOTS)
+    rng = np.random.default_rng(5)
+    first = window_of(T0_S, SLOTS, rng, samples=4)
+    assert [batch.source for batch in content.batches] == ["a1", "a2"]
+    assert [w.start_s for batch in content.batches for w in batch.windows] == [
+        T0_S, T0_S + 1, T0_S + 2,
+    ]  # fmt: skip
+    assert pack_window(content.batches[0].windows[0]) == pack_window(first)
+    assert content.opaque == (b"a snapshot of somebody else",)
+    assert content.cut_bytes == 0
+
+
+def test_an_append_is_in_the_file_when_it_returns(tmp_path: Path) -> None:
+    """Another reader sees a frame at once: nothing waits in a buffer of this process."""
+    journal = Journal(tmp_path / "j")
+    journal.append_opaque(b"one")
+    assert read_journal(tmp_path / "j", SLOTS).opaque == (b"one",)
+    journal.file.close()
+
+
+def test_a_torn_tail_costs_only_the_last_frame(tmp_path: Path) -> None:
+    """Cut at any byte, all whole frames are read and the rest is counted."""
+    data, ends = written(tmp_path / "j")
+    for cut in range(0, len(data), 7):
+        (tmp_path / "cut").write_bytes(data[:cut])
+        content = read_journal(tmp_path / "cut", SLOTS)
+        whole = sum(1 for end in ends if end <= cut)
+        assert len(content.batches) + len(content.opaque) == whole
+        assert content.cut_bytes == cut - max([0, *(end for end in ends if end <= cut)])
+
+
+@settings(max_examples=200)
+@given(data=st.data())
+def test_damage_is_never_read_as_data(tmp_path_factory: pytest.TempPathFactory,
+                                      data: st.DataObject) -> None:  # fmt: skip
+    """A flipped bit anywhere loses its frame and what follows, and is counted."""
+    folder = tmp_path_factory.mktemp("journal")
+    raw, ends = written(folder / "j")
+    place = data.draw(st.integers(0, len(raw) * 8 - 1))
+    damaged = bytearray(raw)
+    damaged[place // 8] ^= 1 << place % 8
+    (folder / "damaged").write_bytes(damaged)
+    content = read_journal(folder / "damaged", SLOTS)
+    before = [end for end in ends if end <= place // 8]
+    assert len(content.batches) + len(content.opaque) == len(before)
+    assert content.cut_bytes == len(raw) - max([0, *before])
+
+
+def test_a_full_disk_leaves_whole_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a write that came short, the file ends with the last whole frame and can go on."""
+    journal = Journal(tmp_path / "j")
+    journal.append_opaque(b"whole")
+    real_write = os.write
+    calls = []
+
+    def short_write(descriptor: int, data: bytes) -> int:
+        calls.append(len(data))
+        if len(calls) == 1:
+            return real_write(descriptor, bytes(data)[:5])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", short_write)
+    with pytest.raises(HarnessError, match="ENOSPC") as caught:
+        journal.append_opaque(b"torn")
+    assert str(tmp_path / "j") in str(caught.value)
+    assert len(calls) == 2
+    monkeypatch.undo()
+    journal.append_opaque(b"after")
+    journal.file.close()
+    content = read_journal(tmp_path / "j", SLOTS)
+    assert (content.opaque, content.cut_bytes) == ((b"whole", b"after"), 0)
+
+
+def test_a_failed_replacement_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A draft that cannot be written whole does not touch the one that is there."""
+    replace_file(tmp_path / "run.json", b"old")
+
+    def no_write(*_: object) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "write", no_write)
+    with pytest.raises(HarnessError, match="EIO"):
+        replace_file(tmp_path / "run.json", b"new")
+    monkeypatch.undo()
+    assert (tmp_path / "run.json").read_bytes() == b"old"
+    assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_an_existing_file_or_a_link_is_not_written_over(tmp_path: Path) -> None:
+    """A file of an archive is new: what is there already, or a link, is refused."""
+    (tmp_path / "there").write_bytes(b"precious")
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    for name in ("there", "link"):
+        with pytest.raises(HarnessError, match="EEXIST"):
+            AppendFile(tmp_path / name)
+    assert (tmp_path / "there").read_bytes() == b"precious"
