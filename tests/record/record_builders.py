@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from loadtests.record.facts import host_facts
@@ -90,8 +91,6 @@ def finished(manifest: Manifest) -> Manifest:
 
 def replaced(manifest: Manifest, **changes: object) -> Manifest:
     """A manifest with one thing changed."""
-    import msgspec  # noqa: PLC0415 - one use
-
     return msgspec.structs.replace(manifest, **changes)
 
 

@@ -34,11 +34,14 @@ from loadtests.record.archive import (
     new_run_id,
     verify,
 )
+from loadtests.record.event import EventValue
+from loadtests.record.files import sha256_of
 from loadtests.record.hlog import decode_tag, parse_log
 from loadtests.record.manifest import RUN_ID as RUN_ID_SHAPE
-from loadtests.record.manifest import Manifest, Outcome, decode_manifest
+from loadtests.record.manifest import Manifest, Outcome, decode_manifest, encode_manifest
 from loadtests.record.totals import keys_of
-from loadtests.record.window import Count, Kind, Window, merge_windows
+from loadtests.record.window import Count, Kind, Window, histogram_of, merge_windows
+from loadtests.record.writer import checksums_text
 
 SECONDS = 8
 
@@ -57,8 +60,8 @@ def windows_of(manifest: Manifest, seed: int = 1) -> list[Window]:
 
 def event(kind: str = "agent_lost", text: str = "a2 fell silent") -> Event:
     """An event with a field of every type."""
-    fields = {"n": 3, "ratio": 0.5, "ok": True, "who": "a2", "none": None}
-    return Event(at_unix_ns=T0_S * 10**9, kind=kind, who="a2", text=text, fields=dict(fields))
+    fields: dict[str, EventValue] = {"n": 3, "ratio": 0.5, "ok": True, "who": "a2", "none": None}
+    return Event(at_unix_ns=T0_S * 10**9, kind=kind, who="a2", text=text, fields=fields)
 
 
 def written(results: Path, manifest: Manifest | None = None) -> ArchiveWriter:
@@ -113,8 +116,6 @@ def test_a_row_is_that_window_and_slot(tmp_path: Path) -> None:
     wanted = (rows["window_s"] == T0_S + 3) & (rows["stage"] == "steady")
     row = rows[wanted & (rows["request"] == "POST tx") & (rows["node"] == "n1")].iloc[0]
     slot = run.slots.slot(1, 1, 0)
-    from loadtests.record.window import histogram_of  # noqa: PLC0415 - beside its one use
-
     response = histogram_of(window, Kind.RESPONSE, [slot])
     assert row["response_n"] == response.n == 27
     assert row["response_p95_us"] == response.quantile_us(0.95)
@@ -236,10 +237,11 @@ def test_late_parts_of_a_window_add_up(tmp_path: Path) -> None:
     path = writer.finish(finished(manifest))
     run = load_run(path)
     assert_same_counts(run.merged(judged=False), merge_windows(T0_S, [*early, soon, late]))
-    rows = run.windows.set_index("window_s")
-    assert rows.loc[T0_S + 19, "part"].tolist() == [0] * 12
-    assert rows.loc[T0_S + 19, "sent"].sum() == 13 * 10
-    assert sorted(rows.loc[T0_S + 1, "part"]) == [0] * 12 + [1]
+    merged = run.windows[run.windows["window_s"] == T0_S + 19]
+    assert merged["part"].tolist() == [0] * 12
+    assert merged["sent"].sum() == 13 * 10
+    apart = run.windows[run.windows["window_s"] == T0_S + 1]
+    assert sorted(apart["part"]) == [0] * 12 + [1]
     assert verify(path) == ()
 
 
@@ -369,10 +371,6 @@ def test_sums_that_contradict_each_other_are_found(tmp_path: Path) -> None:
 
 def _sign_again(path: Path) -> None:
     """Checksums of the files as they are now: an archive that lies consistently."""
-    from loadtests.record.files import sha256_of  # noqa: PLC0415 - beside its one use
-    from loadtests.record.manifest import encode_manifest  # noqa: PLC0415 - the same
-    from loadtests.record.writer import checksums_text  # noqa: PLC0415 - the same
-
     manifest = decode_manifest((path / "run.json").read_bytes(), "run.json")
     sums = {name: sha256_of(path / name) for name in manifest.checksums}
     manifest = replaced(manifest, checksums=sums)

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-from record_builders import PLAN, RUN_ID, T0_S, finished, good_manifest, window_of
+from record_builders import PLAN, RUN_ID, T0_S, finished, good_manifest, replaced, window_of
 
 from loadtests.errors import ExitCode, HarnessError
-from loadtests.record.archive import Event, create_archive, list_runs, load_run, verify
+from loadtests.record.archive import Event, create_archive, list_runs, load_run, new_run_id, verify
 from loadtests.record.window import Count, Window, merge_windows
 
 SECONDS = 16  # more than the writer holds back, so that rows are written before the end
@@ -21,8 +22,6 @@ SECONDS = 16  # more than the writer holds back, so that rows are written before
 
 def windows() -> list[Window]:
     """Small windows of one slot."""
-    import numpy as np  # noqa: PLC0415 - beside its one use
-
     rng = np.random.default_rng(8)
     slots = good_manifest().slots
     return [window_of(T0_S + s, slots, rng, wanted=[6], samples=10) for s in range(SECONDS)]
@@ -210,10 +209,6 @@ def test_a_killed_writer_leaves_all_that_was_acknowledged(tmp_path: Path) -> Non
 
 def test_twenty_runs_at_once_do_not_meet(tmp_path: Path) -> None:
     """Runs interleaved on one results folder, all with names of their own, are all sound."""
-    from record_builders import replaced  # noqa: PLC0415 - beside its one use
-
-    from loadtests.record.archive import new_run_id  # noqa: PLC0415 - beside its one use
-
     drafts = [
         replaced(good_manifest(), run_id=new_run_id("smoke", T0_S * 10**9)) for _ in range(20)
     ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 from record_builders import T0_S, good_manifest, replaced
@@ -100,12 +102,9 @@ def test_host_facts_are_of_this_machine() -> None:
     assert package_versions()["numpy"][0].isdigit()
 
 
-def test_the_git_commit_says_when_files_were_changed(tmp_path: object) -> None:
+def test_the_git_commit_says_when_files_were_changed(tmp_path: Path) -> None:
     """A clean tree has its commit, a changed one is marked, a folder without git has none."""
-    import subprocess  # noqa: PLC0415 - one use
-    from pathlib import Path  # noqa: PLC0415 - one use
-
-    folder = Path(str(tmp_path))
+    folder = tmp_path
     assert git_commit(folder) is None
 
     def git(*words: str) -> None:

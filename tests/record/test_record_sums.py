@@ -126,11 +126,12 @@ def test_a_window_of_another_run_is_refused(field: str) -> None:
     """A slot that the run does not have, wherever it is named, is a ValueError."""
     one = only_slots(window(4), T0_S)
     check_slots(one, SLOTS)
-    outside: dict[str, object] = {
-        "slots": np.array([len(SLOTS)], dtype=np.uint32),
-        "keys": np.array([2**32 - 1], dtype=np.uint32),
-        "errors": {(len(SLOTS), "timeout"): 1},
-        "messages": {(-1, "timeout"): "text"},
+    errors = {(len(SLOTS), "timeout"): 1}
+    outside = {
+        "slots": dataclasses.replace(one, slots=np.array([len(SLOTS)], dtype=np.uint32)),
+        "keys": dataclasses.replace(one, keys=np.array([2**32 - 1], dtype=np.uint32)),
+        "errors": dataclasses.replace(one, errors=errors),
+        "messages": dataclasses.replace(one, messages={(-1, "timeout"): "text"}),
     }
     with pytest.raises(ValueError, match="this run has 12"):
-        check_slots(dataclasses.replace(one, **{field: outside[field]}), SLOTS)
+        check_slots(outside[field], SLOTS)
