@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint setup lock bench test-faults soak audit clean
+.PHONY: demo test lint setup lock bench
 
 setup: $(STAMP)
 
@@ -24,6 +24,10 @@ lint: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest
+
+# Side by side with wrk, hey and Locust; about 25 minutes on a quiet machine.
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
 
 # Pins every dependency, with hashes, for all supported Pythons at once.
 lock:

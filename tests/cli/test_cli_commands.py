@@ -1,0 +1,134 @@
+"""The command line answers mistakes with sentences and exit codes, never with tracebacks."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from loadtests.cli import main
+from loadtests.errors import ExitCode
+
+SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
+COMMANDS = ("demo", "run", "worker", "check", "cluster", "calibrate", "runs", "show", "baseline")
+
+
+def call(*arguments: str) -> tuple[ExitCode, str, str]:
+    """Exit code, standard output, standard error."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    code = main(arguments, stdout, stderr)
+    return code, stdout.getvalue(), stderr.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No calibration and no configuration of whoever runs the tests."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HEADROOM_CONFIG", raising=False)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Help texts end with a command that can be copied."""
+    assert main([command, "--help"], io.StringIO(), io.StringIO()) is ExitCode.PASS
+    assert f"example: headroom {command}" in capsys.readouterr().out
+
+
+def test_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """A word that is no command ends with exit code 2 and the known ones."""
+    assert main(["lanuch"], io.StringIO(), io.StringIO()) is ExitCode.USAGE
+    assert "calibrate" in capsys.readouterr().err
+
+
+def test_all_mistakes_of_a_scenario_at_once(tmp_path: Path) -> None:
+    """Each mistake is reported with its path and what was expected; exit code 2."""
+    path = tmp_path / "bad.toml"
+    path.write_text(
+        (SCENARIOS / "smoke.toml")
+        .read_text(encoding="utf-8")
+        .replace('rate = "200 rps"', 'rate = "200 rqs"')
+        .replace("connections = 64", "conections = 64"),
+        encoding="utf-8",
+    )
+    code, stdout, stderr = call("check", str(path))
+    assert code is ExitCode.USAGE
+    assert stdout == ""
+    assert "stages[1].rate" in stderr
+    assert "conections" in stderr
+    assert "Traceback" not in stderr
+
+
+def test_a_missing_file_is_a_sentence() -> None:
+    """A scenario that is not there names itself; exit code 2."""
+    code, _, stderr = call("run", "nowhere.toml")
+    assert code is ExitCode.USAGE
+    assert "nowhere.toml" in stderr
+
+
+def test_check_prints_the_concurrency_that_the_target_implies() -> None:
+    """776,000 requests/s at 200 ms are 155,200 in flight, printed with the plan."""
+    _, stdout, _ = call("check", str(SCENARIOS / "rest-100.toml"))
+    assert "776,000" in stdout
+    assert "155,200" in stdout
+
+
+def test_a_plan_that_cannot_reach_its_rate_is_refused() -> None:
+    """160,000 connections do not fit one process: exit code 2, nothing started."""
+    code, _, stderr = call("run", str(SCENARIOS / "rest-100.toml"))
+    assert code is ExitCode.USAGE
+    assert "--force" in stderr
+    assert "descriptors" in stderr
+
+
+def test_a_foreign_target_is_refused_by_default() -> None:
+    """Without an entry in the configuration only loopback gets load; exit code 4."""
+    code, _, stderr = call(
+        "run", str(SCENARIOS / "smoke.toml"), "--target", "http://192.0.2.1:9003"
+    )
+    assert code is ExitCode.ABORTED
+    assert "192.0.2.1" in stderr
+
+
+def test_check_as_json_is_one_document() -> None:
+    """--json prints the same findings for machines, also for several scenarios."""
+    paths = [str(path) for path in sorted(SCENARIOS.glob("rest-*.toml"))]
+    code, stdout, _ = call("check", "--json", *paths)
+    assert code is ExitCode.USAGE  # none of them can run from one host
+    assert [document["scenario"] for document in json.loads(stdout)] == paths
+
+
+def test_every_shipped_scenario_is_valid() -> None:
+    """Shipped files have no mistakes; small scales of the profiles can run here."""
+    for path in sorted(SCENARIOS.glob("*.toml")):
+        code, _, stderr = call("check", str(path), "--scale", "0.001")
+        assert code is ExitCode.PASS, (path, stderr)
+
+
+def test_no_runs_is_an_empty_list(tmp_path: Path) -> None:
+    """A results folder without runs is no error."""
+    assert call("runs", "--json", "--results", str(tmp_path))[:2] == (ExitCode.PASS, "[]\n")
+
+
+def test_an_unknown_run_is_named(tmp_path: Path) -> None:
+    """`show` of nothing says what it looked for and where; exit code 2."""
+    code, _, stderr = call("show", "20260101", "--results", str(tmp_path))
+    assert code is ExitCode.USAGE
+    assert "20260101" in stderr
+    assert str(tmp_path) in stderr
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "many"])
+def test_scale_must_be_a_positive_number(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A scale that is no finite number above zero is refused before anything is read."""
+    arguments = ["check", str(SCENARIOS / "smoke.toml"), f"--scale={text}"]
+    assert main(arguments, io.StringIO(), io.StringIO()) is ExitCode.USAGE
+    assert "--scale" in capsys.readouterr().err
+
+
+def test_no_colour_reaches_a_pipe() -> None:
+    """Piped output holds no escape sequences."""
+    _, stdout, stderr = call("check", str(SCENARIOS / "smoke.toml"))
+    assert "\x1b" not in stdout + stderr
