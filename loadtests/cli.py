@@ -13,10 +13,20 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TextIO
 
-from loadtests.commands import COMMANDS
+from loadtests.commands import (
+    archive,
+    baseline,
+    calibrate,
+    check,
+    cluster,
+    demo,
+    run,
+    worker,
+)
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, HeadroomError
 
+COMMANDS = (demo, run, worker, check, cluster, calibrate, archive, baseline)
 EPILOG = """\
 exit codes: 0 PASS, 1 FAIL, 2 usage or scenario error, 3 INCONCLUSIVE,
             4 aborted by the user or a guard, 5 harness error
