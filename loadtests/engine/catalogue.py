@@ -1,0 +1,170 @@
+"""The request bytes of a plan, prepared before the run.
+
+Every (request, node) has its bytes ready when they never change; the others are rendered
+in batches by the plan's templates and put behind or around what differs between nodes.
+Author's headers win over the default ones. The law: a request's Content-Length is the
+length of the body that is sent, for every sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtests.engine.http1 import Expected
+from loadtests.engine.outcome import ANY_2XX
+from loadtests.plan.model import Check, Feed, Node, Plan, Request
+from loadtests.plan.template import Template, compile_template
+
+_NODE: Final = b"\x00"  # stands for "end of request line and Host header", differing by node
+_LENGTH: Final = b"\x01"  # stands for the length of a body that varies
+_WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """What a connection must know of a request to send it and judge its response."""
+
+    index: int
+    expected_statuses: frozenset[int]
+    checks: tuple[Check, ...]
+    timeout_ns: int
+    expected: Expected
+    is_plain: bool  # the shortcut may read its responses: no checks, not HEAD
+
+
+def task_of(request: Request, index: int) -> Task:
+    """Extract the task of a plan's request."""
+    is_head = request.method == "HEAD"
+    return Task(
+        index=index,
+        expected_statuses=frozenset(request.expected_statuses) or ANY_2XX,
+        checks=request.checks,
+        timeout_ns=request.timeout_ns,
+        expected=Expected(is_head=is_head, keeps_body=bool(request.checks)),
+        is_plain=not is_head and not request.checks,
+    )
+
+
+def _headers(request: Request, length: bytes | None) -> list[tuple[bytes, bytes]]:
+    given = {name.lower() for name, _ in request.headers}
+    headers = [(name.encode(), value.encode()) for name, value in request.headers]
+    for name, value in ((b"User-Agent", b"headroom"), (b"Accept", b"*/*")):
+        if name.decode().lower() not in given:
+            headers.append((name, value))
+    if length is not None:
+        headers.append((b"Content-Length", length))
+    return headers
+
+
+class _Source:
+    """One request as a template, and how a rendering becomes the bytes for a node."""
+
+    __slots__ = ("_betweens", "_method", "_prefixes", "_template", "_varies")
+
+    def __init__(
+        self,
+        request: Request,
+        nodes: Sequence[Node],
+        *,
+        run_id: str,
+        seed: int,
+        feeds: tuple[Feed, ...],
+        environment: Mapping[str, str],
+    ) -> None:
+        def compiled(source: bytes, where: str) -> Template:
+            return compile_template(
+                source,
+                run_id=run_id,
+                seed=seed,
+                feeds=feeds,
+                environment=environment,
+                where=f"requests.{request.name}.{where}",
+            )
+
+        body = request.body or b""
+        length_bytes = compiled(body, "body").length
+        self._varies = length_bytes is None
+        length = _LENGTH if length_bytes is None else b"%d" % length_bytes
+        has_length = request.body is not None or request.method in _WITH_BODY
+        headers = _headers(request, length if has_length else None)
+        has_host = any(name.lower() == "host" for name, _ in request.headers)
+        lines = b"".join(b"%b: %b\r\n" % header for header in headers)
+        # One template for path, headers and body: positions, and so values, all differ.
+        self._template = compiled(request.path.encode() + _NODE + lines + b"\r\n" + body, "bytes")
+        method = request.method.encode()
+        self._prefixes = [method + b" " + node.base_path.encode() for node in nodes]
+        self._betweens = [
+            b" HTTP/1.1\r\n" + (b"" if has_host else b"Host: %b\r\n" % node.authority.encode())
+            for node in nodes
+        ]
+
+    @property
+    def is_constant(self) -> bool:
+        """True when every sequence has the same bytes on a node."""
+        return self._template.is_constant
+
+    def _for_node(self, rendered: bytes, node: int) -> bytes:
+        if self._varies:
+            head, separator, body = rendered.partition(b"\r\n\r\n")
+            rendered = head.replace(_LENGTH, b"%d" % len(body), 1) + separator + body
+        return self._prefixes[node] + rendered.replace(_NODE, self._betweens[node], 1)
+
+    def constant(self, node: int) -> bytes:
+        """Return the bytes that every sequence has on this node."""
+        return self._for_node(self._template.render(0), node)
+
+    def render(self, sequences: NDArray[np.int64], nodes: Sequence[int]) -> list[bytes]:
+        """Bytes for each sequence on its node."""
+        rendered = self._template.render_many(sequences)
+        return [self._for_node(data, node) for data, node in zip(rendered, nodes, strict=True)]
+
+
+class Catalogue:
+    """All request bytes of a plan, for one engine."""
+
+    __slots__ = ("_constants", "_sources", "tasks")
+
+    def __init__(self, plan: Plan, *, run_id: str, environment: Mapping[str, str]) -> None:
+        self.tasks = [task_of(request, index) for index, request in enumerate(plan.requests)]
+        self._sources = [
+            _Source(
+                request,
+                plan.nodes,
+                run_id=run_id,
+                seed=plan.seed,
+                feeds=plan.feeds,
+                environment=environment,
+            )
+            for request in plan.requests
+        ]
+        nodes = range(len(plan.nodes))
+        self._constants = [
+            [source.constant(node) for node in nodes] if source.is_constant else None
+            for source in self._sources
+        ]
+
+    def render(
+        self, sequences: NDArray[np.int64], requests: list[int], nodes: list[int]
+    ) -> list[bytes]:
+        """Bytes of each arrival (sequence, request index, node index), in order."""
+        payloads: list[bytes] = []
+        varying: dict[int, list[int]] = {}
+        constants = self._constants
+        for position, request in enumerate(requests):
+            constant = constants[request]
+            if constant is None:
+                varying.setdefault(request, []).append(position)
+                payloads.append(b"")
+            else:
+                payloads.append(constant[nodes[position]])
+        for request, positions in varying.items():
+            on_nodes = [nodes[position] for position in positions]
+            rendered = self._sources[request].render(sequences[positions], on_nodes)
+            for position, data in zip(positions, rendered, strict=True):
+                payloads[position] = data
+        return payloads

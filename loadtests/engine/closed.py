@@ -1,0 +1,146 @@
+"""Closed load: every connection sends its next request after the answer and a pause.
+
+Owns how many connections there are at any time (the level of the stage, divided over
+engines and nodes) and what each sends next. Intended time is the time of sending: in
+closed load stalls of the target are under-counted, and the archive says which model ran.
+Sequence numbers come from the engine's share, so payloads are unique over the run.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from time import monotonic_ns
+from typing import Final
+
+import numpy as np
+
+from loadtests.engine.catalogue import Catalogue, Task
+from loadtests.engine.connection import Connection
+from loadtests.engine.pool import Pool
+from loadtests.engine.recorder import SLOT_BITS
+from loadtests.engine.shares import connections_per_node, portion
+from loadtests.engine.traffic import NEVER_NS, Traffic
+from loadtests.plan.model import Node, Plan, Share
+from loadtests.plan.schedule import Schedule
+
+_BATCH: Final = 256
+
+
+class Supply:
+    """Requests of the engine's shares in batches, and the level they ask for."""
+
+    __slots__ = ("_catalogue", "_plan", "_positions", "_schedule", "_shares", "_turn")
+
+    def __init__(self, plan: Plan, share: Share, catalogue: Catalogue) -> None:
+        self._plan, self._catalogue = plan, catalogue
+        self._schedule = Schedule(plan)
+        self._shares = [share]
+        self._positions = [0]
+        self._turn = 0
+
+    def take_over(self, share: Share) -> None:
+        """Send for another share, too."""
+        self._shares.append(share)
+        self._positions.append(0)
+
+    def batch(self, node: int) -> list[tuple[int, Task, bytes]]:
+        """Return the next requests for a node, last one first: (code in stage 0, task, bytes)."""
+        self._turn = (self._turn + 1) % len(self._shares)
+        share, position = self._shares[self._turn], self._positions[self._turn]
+        self._positions[self._turn] += _BATCH
+        numbers = np.arange(position, position + _BATCH, dtype=np.int64)
+        sequences = share.residue + share.modulus * numbers
+        indices = self._schedule.mix(sequences)[0].tolist()
+        payloads = self._catalogue.render(sequences, indices, [node] * _BATCH)
+        slots, tasks = self._plan.slots, self._catalogue.tasks
+        batch = [
+            (len(payload) << SLOT_BITS | slots.slot(0, index, node), tasks[index], payload)
+            for index, payload in zip(indices, payloads, strict=True)
+        ]
+        batch.reverse()
+        return batch
+
+    def level(self, offset_ns: int, turn: int) -> list[int]:
+        """Connections that this engine holds to each node at an offset from T0."""
+        total = self._schedule.connections_at(offset_ns)
+        mine = sum(
+            portion(total, share.residue, share.modulus)
+            for share in self._shares
+            if offset_ns >= share.from_ns
+        )
+        weights = [node.weight for node in self._plan.nodes]
+        if mine < len(weights):
+            order = [(turn + index) % len(weights) for index in range(mine)]
+            return [int(index in order) for index in range(len(weights))]
+        return connections_per_node(mine, weights, turn)
+
+
+class ClosedPool(Pool):
+    """Connections to one node under closed load; free ones only wait for permission."""
+
+    __slots__ = ("_supply", "_think_ns", "batch", "stage_code", "thinking")
+
+    def __init__(
+        self, node: Node, index: int, traffic: Traffic, *, seed: int, supply: Supply, think_ns: int
+    ) -> None:
+        super().__init__(node, index, traffic, seed=seed)
+        self._supply, self._think_ns = supply, think_ns
+        self.batch: list[tuple[int, Task, bytes]] = []
+        self.stage_code = 0  # what the current stage adds to a code of stage 0
+        self.thinking: deque[tuple[int, Connection]] = deque()
+
+    def release(self, connection: Connection, now_ns: int) -> None:
+        """Let the connection pause or send again."""
+        if len(self.connections) > self.wanted:
+            connection.close()
+        elif not self._traffic.is_sending:
+            self.free.append(connection)
+        elif self._think_ns:
+            self.thinking.append((now_ns + self._think_ns, connection))
+        else:
+            self._begin(connection, now_ns)
+
+    def _begin(self, connection: Connection, now_ns: int) -> None:
+        traffic = self._traffic
+        gate = traffic.gate
+        if gate is not None and not gate.take(now_ns):
+            self.free.append(connection)
+            return
+        if not self.batch:
+            self.batch = self._supply.batch(self.index)
+            now_ns = monotonic_ns()
+        code, task, payload = self.batch.pop()
+        traffic.planned += 1
+        connection.begin(now_ns, now_ns, code + self.stage_code, task, payload)
+
+    def serve(self, now_ns: int) -> None:
+        """Begin on free connections while the ceiling allows, and where a pause is over."""
+        traffic, thinking = self._traffic, self.thinking
+        while thinking and thinking[0][0] <= now_ns and traffic.is_sending:
+            connection = thinking.popleft()[1]
+            if not connection.is_open:
+                continue
+            if len(self.connections) > self.wanted:
+                connection.close()
+            else:
+                self._begin(connection, monotonic_ns())
+        for _ in range(len(self.free)):
+            gate = traffic.gate
+            if not traffic.is_sending or (gate is not None and gate.opens_ns() > now_ns):
+                return
+            connection = self.free.popleft()
+            if len(self.connections) > self.wanted:
+                connection.close()
+            else:
+                self._begin(connection, monotonic_ns())
+
+    def wake_ns(self) -> int:
+        """When the next pause is over."""
+        return self.thinking[0][0] if self.thinking else NEVER_NS
+
+
+def set_levels(pools: Sequence[ClosedPool], levels: Sequence[int]) -> None:
+    """Tell the pools how many connections they should hold."""
+    for pool, level in zip(pools, levels, strict=True):
+        pool.wanted = level

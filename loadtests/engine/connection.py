@@ -1,0 +1,321 @@
+"""One HTTP/1.1 connection: the hot path of the engine.
+
+Between two responses of a connection there is no task, no future and no object of its
+own for a request: the connection's slots are the request in flight. Requests leave by the
+socket's own `send` at the moment that is noted as *sent* (uvloop's `write` would wait for
+the end of the loop's turn); only what the socket does not take goes to the transport.
+
+Ordinary responses, complete in the one read that brings them, are only counted by a bare
+llhttp parser; anything else about them (a second read, a 1xx, garbage behind it, a check,
+an answer to HEAD) is read from its first byte by `http1.ResponseReader`. That halves the
+parser's cost per request and leaves the judgement to one place.
+
+The law: each request begun ends exactly once, in an outcome or in flight at stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import httptools
+
+from loadtests.engine.checks import failed_check
+from loadtests.engine.http1 import Finished, ResponseFault, ResponseReader
+from loadtests.engine.outcome import (
+    CHECK,
+    PROTOCOL,
+    TIMEOUT,
+    count_of_status,
+    kind_of_loss,
+    kind_of_status,
+)
+from loadtests.record.window import Count
+
+if TYPE_CHECKING:  # the pool makes connections; they only know its face
+    import socket
+    from collections.abc import Callable
+
+    from loadtests.engine.catalogue import Task
+    from loadtests.engine.pool import Pool
+    from loadtests.engine.traffic import Traffic
+
+_OPEN: Final = 1  # verdict of the bare parser: complete, keep-alive
+_LAST: Final = 2  # verdict of the bare parser: complete, the connection must not be reused
+
+
+class Connection(asyncio.Protocol):
+    """A connection of a pool; `task` is None while it is idle."""
+
+    __slots__ = ("_begun", "_code", "_due_ns", "_fast", "_feed", "_is_spoilt", "_keeps")
+    __slots__ += ("_log_lag", "_log_ok")
+    __slots__ += ("_log_received", "_log_response", "_log_sent", "_log_service", "_pool")
+    __slots__ += ("_reader", "_received_bytes", "_send", "_socket", "_status", "_traffic")
+    __slots__ += ("_transport", "_verdict", "is_open", "on_message_begin", "sent_ns", "task")
+
+    def __init__(self, pool: Pool, traffic: Traffic, own: socket.socket | None) -> None:
+        self._pool, self._traffic = pool, traffic
+        self._socket = own  # None under TLS: the bytes must go through the transport
+        self._transport: asyncio.Transport | None = None
+        self.is_open = False
+        self.task: Task | None = None
+        self._due_ns = self.sent_ns = self._code = 0
+        self._received_bytes = 0
+        self._reader: ResponseReader | None = None
+        # The bare parser pops one entry when a response begins: a second response, or one
+        # that nobody asked for, finds the list empty and is an error without our code.
+        self._begun: list[None] = []
+        self.on_message_begin = self._begun.pop
+        self._new_parser()
+        recorder = traffic.recorder
+        self._log_sent, self._log_lag = recorder.log_sent, recorder.log_lag
+        self._log_ok, self._log_received = recorder.log_ok, recorder.log_received
+        self._log_response, self._log_service = recorder.log_response, recorder.log_service
+
+    def __repr__(self) -> str:
+        state = "closed" if not self.is_open else "idle" if self.task is None else "busy"
+        return f"<Connection to {self._pool.node.name}: {state}>"
+
+    def _new_parser(self) -> None:
+        parser = httptools.HttpResponseParser(self)
+        self._fast: Callable[[bytes], Any] = parser.feed_data
+        self._feed = self._fast
+        self._status, self._keeps = parser.get_status_code, parser.should_keep_alive
+        self._verdict = 0
+        self._is_spoilt = False
+
+    def on_message_complete(self) -> None:
+        """Hear from the bare parser; keep-alive can only be asked now."""
+        self._verdict = _OPEN if self._keeps() else _LAST
+
+    # Sending
+
+    def begin(self, due_ns: int, sent_ns: int, code: int, task: Task, payload: bytes) -> None:
+        """Send one request on an idle connection; never raises."""
+        self.task, self._due_ns, self.sent_ns, self._code = task, due_ns, sent_ns, code
+        traffic = self._traffic
+        traffic.sent += 1
+        traffic.sent_at_ns += sent_ns
+        self._log_sent(code)
+        self._log_lag(sent_ns - due_ns)
+        if task.is_plain:
+            self._begun.append(None)
+        else:
+            self._read_with_care()
+        try:
+            taken = self._send(payload)
+        except BlockingIOError:
+            taken = 0
+        except OSError as error:
+            self._lose(error)
+            return
+        if taken != len(payload) and self._transport is not None:
+            self._transport.write(payload[taken:])
+
+    def _send_by_transport(self, payload: bytes) -> int:
+        if self._transport is not None:
+            self._transport.write(payload)
+        return len(payload)
+
+    # Receiving
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of a response; the common case runs straight through."""
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self._verdict = 0
+        verdict, task = self._verdict, self.task
+        if not verdict or task is None or len(data) > self._traffic.limit_bytes:
+            self._receive_with_care(data)
+            return
+        self._verdict = 0
+        done_ns = monotonic_ns()
+        traffic = self._traffic
+        if done_ns >= traffic.alarm_ns:
+            traffic.on_alarm(done_ns)
+        status = self._status()
+        if status in task.expected_statuses:
+            traffic.ok += 1
+            traffic.done_at_ns += done_ns
+            self._log_ok(self._code)
+            self._log_response(done_ns - self._due_ns)
+            self._log_service(done_ns - self.sent_ns)
+            self._log_received(len(data))
+            self.task = None
+        elif status < 200:  # noqa: PLR2004 - a 1xx alone in its read: the answer is to come
+            self._receive_with_care(data)
+            return
+        else:
+            self._end_with_status(status, done_ns, len(data))
+        if verdict == _LAST:
+            self._retire()
+        else:
+            self._pool.release(self, done_ns)
+        if done_ns >= traffic.due_ns:
+            traffic.on_due(done_ns)
+
+    def _read_with_care(self) -> None:
+        """From here to the end of this response the careful reader takes all bytes."""
+        if self._reader is None:
+            self._reader = ResponseReader(self._traffic.limit_bytes)
+        if self.task is not None:
+            self._reader.expect(self.task.expected)
+        self._received_bytes = 0
+        self._feed = bool  # a call into C that does nothing: no branch in the common case
+
+    def _receive_with_care(self, data: bytes) -> None:
+        if self.task is None:
+            if data.strip(b"\r\n"):
+                self._fault_while_idle()
+            return
+        if self._feed is self._fast:
+            self._is_spoilt = True  # the bare parser has seen a part of this response
+            self._read_with_care()
+        reader = self._reader
+        if reader is None:
+            return
+        self._received_bytes += len(data)
+        fault: ResponseFault | None = None
+        try:
+            reader.feed(data)
+        except ResponseFault as caught:
+            fault = caught
+        self._conclude(reader, fault)
+
+    def _conclude(self, reader: ResponseReader, fault: ResponseFault | None) -> None:
+        """Act on what the careful reader found, if it found an end."""
+        if not reader.finished and fault is None:
+            return
+        done_ns = monotonic_ns()
+        traffic = self._traffic
+        if done_ns >= traffic.alarm_ns:
+            traffic.on_alarm(done_ns)
+        if not reader.finished:
+            if fault is not None:
+                self.fail(fault.kind, fault.text, done_ns)
+        else:
+            was_head = self.task is not None and self.task.expected.is_head
+            finished = reader.finished.pop()
+            self._judge(finished, done_ns)
+            if fault is not None:  # the request keeps its outcome, the connection goes
+                self._pool.fault(fault.kind, fault.text)
+            self._reader = None if was_head else reader
+            if fault is not None or not finished.is_keep_alive:
+                self._retire()
+            else:
+                self._begun.clear()
+                if self._is_spoilt:
+                    self._new_parser()
+                self._feed = self._fast
+                self._received_bytes = 0
+                self._pool.release(self, done_ns)
+        if done_ns >= traffic.due_ns:
+            traffic.on_due(done_ns)
+
+    def _judge(self, finished: Finished, done_ns: int) -> None:
+        """Classify a complete response."""
+        task = self.task
+        if task is None:
+            return
+        if finished.status not in task.expected_statuses:
+            self._end_with_status(finished.status, done_ns, self._received_bytes)
+            return
+        failure = failed_check(task.checks, finished.body) if task.checks else None
+        if failure is not None:
+            self._end(Count.FAILED, CHECK, failure, done_ns, self._received_bytes)
+            return
+        self._traffic.ok += 1
+        self._traffic.done_at_ns += done_ns
+        self._log_ok(self._code)
+        self._log_response(done_ns - self._due_ns)
+        self._log_service(done_ns - self.sent_ns)
+        self._log_received(self._received_bytes)
+        self.task = None
+
+    def _end_with_status(self, status: int, done_ns: int, received_bytes: int) -> None:
+        kind = kind_of_status(status)
+        self._end(count_of_status(status), kind, f"status {status}", done_ns, received_bytes)
+
+    def _end(
+        self, count: Count, kind: str, message: str, done_ns: int, received_bytes: int
+    ) -> None:
+        self.task = None
+        self._traffic.end(
+            self._code,
+            count,
+            kind=kind,
+            message=message,
+            due_ns=self._due_ns,
+            sent_ns=self.sent_ns,
+            done_ns=done_ns,
+            received_bytes=received_bytes,
+        )
+
+    # Ending
+
+    def fail(self, kind: str, message: str, now_ns: int) -> None:
+        """End the request in flight as failed and close: its response could still come."""
+        self._end(Count.FAILED, kind, message, now_ns, self._received_bytes)
+        self._retire()
+
+    def expire(self, now_ns: int) -> None:
+        """Time out the request in flight."""
+        waited_ms = (now_ns - self.sent_ns) // 1_000_000
+        self.fail(TIMEOUT, f"no complete response after {waited_ms} ms", now_ns)
+
+    def close(self) -> None:
+        """Close an idle connection that is no longer wanted."""
+        self._retire()
+
+    def _retire(self, *, was_idle: bool = False) -> None:
+        """Close once, and tell the pool."""
+        if not self.is_open:
+            return
+        self.is_open = False
+        if self._transport is not None:
+            self._transport.abort()
+        self._pool.lost(self, was_idle=was_idle)
+
+    def _fault_while_idle(self) -> None:
+        if self.is_open:
+            self._pool.fault(PROTOCOL, "bytes that no request asked for")
+            self._retire(was_idle=True)
+
+    def _lose(self, error: Exception | None) -> None:
+        """The connection has ended: so has the request in flight."""
+        if self.task is not None:
+            now_ns = monotonic_ns()
+            if now_ns >= self._traffic.alarm_ns:
+                self._traffic.on_alarm(now_ns)
+            has_bytes = self._received_bytes > 0
+            text = str(error) if error is not None else "connection closed by the server"
+            self.fail(kind_of_loss(error, has_response_bytes=has_bytes), text, now_ns)
+        else:
+            self._retire(was_idle=True)
+
+    # asyncio calls these once each
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport and the quickest way to send."""
+        self._transport = cast("asyncio.Transport", transport)
+        own = self._socket
+        self._send: Callable[[bytes], int] = self._send_by_transport if own is None else own.send
+        self.is_open = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The transport is closed, by the other side unless we retired it."""
+        if not self.is_open:
+            return
+        reader = self._reader
+        is_careful = self.task is not None and self._feed is not self._fast
+        if exc is None and is_careful and reader is not None:
+            fault: ResponseFault | None = None
+            try:
+                reader.end()
+            except ResponseFault as caught:
+                fault = caught
+            self._conclude(reader, fault)
+        else:
+            self._lose(exc)

@@ -1,0 +1,254 @@
+"""Open load: hands every arrival of the engine's shares to its node when it is due.
+
+Arrivals are computed a *stretch* (100 ms) at a time and made into bytes a *slice* at a
+time, so that neither holds the loop for long. On every wake-up, and after any response,
+all that is due is sent. The timer is armed for the next arrival, but not sooner than
+`_QUANTUM_NS` ahead: at high rates a wake-up per arrival would cost more than it is worth.
+
+The law: an arrival keeps its intended time for ever, is planned in the second of that
+time, and is sent, dropped, failed or waiting exactly once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import monotonic_ns
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtests.clock import NS_PER_MS
+from loadtests.engine.catalogue import Catalogue, Task
+from loadtests.engine.pool import Pool
+from loadtests.engine.recorder import SLOT_BITS
+from loadtests.engine.traffic import NEVER_NS, Traffic
+from loadtests.plan.model import Plan, Share
+from loadtests.plan.schedule import Schedule
+
+STRETCH_NS: Final = 100 * NS_PER_MS
+_SLICE_ARRIVALS: Final = 256
+_AHEAD_NS: Final = 5 * NS_PER_MS  # the next stretch is computed so long before it is needed
+_QUANTUM_NS: Final = 100_000  # half the promised p50 of the send lag (0.1 ms) on average
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Arrivals by time; offsets from T0 in ns, parallel arrays."""
+
+    offsets_ns: Integers
+    sequences: Integers
+    requests: Integers
+    nodes: Integers
+    slots: Integers
+
+    def part(self, begin: int, end: int) -> _Stretch:
+        return _Stretch(
+            self.offsets_ns[begin:end],
+            self.sequences[begin:end],
+            self.requests[begin:end],
+            self.nodes[begin:end],
+            self.slots[begin:end],
+        )
+
+
+def _merged(parts: Sequence[_Stretch]) -> _Stretch:
+    if len(parts) == 1:
+        return parts[0]
+    offsets = np.concatenate([part.offsets_ns for part in parts])
+    order = np.argsort(offsets, kind="stable")
+    return _Stretch(
+        offsets[order],
+        np.concatenate([part.sequences for part in parts])[order],
+        np.concatenate([part.requests for part in parts])[order],
+        np.concatenate([part.nodes for part in parts])[order],
+        np.concatenate([part.slots for part in parts])[order],
+    )
+
+
+class Pacer:
+    """The arrivals of one engine in order of time; `begin` fixes T0."""
+
+    __slots__ = ("_at", "_catalogue", "_codes", "_counted_ns", "_dues_ns", "_horizon_ns", "_nodes")
+    __slots__ += ("_payloads", "_plan", "_pools", "_schedule", "_shares", "_size", "_slots_of")
+    __slots__ += ("_slice", "_slice_from", "_stretch", "_t0_ns", "_tasks", "_traffic", "_uncounted")
+
+    def __init__(
+        self,
+        plan: Plan,
+        share: Share,
+        catalogue: Catalogue,
+        pools: Sequence[Pool],
+        traffic: Traffic,
+    ) -> None:
+        self._plan, self._catalogue = plan, catalogue
+        self._schedule = Schedule(plan)
+        self._shares = [share]
+        self._pools, self._traffic = pools, traffic
+        self._t0_ns = 0
+        self._horizon_ns = 0  # arrivals below this offset have been computed
+        self._stretch = self._compute(0, 0)
+        self._slice = self._stretch
+        self._slice_from = 0  # first arrival of the stretch that no slice has held
+        self._uncounted: list[_Stretch] = []  # computed, not yet counted as planned
+        self._dues_ns: list[int] = []
+        self._codes: list[int] = []
+        self._tasks: list[Task] = []
+        self._nodes: list[Pool] = []
+        self._payloads: list[bytes] = []
+        self._at = self._size = 0
+
+    def begin(self, t0_ns: int) -> None:
+        """Fix T0 and prepare the first arrivals."""
+        self._t0_ns = t0_ns
+        self._advance()
+
+    def _compute(self, from_ns: int, to_ns: int, shares: Sequence[Share] | None = None) -> _Stretch:
+        slots = self._plan.slots
+        parts = []
+        for share in self._shares if shares is None else shares:
+            found = self._schedule.arrivals(share, from_ns, to_ns)
+            row = found.stages * len(slots.requests) + found.requests
+            parts.append(
+                _Stretch(
+                    found.offsets_ns,
+                    found.sequences,
+                    found.requests,
+                    found.nodes,
+                    row * len(slots.nodes) + found.nodes,
+                )
+            )
+        return _merged(parts)
+
+    @property
+    def is_exhausted(self) -> bool:
+        """True when every arrival of the plan has been handed out."""
+        return self._traffic.due_ns == NEVER_NS
+
+    def _advance(self) -> None:
+        """Make the next arrivals current; NEVER_NS is due when there are none."""
+        while self._slice_from >= len(self._stretch.offsets_ns):
+            if self._horizon_ns >= self._plan.duration_ns:
+                self._at = self._size = 0
+                self._traffic.due_ns = NEVER_NS
+                return
+            self._extend()
+        end = self._slice_from + _SLICE_ARRIVALS
+        part = self._stretch.part(self._slice_from, end)
+        self._slice = part
+        self._slice_from += len(part.offsets_ns)
+        requests, nodes = part.requests.tolist(), part.nodes.tolist()
+        payloads = self._catalogue.render(part.sequences, requests, nodes)
+        sizes = np.array([len(payload) for payload in payloads], dtype=np.int64)
+        self._dues_ns = (part.offsets_ns + self._t0_ns).tolist()
+        self._codes = ((sizes << SLOT_BITS) | part.slots).tolist()
+        tasks, pools = self._catalogue.tasks, self._pools
+        self._tasks = [tasks[request] for request in requests]
+        self._nodes = [pools[node] for node in nodes]
+        self._payloads = payloads
+        self._at, self._size = 0, len(payloads)
+        self._traffic.due_ns = self._dues_ns[0]
+
+    def _extend(self) -> None:
+        """Compute one more stretch behind the current one, which is used up."""
+        to_ns = min(self._horizon_ns + STRETCH_NS, self._plan.duration_ns)
+        self._stretch = self._compute(self._horizon_ns, to_ns)
+        self._slice_from = 0
+        self._horizon_ns = to_ns
+        self._uncounted.append(self._stretch)
+
+    def dispatch(self, now_ns: int) -> None:
+        """Hand out all arrivals that are due; the caller arms the timer."""
+        traffic = self._traffic
+        while traffic.due_ns <= now_ns:
+            self._dispatch_slice(now_ns)
+            if self._at == self._size:
+                self._advance()
+            else:
+                traffic.due_ns = self._dues_ns[self._at]
+            now_ns = monotonic_ns()
+
+    def _dispatch_slice(self, now_ns: int) -> None:
+        # While this runs nothing may dispatch again: connections that fail call back.
+        traffic = self._traffic
+        traffic.due_ns = NEVER_NS
+        gate, first, at, size = traffic.gate, self._at, self._at, self._size
+        dues, codes, tasks = self._dues_ns, self._codes, self._tasks
+        nodes, payloads = self._nodes, self._payloads
+        is_bounded = traffic.in_flight_limit < NEVER_NS
+        while at < size and (due := dues[at]) <= now_ns:
+            pool = nodes[at]
+            now_ns = monotonic_ns()
+            if (
+                pool.free
+                and not pool.backlog
+                and (not is_bounded or traffic.in_flight < traffic.in_flight_limit)
+                and (gate is None or gate.take(now_ns))
+            ):
+                pool.free.popleft().begin(due, now_ns, codes[at], tasks[at], payloads[at])
+            else:
+                pool.offer(due, now_ns, codes[at], tasks[at], payloads[at])
+            at += 1
+        self._at = at
+        traffic.planned += at - first
+
+    def wake_ns(self, now_ns: int) -> int:
+        """When to wake up next for arrivals."""
+        return max(self._traffic.due_ns, now_ns + _QUANTUM_NS)
+
+    def count_planned(self, until_ns: int) -> None:
+        """Count the arrivals intended before a CLOCK_MONOTONIC time, once each."""
+        until = until_ns - self._t0_ns
+        while self._horizon_ns < min(until, self._plan.duration_ns):
+            self._extend_behind()
+        left = []
+        for stretch in self._uncounted:
+            end = int(np.searchsorted(stretch.offsets_ns, until))
+            if end:
+                self._traffic.recorder.planned(stretch.slots[:end])
+            if end < len(stretch.offsets_ns):
+                left.append(stretch.part(end, len(stretch.offsets_ns)))
+        self._uncounted = left
+
+    def _extend_behind(self) -> None:
+        """Compute a stretch although the current one is not used up: the loop had stalled."""
+        to_ns = min(self._horizon_ns + STRETCH_NS, self._plan.duration_ns)
+        more = self._compute(self._horizon_ns, to_ns)
+        rest = self._stretch.part(self._slice_from, len(self._stretch.offsets_ns))
+        self._stretch, self._slice_from = _merged([rest, more]), 0
+        self._horizon_ns = to_ns
+        self._uncounted.append(more)
+
+    def take_over(self, share: Share) -> None:
+        """Send another share, too: what of it is overdue goes at once, the rest on time."""
+        added = self._compute(share.from_ns, self._horizon_ns, [share])
+        current = self._slice.part(self._at, self._size)
+        rest = self._stretch.part(self._slice_from, len(self._stretch.offsets_ns))
+        self._shares.append(share)
+        self._stretch, self._slice_from = _merged([current, rest, added]), 0
+        self._uncounted.append(added)
+        self._advance()
+
+    def stop(self, now_ns: int) -> None:
+        """Hand out nothing more: what is due and was not handed out is dropped."""
+        self.count_planned(now_ns + 1)
+        until = now_ns - self._t0_ns
+        traffic = self._traffic
+        for index in range(self._at, self._size):
+            if self._dues_ns[index] <= now_ns:
+                traffic.planned += 1
+                traffic.drop(self._codes[index])
+        rest = self._stretch.part(self._slice_from, len(self._stretch.offsets_ns))
+        for slot in rest.slots[rest.offsets_ns <= until].tolist():
+            traffic.planned += 1
+            traffic.drop(slot)
+        self._shares.clear()
+        self._at = self._size = 0
+        self._stretch = rest.part(0, 0)
+        self._slice_from = 0
+        self._uncounted.clear()
+        self._horizon_ns = self._plan.duration_ns
+        traffic.due_ns = NEVER_NS

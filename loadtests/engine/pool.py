@@ -1,0 +1,170 @@
+"""The connections of one node, and the arrivals that wait for one.
+
+Deciding is here and pure of I/O: which connection serves, who waits, who is shed, who
+fails at once. The dialer opens connections and reports back; connections report their
+end. Free connections are used in turn, oldest first, so that all of them, and all the
+processes of the target behind them, see their part.
+
+A node is *down* after a failed attempt while none of its connections is up: arrivals for
+it fail at once with that attempt's kind, until one attempt succeeds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import deque
+from collections.abc import Callable
+from time import monotonic_ns
+from typing import Final
+
+from loadtests.clock import NS_PER_MS, NS_PER_S
+from loadtests.engine.catalogue import Task
+from loadtests.engine.connection import Connection
+from loadtests.engine.outcome import TIMEOUT
+from loadtests.engine.traffic import Traffic
+from loadtests.plan.model import Node
+
+_FIRST_BACKOFF_NS: Final = 50 * NS_PER_MS
+_LONGEST_BACKOFF_NS: Final = NS_PER_S
+
+
+def backoff_ns(failures: int, luck: float) -> int:
+    """Pause after so many failed attempts in a row: 50 ms doubled up to 1 s, times 0.5-1.
+
+    `luck` is uniform in [0, 1): without jitter all engines would knock at the same moment.
+    """
+    longest = min(_FIRST_BACKOFF_NS << min(failures - 1, 10), _LONGEST_BACKOFF_NS)
+    return int(longest * (0.5 + luck / 2))
+
+
+class Pool:
+    """Connections to one node; `wanted` is how many the dialer should keep open."""
+
+    __slots__ = ("_random", "_traffic", "backlog", "connections", "dialing", "down", "failures")
+    __slots__ += ("free", "index", "node", "on_fault", "on_loss", "retry_ns", "wanted")
+
+    def __init__(self, node: Node, index: int, traffic: Traffic, *, seed: int) -> None:
+        self.node, self.index = node, index
+        self._traffic = traffic
+        self._random = random.Random(seed)  # noqa: S311 - jitter, not a secret
+        self.wanted = 0
+        self.dialing = 0
+        self.connections: set[Connection] = set()
+        self.free: deque[Connection] = deque()
+        self.backlog: deque[tuple[int, int, Task, bytes]] = deque()
+        self.down: tuple[str, str] | None = None
+        self.failures = 0
+        self.retry_ns = 0
+        self.on_loss: Callable[[Pool], None] = _nobody
+        self.on_fault: Callable[[Pool, str, str], None] = _no_fault
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.node.name}: {len(self.connections)} of {self.wanted} up>"
+
+    @property
+    def missing(self) -> int:
+        """Connections that should be opened and are not being opened yet."""
+        if self.failures:  # one knock at a time while nobody answers
+            return min(1, max(0, self.wanted - len(self.connections))) - min(1, self.dialing)
+        return self.wanted - len(self.connections) - self.dialing
+
+    def offer(self, due_ns: int, now_ns: int, code: int, task: Task, payload: bytes) -> None:
+        """Take an arrival that found no free connection, or no permission to be sent."""
+        traffic = self._traffic
+        if self.down is not None and not self.connections:
+            kind, message = self.down
+            traffic.fail_unsent(code, kind=kind, message=message, due_ns=due_ns, now_ns=now_ns)
+        elif traffic.backlog_size >= traffic.backlog_limit:
+            traffic.drop(code)
+        else:
+            traffic.backlog_size += 1
+            self.backlog.append((due_ns, code, task, payload))
+
+    def release(self, connection: Connection, now_ns: int) -> None:
+        """Take back a connection whose response is complete; who waits longest gets it."""
+        if len(self.connections) > self.wanted:
+            connection.close()
+            return
+        self.free.append(connection)
+        if self.backlog:
+            self.serve(now_ns)
+
+    def serve(self, now_ns: int) -> None:
+        """Send from the backlog as long as there are connections and permission."""
+        traffic, backlog, free = self._traffic, self.backlog, self.free
+        gate = traffic.gate
+        while backlog and free and traffic.is_sending:
+            if traffic.in_flight >= traffic.in_flight_limit:
+                return
+            due_ns, code, task, payload = backlog[0]
+            if now_ns - due_ns >= task.timeout_ns:
+                self.expire_waiting(now_ns)
+                continue
+            sent_ns = monotonic_ns()
+            if gate is not None and not gate.take(sent_ns):
+                return
+            backlog.popleft()
+            traffic.backlog_size -= 1
+            free.popleft().begin(due_ns, sent_ns, code, task, payload)
+
+    def expire_waiting(self, now_ns: int) -> None:
+        """Fail who waited for a connection as long as a request may take at all."""
+        backlog, traffic = self.backlog, self._traffic
+        while backlog and now_ns - backlog[0][0] >= backlog[0][2].timeout_ns:
+            due_ns, code, _, _ = backlog.popleft()
+            traffic.backlog_size -= 1
+            message = "no free connection within the timeout"
+            traffic.fail_unsent(code, kind=TIMEOUT, message=message, due_ns=due_ns, now_ns=now_ns)
+
+    def shed(self) -> None:
+        """Drop all who wait: nothing more will be sent."""
+        while self.backlog:
+            _, code, _, _ = self.backlog.popleft()
+            self._traffic.backlog_size -= 1
+            self._traffic.drop(code)
+
+    # What connections report
+
+    def lost(self, connection: Connection, *, was_idle: bool) -> None:
+        """A connection has ended; only an idle one is looked for among the free."""
+        self.connections.discard(connection)
+        if was_idle:
+            with contextlib.suppress(ValueError):
+                self.free.remove(connection)
+        self.on_loss(self)
+
+    def fault(self, kind: str, message: str) -> None:
+        """A connection did wrong outside of any request."""
+        self.on_fault(self, kind, message)
+
+    # What the dialer reports
+
+    def connected(self, connection: Connection, now_ns: int) -> None:
+        """An attempt succeeded."""
+        self.failures = 0
+        self.down = None
+        self.connections.add(connection)
+        self.release(connection, now_ns)
+
+    def refused(self, kind: str, message: str, now_ns: int) -> None:
+        """An attempt failed: wait before the next; without any connection up, fail who waits."""
+        self.failures += 1
+        self.retry_ns = now_ns + backoff_ns(self.failures, self._random.random())
+        if self.connections:
+            return
+        self.down = (kind, message)
+        while self.backlog:
+            due_ns, code, _, _ = self.backlog.popleft()
+            self._traffic.backlog_size -= 1
+            self._traffic.fail_unsent(
+                code, kind=kind, message=message, due_ns=due_ns, now_ns=now_ns
+            )
+
+
+def _nobody(_pool: Pool) -> None:
+    """Nobody listens yet."""
+
+
+def _no_fault(_pool: Pool, _kind: str, _message: str) -> None:
+    """Nobody listens yet."""

@@ -1,0 +1,173 @@
+"""The engine process: `python -m loadtests.engine.process --fd N`.
+
+N is an inherited socket-pair descriptor to the agent; everything comes and goes there in
+frames of engine/messages.py. The process dies with its parent (PR_SET_PDEATHSIG), ends
+when the socket closes, and ignores SIGINT: a terminal's Ctrl-C reaches the whole process
+group, and the agent decides what it means. It imports neither locust nor gevent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import uvloop
+
+from loadtests.engine.messages import (
+    Configure,
+    EngineError,
+    FromEngine,
+    Lease,
+    Start,
+    Stop,
+    TakeOver,
+    encode_frame,
+    engine_side,
+)
+from loadtests.engine.run import Run
+from loadtests.errors import ExitCode, HarnessError, HeadroomError, ScenarioError, TargetError
+
+_PR_SET_PDEATHSIG: Final = 1
+_FLUSH_S: Final = 5.0
+
+
+class _Agent(asyncio.Protocol):
+    """The agent's side of the conversation, as the engine sees it."""
+
+    def __init__(self) -> None:
+        self._reader = engine_side()
+        self._transport: asyncio.Transport | None = None
+        self._run: Run | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_flushed = asyncio.Event()
+        self._is_flushed.set()
+        self.exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        self._transport = transport  # type: ignore[assignment]  # uvloop's is none of asyncio's
+
+    def pause_writing(self) -> None:
+        """The agent is slow to read."""
+        self._is_flushed.clear()
+
+    def resume_writing(self) -> None:
+        """The agent has read."""
+        self._is_flushed.set()
+
+    def send(self, message: FromEngine) -> None:
+        """Send one frame."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode_frame(message))
+
+    def data_received(self, data: bytes) -> None:
+        """Act on each message; a malformed one ends the engine, for its plan is not certain."""
+        try:
+            for message in self._reader.feed(data):
+                self._take(message)
+        except ValueError as error:
+            self.give_up(HarnessError(where="agent socket", seen=str(error), expected="frames"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Without an agent there is no load, however the socket ended (`exc`)."""
+        del exc
+        self._end(ExitCode.HARNESS)
+
+    def _take(self, message: object) -> None:
+        run = self._run
+        if isinstance(message, Configure):
+            if self._tasks:
+                raise ValueError("Configure twice")
+            task = asyncio.get_running_loop().create_task(self._configure(message))
+            self._tasks.add(task)
+        elif run is None:
+            raise ValueError(f"{type(message).__name__} before Configure")
+        elif isinstance(message, Start):
+            run.start(message)
+        elif isinstance(message, Lease):
+            run.lease(message)
+        elif isinstance(message, TakeOver):
+            run.take_over(message)
+        elif isinstance(message, Stop):
+            run.stop(message)
+
+    async def _configure(self, configure: Configure) -> None:
+        try:
+            if self._run is not None:
+                raise ValueError("Configure twice")
+            self._run = run = Run(configure, self.send, environment=os.environ, pid=os.getpid())
+            await run.prepare()
+            await run.over.wait()
+            await self._flush()
+            self._end(ExitCode.PASS)
+        except HeadroomError as error:
+            self.give_up(error)
+        except ValueError as error:
+            self.give_up(HarnessError(where="configure", seen=str(error), expected="a plan"))
+
+    async def _flush(self) -> None:
+        if self._transport is not None:
+            self._transport.set_write_buffer_limits(0)
+        try:
+            await asyncio.wait_for(self._is_flushed.wait(), _FLUSH_S)
+        except TimeoutError:
+            return
+
+    def give_up(self, error: HeadroomError) -> None:
+        """Tell the agent why and end."""
+        self.send(_error_frame(error))
+        self._end(error.exit_code)
+
+    def _end(self, code: int) -> None:
+        if not self.exit_code.done():
+            self.exit_code.set_result(int(code))
+
+
+def _error_frame(error: HeadroomError) -> EngineError:
+    if isinstance(error, ScenarioError):
+        seen = "; ".join(f"{mistake.where}: {mistake.seen}" for mistake in error.mistakes)
+        expected = "; ".join(mistake.expected for mistake in error.mistakes)
+        return EngineError("scenario", error.source, seen, expected)
+    if isinstance(error, TargetError):
+        return EngineError("target", error.where, error.seen, error.expected)
+    if isinstance(error, HarnessError):
+        return EngineError("harness", error.where, error.seen, error.expected)
+    return EngineError("harness", type(error).__name__, str(error), "no such error")
+
+
+async def _serve(descriptor: int) -> int:
+    own = socket.socket(fileno=descriptor)
+    own.setblocking(False)
+    loop = asyncio.get_running_loop()
+    transport, agent = await loop.connect_accepted_socket(_Agent, own)
+    code = await agent.exit_code
+    await asyncio.sleep(0)  # what was written in this turn leaves in this turn
+    transport.close()
+    return code
+
+
+def _die_with_parent(parent: int) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the kernel knew
+        sys.exit(ExitCode.HARNESS)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one engine; returns an `ExitCode` value."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.engine.process")
+    parser.add_argument("--fd", type=int, required=True, help="inherited socket to the agent")
+    arguments = parser.parse_args(argv)
+    _die_with_parent(os.getppid())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return uvloop.run(_serve(arguments.fd))
+
+
+if __name__ == "__main__":
+    os._exit(main(sys.argv[1:]))  # connections need no farewell: 10,000 transports take seconds

@@ -1,0 +1,277 @@
+"""The recorder: single events in, windows out, without ever stalling the loop.
+
+The hot path appends plain integers to `array('q')` buffers through bound methods; about
+a thousand events at a time are binned with NumPy into dense rows, one per (slot, kind)
+that the second has touched. A window is closed by setting its rows aside; they are read
+out a few at a time (`Closing.step`), so that no close holds the loop longer than 0.1 ms.
+
+A *code* is `size_bytes << SLOT_BITS | slot`: what was sent and where it counts, in one
+number. The law: every event handed in is in exactly one window, counts and errors alike.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loadtests.engine.outcome import OTHER
+from loadtests.record.histogram import LENGTH, buckets_of_ns
+from loadtests.record.window import Count, EngineHealth, Kind, Window
+
+SLOT_BITS: Final = 16  # record.window.MAX_SLOTS is 30,392
+SLOT_MASK: Final = (1 << SLOT_BITS) - 1
+BATCH_EVENTS: Final = 1024  # absorbing so many takes about 0.2 ms
+MOST_KINDS: Final = 64  # error kinds per slot, `other` included
+_LONGEST_MESSAGE: Final = 200
+_ROWS_PER_STEP: Final = 8
+_KINDS: Final = len(Kind)
+_COUNTS: Final = len(Count)
+
+Integers = NDArray[np.int64]
+
+
+class _Rows:
+    """Dense counters of one second: a row of histogram buckets per (slot, kind) hit."""
+
+    __slots__ = ("counters", "counts", "errors", "messages", "owners", "row_of", "top")
+
+    def __init__(self, slots: int) -> None:
+        self.row_of = np.full(slots * _KINDS, -1, dtype=np.int64)
+        self.owners: list[int] = []  # slot * kinds + kind of each row
+        self.counts = np.zeros((16, LENGTH), dtype=np.int64)
+        self.top = 0  # highest bucket hit: rows are read and cleared only up to there
+        self.counters = np.zeros((slots, _COUNTS), dtype=np.int64)
+        self.errors: dict[tuple[int, str], int] = {}
+        self.messages: dict[tuple[int, str], str] = {}
+
+    def _assign(self, owners: Integers) -> None:
+        for owner in np.unique(owners[self.row_of[owners] < 0]).tolist():
+            self.row_of[owner] = len(self.owners)
+            self.owners.append(owner)
+        if len(self.owners) > len(self.counts):
+            wider = np.zeros((2 * len(self.owners), LENGTH), dtype=np.int64)
+            wider[: len(self.counts)] = self.counts
+            self.counts = wider
+
+    def bin(self, slots: Integers, kind: Kind, values_ns: Integers) -> None:
+        """Count latencies (ns, >= 0) of one kind."""
+        owners = slots * _KINDS + int(kind)
+        rows = self.row_of[owners]
+        if rows.min() < 0:
+            self._assign(owners)
+            rows = self.row_of[owners]
+        buckets = buckets_of_ns(values_ns)
+        self.top = max(self.top, int(buckets.max()))
+        np.add.at(self.counts.reshape(-1), rows * LENGTH + buckets, 1)
+
+    def add(self, slots: Integers, count: Integers | Count, amounts: Integers | int = 1) -> None:
+        """Add to one counter of each slot; `count` may differ between them."""
+        np.add.at(self.counters.reshape(-1), slots * _COUNTS + count, amounts)
+
+    def clear(self) -> None:
+        """Empty for another second; the memory stays."""
+        self.row_of[np.asarray(self.owners, dtype=np.int64)] = -1
+        self.counts[: len(self.owners), : self.top + 1] = 0
+        self.owners.clear()
+        self.top = 0
+        self.counters[:] = 0
+        self.errors, self.messages = {}, {}
+
+
+class Closing:
+    """A second set aside; `step` until it gives the window."""
+
+    __slots__ = ("_health", "_keys", "_order", "_rows", "_start_s", "_values")
+
+    def __init__(self, rows: _Rows, start_s: int, health: EngineHealth) -> None:
+        self._rows, self._start_s, self._health = rows, start_s, health
+        # Keys must rise: rows are read in the order of their owners.
+        order = sorted(range(len(rows.owners)), key=rows.owners.__getitem__)
+        self._order: Iterator[int] = iter(order)
+        self._keys: list[Integers] = [np.empty(0, dtype=np.int64)]
+        self._values: list[Integers] = [np.empty(0, dtype=np.int64)]
+
+    def step(self) -> Window | None:
+        """Read out some rows; the window once all are read."""
+        rows = self._rows
+        for _ in range(_ROWS_PER_STEP):
+            row = next(self._order, None)
+            if row is None:
+                return self._window()
+            counts = rows.counts[row, : rows.top + 1]
+            hit = np.flatnonzero(counts)
+            self._keys.append(hit + rows.owners[row] * LENGTH)
+            self._values.append(counts[hit])
+        return None
+
+    def finish(self) -> Window:
+        """Read out all that is left, at once."""
+        window = self.step()
+        while window is None:
+            window = self.step()
+        return window
+
+    def _window(self) -> Window:
+        rows = self._rows
+        slots = np.flatnonzero(rows.counters.any(axis=1))
+        window = Window(
+            start_s=self._start_s,
+            slots=slots.astype(np.uint32),
+            counters=rows.counters[slots],
+            keys=np.concatenate(self._keys).astype(np.uint32),
+            counts=np.concatenate(self._values),
+            errors=rows.errors,
+            messages=rows.messages,
+            health=(self._health,),
+            hiccups=(),
+        )
+        rows.clear()
+        return window
+
+
+class Recorder:
+    """Buffers of the hot path and the rows of the open second.
+
+    `log_sent`, `log_lag` take one value per request sent; `log_ok`, `log_response`,
+    `log_service`, `log_received` one per ok request (code, ns, ns, bytes).
+    """
+
+    __slots__ = (
+        "_bad",
+        "_connects",
+        "_kinds",
+        "_lags",
+        "_oks",
+        "_plans_as_sent",
+        "_received",
+        "_responses",
+        "_rows",
+        "_sents",
+    )
+    __slots__ += ("_services", "_slots", "_spare", "log_lag", "log_ok", "log_received")
+    __slots__ += ("log_response", "log_sent", "log_service")
+
+    def __init__(self, slots: int, *, plans_as_sent: bool = False) -> None:
+        self._slots = slots
+        self._plans_as_sent = plans_as_sent  # closed load plans what it sends
+        self._rows = _Rows(slots)
+        self._spare: _Rows | None = None
+        self._kinds: dict[int, set[str]] = {}
+        # Bound appends and one flat buffer per column: half the cost of a tuple per event.
+        self._sents, self._lags = array("q"), array("q")
+        self._oks, self._responses = array("q"), array("q")
+        self._services, self._received = array("q"), array("q")
+        self._bad: list[int] = []  # five numbers an event, see not_ok
+        self._connects: list[int] = []  # three numbers an event
+        self.log_sent, self.log_lag = self._sents.append, self._lags.append
+        self.log_ok, self.log_response = self._oks.append, self._responses.append
+        self.log_service, self.log_received = self._services.append, self._received.append
+
+    @property
+    def is_full(self) -> bool:
+        """True when a batch is worth absorbing."""
+        return (
+            len(self._sents) >= BATCH_EVENTS
+            or len(self._oks) >= BATCH_EVENTS
+            or len(self._bad) >= 5 * BATCH_EVENTS
+        )
+
+    def absorb(self) -> None:
+        """Bin all buffered events into the open second."""
+        rows = self._rows
+        if self._sents:
+            codes = np.array(self._sents, dtype=np.int64)
+            slots = codes & SLOT_MASK
+            rows.add(slots, Count.SENT)
+            if self._plans_as_sent:
+                rows.add(slots, Count.PLANNED)
+            rows.add(slots, Count.BYTES_SENT, codes >> SLOT_BITS)
+            rows.bin(slots, Kind.SEND_LAG, np.array(self._lags, dtype=np.int64))
+            del self._sents[:], self._lags[:]
+        if self._oks:
+            slots = np.array(self._oks, dtype=np.int64) & SLOT_MASK
+            rows.add(slots, Count.OK)
+            rows.add(slots, Count.BYTES_RECEIVED, np.array(self._received, dtype=np.int64))
+            rows.bin(slots, Kind.RESPONSE, np.array(self._responses, dtype=np.int64))
+            rows.bin(slots, Kind.SERVICE, np.array(self._services, dtype=np.int64))
+            del self._oks[:], self._responses[:], self._services[:], self._received[:]
+        if self._bad:
+            slots, counts, responses, services, received = _columns(self._bad, 5)
+            rows.add(slots, counts)
+            rows.add(slots, Count.BYTES_RECEIVED, received)
+            rows.bin(slots, Kind.FAILED_RESPONSE, responses)
+            rows.bin(slots, Kind.FAILED_SERVICE, services)
+        if self._connects:
+            slots, counts, took = _columns(self._connects, 3)
+            rows.add(slots, counts)
+            rows.bin(slots, Kind.CONNECT, took)
+
+    def planned(self, slots: Integers) -> None:
+        """Count arrivals whose intended time lies in the open second, or in a closed one."""
+        self._rows.add(slots, Count.PLANNED)
+
+    def dropped(self, slot: int) -> None:
+        """Count one arrival that was shed."""
+        self._rows.counters[slot, Count.DROPPED] += 1
+
+    def not_ok(
+        self,
+        code: int,
+        count: Count,
+        *,
+        kind: str,
+        message: str,
+        response_ns: int,
+        service_ns: int,
+        received_bytes: int,
+    ) -> None:
+        """Count one request that ended as `count` (client_error or failed)."""
+        self._bad.extend((code & SLOT_MASK, count, response_ns, service_ns, received_bytes))
+        self._error(code & SLOT_MASK, kind, message)
+
+    def connected(self, slot: int, took_ns: int, failure: tuple[str, str] | None) -> None:
+        """Count one connection attempt; `failure` is (kind, message)."""
+        count = Count.CONNECTS if failure is None else Count.CONNECT_FAILURES
+        self._connects.extend((slot, count, took_ns))
+        if failure is not None:
+            self._error(slot, *failure)
+
+    def connection_fault(self, slot: int, kind: str, message: str) -> None:
+        """Count a fault of a connection that belongs to no request."""
+        self._error(slot, kind, message)
+
+    def _error(self, slot: int, kind: str, message: str) -> None:
+        known = self._kinds.setdefault(slot, set())
+        if kind not in known:
+            if len(known) >= MOST_KINDS - 1:
+                kind = OTHER
+            known.add(kind)
+        errors, label = self._rows.errors, (slot, kind)
+        errors[label] = errors.get(label, 0) + 1
+        if label not in self._rows.messages:
+            self._rows.messages[label] = _printable(message)
+
+    def close(self, start_s: int, health: EngineHealth) -> Closing:
+        """Set the open second aside under its label and begin another."""
+        self.absorb()
+        closing = Closing(self._rows, start_s, health)
+        rows = self._spare if self._spare is not None else _Rows(self._slots)
+        self._spare, self._rows = self._rows, rows
+        return closing
+
+
+def _columns(events: list[int], width: int) -> Integers:
+    """Rows of `width` numbers as columns; the list is emptied."""
+    columns = np.array(events, dtype=np.int64).reshape(-1, width).T
+    events.clear()
+    return columns
+
+
+def _printable(text: str) -> str:
+    """Bound a message and take control characters out of it: it came from a stranger."""
+    shown = "".join(character if character.isprintable() else "?" for character in text)
+    return shown[:_LONGEST_MESSAGE]

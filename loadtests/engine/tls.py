@@ -1,0 +1,43 @@
+"""The TLS context of a run: verification is on unless the plan says otherwise.
+
+Certificates and keys of the client stay on this host and are read here. ALPN offers
+http/1.1 alone, so that no server can answer in a protocol that was not asked for.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+from loadtests.errors import HarnessError
+from loadtests.plan.model import Node, Tls
+
+_DEFAULT = Tls(
+    verify=True,
+    ca_pem=None,
+    client_certificate_path=None,
+    client_key_path=None,
+    server_name=None,
+)
+
+
+def build_context(tls: Tls | None) -> ssl.SSLContext:
+    """Build the context for all https nodes; HarnessError when a certificate cannot be used."""
+    settings = tls or _DEFAULT
+    where = "target.tls"
+    try:
+        context = ssl.create_default_context(cadata=settings.ca_pem)
+        if not settings.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        if settings.client_certificate_path is not None:
+            where = "target.tls.client_certificate"
+            context.load_cert_chain(settings.client_certificate_path, settings.client_key_path)
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise HarnessError(where=where, seen=str(error), expected="a usable certificate") from error
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def server_name(tls: Tls | None, node: Node) -> str:
+    """Return the name for SNI and verification."""
+    return tls.server_name if tls is not None and tls.server_name is not None else node.host

@@ -1,0 +1,119 @@
+"""What all connections of an engine share: totals, caps, the next alarm.
+
+The totals are plain integers, kept beside the recorder's buffers and never derived from
+them: at the end both must agree, to the request. `sent_at_ns` and `done_at_ns` are sums of
+the times of the events; requests in flight integrated over time follow from them without
+any latency (Little's law can thus catch a latency that was recorded wrongly).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from loadtests.engine.gate import Gate
+from loadtests.engine.recorder import SLOT_MASK, Recorder
+from loadtests.record.window import Count
+
+NEVER_NS = 1 << 62
+
+
+class Traffic:
+    """Shared state of the hot path; every field is read or written per request."""
+
+    __slots__ = ("alarm_ns", "backlog_limit", "backlog_size", "client_error", "done_at_ns")
+    __slots__ += ("dropped", "due_ns", "failed", "gate", "in_flight_limit", "is_sending")
+    __slots__ += ("limit_bytes", "ok", "on_alarm", "on_due", "planned", "recorder", "sent")
+    __slots__ += ("sent_at_ns",)
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        *,
+        gate: Gate | None,
+        in_flight_limit: int,
+        backlog_limit: int,
+        limit_bytes: int,
+    ) -> None:
+        self.recorder = recorder
+        self.gate = gate
+        self.in_flight_limit, self.backlog_limit = in_flight_limit, backlog_limit
+        self.limit_bytes = limit_bytes
+        self.planned = self.sent = self.dropped = 0
+        self.ok = self.client_error = self.failed = 0
+        self.sent_at_ns = self.done_at_ns = 0
+        self.backlog_size = 0
+        self.is_sending = False  # from T0 until stop, plan end or a stale lease
+        # Two times that the hot path compares with: a window or lease ends; arrivals are due.
+        self.alarm_ns = self.due_ns = NEVER_NS
+        self.on_alarm: Callable[[int], None] = _ignore
+        self.on_due: Callable[[int], None] = _ignore
+
+    @property
+    def in_flight(self) -> int:
+        """Requests sent and unanswered."""
+        return self.sent - self.ok - self.client_error - self.failed
+
+    def in_flight_integral_ns(self, now_ns: int) -> int:
+        """Integral of requests in flight over time from the beginning until now.
+
+        sum over sent (now - sent_i) - sum over done (now - done_i).
+        """
+        return self.in_flight * now_ns - self.sent_at_ns + self.done_at_ns
+
+    def drop(self, code: int) -> None:
+        """Shed one arrival."""
+        self.dropped += 1
+        self.recorder.dropped(code & SLOT_MASK)
+
+    def end(
+        self,
+        code: int,
+        count: Count,
+        *,
+        kind: str,
+        message: str,
+        due_ns: int,
+        sent_ns: int,
+        done_ns: int,
+        received_bytes: int,
+    ) -> None:
+        """Count a request that ended as client_error or failed."""
+        if count is Count.FAILED:
+            self.failed += 1
+        else:
+            self.client_error += 1
+        self.done_at_ns += done_ns
+        self.recorder.not_ok(
+            code,
+            count,
+            kind=kind,
+            message=message,
+            response_ns=done_ns - due_ns,
+            service_ns=done_ns - sent_ns,
+            received_bytes=received_bytes,
+        )
+
+    def fail_unsent(self, code: int, *, kind: str, message: str, due_ns: int, now_ns: int) -> None:
+        """Count an arrival that could not reach a connection: an attempt that failed now.
+
+        It counts as sent, so that both conservation laws hold, but no byte left.
+        """
+        slot = code & SLOT_MASK
+        self.sent += 1
+        self.sent_at_ns += now_ns
+        self.recorder.log_sent(slot)
+        self.recorder.log_lag(now_ns - due_ns)
+        self.end(
+            slot,
+            Count.FAILED,
+            kind=kind,
+            message=message,
+            due_ns=due_ns,
+            sent_ns=now_ns,
+            done_ns=now_ns,
+            received_bytes=0,
+        )
+
+
+def _ignore(_now_ns: int) -> None:
+    """Nothing is planned yet."""

@@ -1,0 +1,99 @@
+"""The clock of the windows: which second is open, when it ends, and its health record.
+
+Labels are `floor(unix time)` computed from T0 on the monotonic clock, so a stepping wall
+clock moves nothing. Every second from T0 to the end gives one window, also an empty one,
+also after a stall, in order. Windows set aside are read out in small steps.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from loadtests.clock import NS_PER_S
+from loadtests.engine.recorder import Closing, Recorder
+from loadtests.engine.traffic import NEVER_NS, Traffic
+from loadtests.record.window import EngineHealth, Window
+
+
+class WindowClock:
+    """Closes windows of one engine; `emit` gets each finished one in order."""
+
+    __slots__ = ("_begun_ns", "_closing", "_cpu_ns", "_emit", "_engine", "_integral_ns", "_label")
+    __slots__ += ("_recorder", "_traffic", "connections", "ends_ns", "last_round_ns")
+    __slots__ += ("longest_gap_ns",)
+
+    def __init__(
+        self,
+        engine: str,
+        recorder: Recorder,
+        traffic: Traffic,
+        *,
+        connections: Callable[[], int],
+        emit: Callable[[Window], None],
+    ) -> None:
+        self._engine, self._recorder, self._traffic = engine, recorder, traffic
+        self._emit = emit
+        self.connections = connections
+        self._closing: Closing | None = None
+        self._label = 0
+        self.ends_ns = NEVER_NS
+        self._begun_ns = self._cpu_ns = self._integral_ns = 0
+        self.last_round_ns = self.longest_gap_ns = 0
+
+    def begin(self, t0_ns: int, t0_unix_ns: int) -> None:
+        """Open the window that holds T0."""
+        self._label = t0_unix_ns // NS_PER_S
+        self._begun_ns = t0_ns
+        self.ends_ns = t0_ns + NS_PER_S - t0_unix_ns % NS_PER_S
+        self._cpu_ns = time.process_time_ns()
+        self._integral_ns = self._traffic.in_flight_integral_ns(t0_ns)
+        self.last_round_ns = time.monotonic_ns()
+        self.longest_gap_ns = 0
+
+    def came_round(self, now_ns: int, nominal_ns: int) -> None:
+        """Note that the loop has come round; `nominal_ns` after the last time was expected."""
+        gap_ns = now_ns - self.last_round_ns - nominal_ns
+        self.longest_gap_ns = max(self.longest_gap_ns, gap_ns)
+        self.last_round_ns = now_ns
+
+    def close(self, end_ns: int) -> None:
+        """Close the open window at `end_ns` and open the next one."""
+        self.finish_pending()
+        health = self._health(end_ns)
+        self._closing = self._recorder.close(self._label, health)
+        self._begun_ns = end_ns
+        self._label += 1
+        self.ends_ns += NS_PER_S
+
+    def _health(self, end_ns: int) -> EngineHealth:
+        traffic = self._traffic
+        cpu_ns, integral_ns = time.process_time_ns(), traffic.in_flight_integral_ns(end_ns)
+        health = EngineHealth(
+            engine=self._engine,
+            wall_ns=end_ns - self._begun_ns,
+            cpu_ns=cpu_ns - self._cpu_ns,
+            in_flight=traffic.in_flight,
+            in_flight_ns=integral_ns - self._integral_ns,
+            backlog=traffic.backlog_size,
+            connections=self.connections(),
+            stalled_ns=max(0, self.longest_gap_ns),
+        )
+        self._cpu_ns, self._integral_ns = cpu_ns, integral_ns
+        self.longest_gap_ns = 0
+        return health
+
+    def step(self) -> None:
+        """Read out a part of the window set aside, if there is one."""
+        if self._closing is not None:
+            self._done(self._closing.step())
+
+    def finish_pending(self) -> None:
+        """Read out all of the window set aside."""
+        if self._closing is not None:
+            self._done(self._closing.finish())
+
+    def _done(self, window: Window | None) -> None:
+        if window is not None:
+            self._closing = None
+            self._emit(window)
