@@ -11,9 +11,9 @@ import io
 from pathlib import Path
 from typing import Final
 
-from loadtests.plan.decoding import Mistakes, shown
 from loadtests.plan.model import Feed
 from loadtests.plan.spec import MIB, Attachments, Document, FeedSpec
+from loadtests.plan.values import Mistakes, shown
 
 MOST_BODY_BYTES: Final = 16 * MIB
 MOST_FEED_BYTES: Final = 16 * MIB

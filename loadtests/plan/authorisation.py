@@ -25,10 +25,11 @@ from typing import Any, Final
 
 from loadtests.errors import ScenarioError, TargetError
 from loadtests.plan.attachments import read_text
-from loadtests.plan.decoding import Mistakes, shown, unknown_key
+from loadtests.plan.decoding import unknown_key
 from loadtests.plan.model import Node, Plan
 from loadtests.plan.spec import MIB
 from loadtests.plan.units import UnitError, parse_rate_per_s
+from loadtests.plan.values import Mistakes, shown
 
 VARIABLE: Final = "HEADROOM_CONFIG"
 FILE_NAME: Final = "headroom.toml"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from loadtests.plan.decoding import Mistakes, shown
 from loadtests.plan.model import Abort, Objective, Stage
 from loadtests.plan.objectives import (
     RATE_KINDS,
@@ -20,6 +19,7 @@ from loadtests.plan.objectives import (
 )
 from loadtests.plan.spec import Document
 from loadtests.plan.units import UnitError
+from loadtests.plan.values import Mistakes, shown
 
 
 def repeated(names: Sequence[str]) -> list[int]:

@@ -1,15 +1,14 @@
 """TOML tables into specification types, collecting every mistake with its path.
 
-Nothing is coerced: text is not a number, a number is not a duration, an unknown key is a
-mistake with the nearest known one beside it. Sections are decoded one by one, so that a
-mistake in one does not hide those of another.
+Nothing is coerced and nothing is ignored: an unknown key is a mistake with the nearest
+known one beside it. Sections are decoded one by one, and what is right in a section with
+a mistake is kept where that cannot mislead, so that one mistake does not hide others.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import math
 import re
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -26,23 +25,19 @@ from cattrs import (
 )
 from cattrs.gen import make_dict_structure_fn, override
 
-from loadtests.errors import Mistake
 from loadtests.plan import spec
-from loadtests.plan.targets import URL_EXPECTED, parse_node
-from loadtests.plan.units import (
-    UnitError,
-    parse_duration_ns,
-    parse_rate_per_s,
-    parse_size_bytes,
+from loadtests.plan.units import UnitError
+from loadtests.plan.values import (
+    HOOKS,
+    Mistakes,
+    choice_value,
+    scalar_value,
+    shown,
+    text_table_value,
+    url_value,
 )
 
 Value = TypeVar("Value")
-
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-NAME_EXPECTED: Final = "a name of up to 64 letters, digits, '.', '_' or '-'"
-_USER: Final = re.compile(r"//[^/@]*@")
-_HIGHEST_WHOLE: Final = 10_000_000
-_LONGEST_SEEN: Final = 60
 
 SHAPES: Final[Mapping[str, type[spec.StageSpec]]] = {
     "hold": spec.HoldSpec,
@@ -51,134 +46,6 @@ SHAPES: Final[Mapping[str, type[spec.StageSpec]]] = {
     "spike": spec.SpikeSpec,
     "sine": spec.SineSpec,
 }
-
-
-class Mistakes:
-    """A list under construction; paths are as in `stages[2].rate`."""
-
-    __slots__ = ("found",)
-
-    def __init__(self) -> None:
-        self.found: list[Mistake] = []
-
-    def add(self, where: str, seen: str, expected: str) -> None:
-        """Note one."""
-        self.found.append(Mistake(where=where, seen=seen, expected=expected))
-
-    def attempt(self, where: str, seen: object, parse: Callable[[], Value]) -> Value | None:
-        """The value, or None with the mistake noted when it is not what was expected."""
-        try:
-            return parse()
-        except UnitError as error:
-            self.add(where, shown(seen), error.expected)
-            return None
-
-
-def shown(value: object) -> str:
-    """A short text of a value as the author would write it."""
-    match value:
-        case dict():
-            return "a table"
-        case list():
-            return "a list"
-        case bool():
-            return str(value).lower()
-        case str():
-            value = _USER.sub("//...@", value)  # a message must not spread a password
-            text = value if len(value) <= _LONGEST_SEEN else value[:_LONGEST_SEEN] + "..."
-            return '"' + text.encode("unicode_escape").decode() + '"'
-        case _:
-            return str(value)[:_LONGEST_SEEN]
-
-
-def _text(value: object, _: object = None) -> str:
-    if not isinstance(value, str):
-        raise UnitError("a text in quotes")
-    return value
-
-
-def _from_text(parse: Callable[[str], Any], expected: str) -> Callable[[object, object], Any]:
-    def structure(value: object, _: object) -> Any:
-        if not isinstance(value, str):
-            raise UnitError(expected)
-        return parse(value)
-
-    return structure
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise UnitError("a number")
-    return float(value)
-
-
-def _whole(value: object, lowest: int, highest: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-        raise UnitError(f"a whole number from {lowest} to {highest}")
-    return value
-
-
-def _boolean(value: object, _: object) -> bool:
-    if not isinstance(value, bool):
-        raise UnitError("true or false")
-    return value
-
-
-def _name(value: object, _: object) -> str:
-    if not isinstance(value, str) or NAME.fullmatch(value) is None:
-        raise UnitError(NAME_EXPECTED)
-    return value
-
-
-def _weight(value: object, _: object) -> float:
-    weight = _number(value)
-    if not 0 < weight <= _HIGHEST_WHOLE:
-        raise UnitError(f"a weight above 0 and at most {_HIGHEST_WHOLE}")
-    return weight
-
-
-def _scalar(value: object, _: object) -> object:
-    if not isinstance(value, str | int | float | bool):
-        raise UnitError("a text, a number, true or false")
-    return value
-
-
-def _rate(value: str) -> str:
-    if "%" not in value:  # a percentage needs its baseline: checked when it is resolved
-        parse_rate_per_s(value)
-    return value
-
-
-def _level(value: object, _: object) -> object:
-    if isinstance(value, str):
-        return _rate(value)
-    try:
-        return _whole(value, 0, _HIGHEST_WHOLE)
-    except UnitError:
-        raise UnitError(
-            'a rate such as "500 rps" or "150 %", or a whole number of connections'
-        ) from None
-
-
-def _url(value: str) -> str:
-    parse_node(value, name=None, weight=1.0)
-    return value
-
-
-def _choice(value: object, kind: type[Enum]) -> Enum:
-    known = {member.value: member for member in kind}
-    if not isinstance(value, str) or value not in known:
-        raise UnitError("one of " + ", ".join(f'"{word}"' for word in known))
-    return known[value]
-
-
-def _table(value: object, _: object) -> dict[str, str]:
-    if not isinstance(value, dict):
-        raise UnitError("a table of texts")
-    for key, text in value.items():
-        if not isinstance(text, str):
-            raise UnitError(f"a table of texts: {key} is not one")
-    return value
 
 
 def _tuple_hook(kind: Any, converter: Converter) -> Callable[[object, object], Any]:
@@ -214,7 +81,7 @@ def _class_hook(kind: Any, converter: Converter) -> Callable[[object, object], A
 
     def structure(value: object, _: object) -> Any:
         if kind is spec.NodeSpec and isinstance(value, str):
-            return spec.NodeSpec(url=spec.Url(_url(value)))
+            return spec.NodeSpec(url=spec.Url(url_value(value)))
         if not isinstance(value, dict):
             raise UnitError("a table")
         return structure_table(value, kind)
@@ -237,30 +104,15 @@ def _is_generic(origin: object) -> Callable[[Any], bool]:
 
 def _build_converter() -> Converter:
     converter = Converter(detailed_validation=True, forbid_extra_keys=True)
-    hooks: dict[Any, Callable[[Any, Any], Any]] = {
-        str: _text,
-        int: lambda value, _: _whole(value, 0, 2**63 - 1),
-        bool: _boolean,
-        spec.DurationNs: _from_text(parse_duration_ns, 'a duration such as "200 ms"'),
-        spec.PerSecond: _from_text(parse_rate_per_s, 'a rate such as "500 rps"'),
-        spec.SizeBytes: _from_text(parse_size_bytes, 'a size such as "64 KiB"'),
-        spec.RateText: _from_text(_rate, 'a rate such as "500 rps" or "150 %"'),
-        spec.Url: _from_text(_url, URL_EXPECTED),
-        spec.Name: _name,
-        spec.Whole: lambda value, _: _whole(value, 1, _HIGHEST_WHOLE),
-        spec.Weight: _weight,
-        spec.Status: lambda value, _: _whole(value, 200, 599),
-        spec.Level: _level,
-    }
     converter.register_structure_hook_factory(dataclasses.is_dataclass)(_class_hook)
     converter.register_structure_hook_factory(_is_generic(tuple))(_tuple_hook)
     converter.register_structure_hook_func(
-        lambda kind: isinstance(kind, type) and issubclass(kind, Enum), _choice
+        lambda kind: isinstance(kind, type) and issubclass(kind, Enum), choice_value
     )
-    converter.register_structure_hook_func(_is_generic(Mapping), _table)
+    converter.register_structure_hook_func(_is_generic(Mapping), text_table_value)
     scalar: object = str | int | float | bool | None
-    converter.register_structure_hook_func(lambda kind: kind == scalar, _scalar)
-    for kind, hook in hooks.items():
+    converter.register_structure_hook_func(lambda kind: kind == scalar, scalar_value)
+    for kind, hook in HOOKS.items():
         converter.register_structure_hook(kind, hook)
     return converter
 

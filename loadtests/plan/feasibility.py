@@ -12,11 +12,12 @@ refused unless forced. What the plan asks for is computed in `needs.py`.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from loadtests.clock import NS_PER_S
-from loadtests.plan.model import LoadModel, Plan
+from loadtests.plan.model import Plan
 from loadtests.plan.needs import (
     Finding,
     Severity,
@@ -81,57 +82,44 @@ class Feasibility:
         return all(one.severity is not Severity.REFUSAL for one in self.findings)
 
 
-def _resources(
-    plan: Plan, limits: HostLimits, hosts: int, engines: int
-) -> tuple[int, int, int, list[Finding]]:
-    """Connections and descriptors per engine, ports per host and node, and what is short."""
-    per_engine = -(-plan.connections // engines)
-    descriptors = per_engine + RESERVED_DESCRIPTORS
-    weights = sum(node.weight for node in plan.nodes)
-    heaviest = max(node.weight for node in plan.nodes) / weights
-    ports = math.ceil(plan.connections * heaviest / hosts)
-    findings = []
-    if descriptors > limits.descriptors:
-        findings.append(
-            finding(
-                Severity.REFUSAL,
-                f"{descriptors:,} descriptors per engine, {limits.descriptors:,} allowed: "
-                "raise the limit or use more engines",
-                descriptors_needed=descriptors,
-                descriptors_available=limits.descriptors,
-            )
+def _descriptors(connections: int, limits: HostLimits) -> Iterator[Finding]:
+    needed = connections + RESERVED_DESCRIPTORS
+    if needed > limits.descriptors:
+        yield finding(
+            Severity.REFUSAL,
+            f"{needed:,} descriptors per engine, {limits.descriptors:,} allowed: "
+            "raise the limit or use more engines",
+            descriptors_needed=needed,
+            descriptors_available=limits.descriptors,
         )
-    if ports > limits.ephemeral_ports:
-        findings.append(
-            finding(
-                Severity.REFUSAL,
-                f"{ports:,} connections from one host to one node, {limits.ephemeral_ports:,} "
-                "ephemeral ports: use more hosts or widen ip_local_port_range",
-                ports_needed=ports,
-                ports_available=limits.ephemeral_ports,
-            )
+
+
+def _ports(needed: int, limits: HostLimits) -> Iterator[Finding]:
+    if needed > limits.ephemeral_ports:
+        yield finding(
+            Severity.REFUSAL,
+            f"{needed:,} connections from one host to one node, {limits.ephemeral_ports:,} "
+            "ephemeral ports: use more hosts or widen ip_local_port_range",
+            ports_needed=needed,
+            ports_available=limits.ephemeral_ports,
         )
+
+
+def _spread(plan: Plan, engines: int) -> Iterator[Finding]:
+    """Whether every engine can have a connection, and one to every node."""
     if plan.connections < engines:
-        findings.append(
-            finding(
-                Severity.REFUSAL,
-                f"{plan.connections} connections for {engines} engines: some would have none",
-                connections=plan.connections,
-                engines=engines,
-            )
-        )
+        severity, text = Severity.REFUSAL, "some would have none"
     elif plan.connections < engines * len(plan.nodes):
-        findings.append(
-            finding(
-                Severity.WARNING,
-                f"{plan.connections} connections for {engines} engines x {len(plan.nodes)} "
-                "nodes: not every engine can hold one to every node",
-                connections=plan.connections,
-                engines=engines,
-                nodes=len(plan.nodes),
-            )
-        )
-    return per_engine, descriptors, ports, findings
+        severity, text = Severity.WARNING, "not every engine can hold one to every node"
+    else:
+        return
+    yield finding(
+        severity,
+        f"{plan.connections} connections for {engines} engines x {len(plan.nodes)} nodes: {text}",
+        connections=plan.connections,
+        engines=engines,
+        nodes=len(plan.nodes),
+    )
 
 
 def _cpu(
@@ -173,11 +161,10 @@ def assess(
         need_of(plan, stage, planned) for stage, planned in zip(plan.stages, totals, strict=True)
     )
     available = min(plan.in_flight_limit, plan.connections * plan.pipelining)
-    peaks = [need.peak_per_s for need in needs if need.peak_per_s is not None]
-    peak = max(peaks, default=0.0)
-    if plan.load_model is LoadModel.CLOSED:
-        peak = max((need.ceiling_per_s or 0.0 for need in needs), default=0.0)
-    per_engine, descriptors, ports, resource_findings = _resources(plan, limits, hosts, engines)
+    peak = max((need.peak_per_s or need.ceiling_per_s or 0.0 for need in needs), default=0.0)
+    connections = -(-plan.connections // engines)
+    heaviest_ratio = max(n.weight for n in plan.nodes) / sum(n.weight for n in plan.nodes)
+    ports = math.ceil(round(plan.connections * heaviest_ratio / hosts, 6))
     engines_needed, cpu_findings = _cpu(peak, limits, cost, hosts, engines)
     in_flights = [need.in_flight for need in needs if need.in_flight is not None]
     return Feasibility(
@@ -185,8 +172,8 @@ def assess(
         peak_per_s=peak,
         in_flight_needed=max(in_flights, default=None),
         in_flight_available=available,
-        connections_per_engine=per_engine,
-        descriptors_per_engine=descriptors,
+        connections_per_engine=connections,
+        descriptors_per_engine=connections + RESERVED_DESCRIPTORS,
         ports_per_host_and_node=ports,
         engines_needed=engines_needed,
         findings=(
@@ -195,7 +182,9 @@ def assess(
             *judge_throughput(plan, needs),
             *judge_samples(plan, needs),
             *judge_timeouts(plan),
-            *resource_findings,
+            *_descriptors(connections, limits),
+            *_ports(ports, limits),
+            *_spread(plan, engines),
             *cpu_findings,
         ),
     )

@@ -7,7 +7,8 @@ secret: `${env:NAME}` stays a placeholder and is filled on the engine's own host
 
 Times are integer nanoseconds from the plan's start T0, rates are arrivals per second,
 ratios are 0-1. Checks and profiles are tagged msgspec structs instead of dataclasses,
-because they travel in unions and a union on the wire needs its tag.
+because they travel in unions and a union on the wire needs its tag. One module holds all
+nouns, so that every room has one place to look.
 """
 
 from __future__ import annotations

@@ -115,6 +115,22 @@ def need_of(plan: Plan, stage: Stage, planned: int) -> StageNeed:
     )
 
 
+def _part_ratio(plan: Plan, objective: Objective) -> float:
+    """Part of the arrivals that an objective is about, by the requests' weights."""
+    if objective.request is None:
+        return 1.0
+    own = sum(r.weight for r in plan.requests if r.name == objective.request)
+    return own / sum(r.weight for r in plan.requests)
+
+
+def _pairs(plan: Plan, needs: tuple[StageNeed, ...]) -> Iterator[tuple[StageNeed, Objective]]:
+    """Each judged stage with each objective that applies to it."""
+    for need, stage in zip(needs, plan.stages, strict=True):
+        for objective in plan.objectives:
+            if _applies(objective, stage):
+                yield need, objective
+
+
 def judge_concurrency(
     plan: Plan, needs: tuple[StageNeed, ...], available: int
 ) -> Iterator[Finding]:
@@ -167,42 +183,32 @@ def judge_closed_ceilings(plan: Plan, needs: tuple[StageNeed, ...]) -> Iterator[
 
 def judge_throughput(plan: Plan, needs: tuple[StageNeed, ...]) -> Iterator[Finding]:
     """Throughput objectives against what the plan sends; Poisson ones against chance."""
-    if plan.load_model is LoadModel.CLOSED:
-        return
-    weights = sum(request.weight for request in plan.requests)
-    for need, stage in zip(needs, plan.stages, strict=True):
+    for need, objective in _pairs(plan, needs):
+        if need.peak_per_s is None or objective.measure.kind not in RATE_KINDS:
+            continue
         length_s = need.length_ns / NS_PER_S
-        for objective in plan.objectives:
-            if objective.measure.kind not in RATE_KINDS or not _applies(objective, stage):
-                continue
-            part = next(
-                (r.weight / weights for r in plan.requests if r.name == objective.request), 1.0
-            )
-            planned_per_s = need.planned * part / length_s
-            sigma = math.sqrt(need.planned * part) / length_s
-            # One arrival is the resolution of a planned rate.
-            if objective.limit > planned_per_s + 1 / length_s:
-                severity, reason = Severity.REFUSAL, "no target can answer more than it is sent"
-            elif (
-                plan.arrival_process is ArrivalProcess.POISSON
-                and objective.limit > planned_per_s - _POISSON_SIGMAS * sigma
-            ):
-                severity = Severity.WARNING
-                reason = f"Poisson arrivals scatter by {sigma:,.1f}/s, so chance can decide"
-            else:
-                continue
-            yield finding(
-                severity,
-                f"stage {stage.name}: {objective.text} needs {objective.limit:g}/s and the plan "
-                f"sends {planned_per_s:g}/s; {reason}",
-                limit_per_s=objective.limit,
-                planned_per_s=planned_per_s,
-            )
+        planned_per_s = need.planned * _part_ratio(plan, objective) / length_s
+        sigma_per_s = math.sqrt(planned_per_s / length_s)
+        is_poisson = plan.arrival_process is ArrivalProcess.POISSON
+        # One arrival is the resolution of a planned rate.
+        if objective.limit > planned_per_s + 1 / length_s:
+            severity, reason = Severity.REFUSAL, "no target can answer more than it is sent"
+        elif is_poisson and objective.limit > planned_per_s - _POISSON_SIGMAS * sigma_per_s:
+            severity = Severity.WARNING
+            reason = f"Poisson arrivals scatter by {sigma_per_s:,.1f}/s, so chance can decide"
+        else:
+            continue
+        yield finding(
+            severity,
+            f"stage {need.stage}: {objective.text} needs {objective.limit:g}/s and the plan "
+            f"sends {planned_per_s:g}/s; {reason}",
+            limit_per_s=objective.limit,
+            planned_per_s=planned_per_s,
+        )
 
 
 def judge_samples(plan: Plan, needs: tuple[StageNeed, ...]) -> Iterator[Finding]:
-    """Stages too short for the percentiles asked of them."""
-    weights = sum(request.weight for request in plan.requests)
+    """Stages too short to judge, or for the percentiles asked of them."""
     for need, stage in zip(needs, plan.stages, strict=True):
         if stage.is_judged and need.length_ns < SHORTEST_JUDGED_NS:
             yield finding(
@@ -211,27 +217,21 @@ def judge_samples(plan: Plan, needs: tuple[StageNeed, ...]) -> Iterator[Finding]
                 "partial windows are not judged, which leaves next to nothing",
                 length_ns=need.length_ns,
             )
-        for objective in plan.objectives:
-            quantile = objective.measure.quantile
-            if (
-                quantile is None
-                or plan.load_model is LoadModel.CLOSED
-                or objective.measure.kind is MeasureKind.FAILED_RESPONSE_QUANTILE
-                or not _applies(objective, stage)
-            ):
-                continue
-            part = next(
-                (r.weight / weights for r in plan.requests if r.name == objective.request), 1.0
+    for need, objective in _pairs(plan, needs):
+        quantile = objective.measure.quantile
+        is_countable = objective.measure.kind is not MeasureKind.FAILED_RESPONSE_QUANTILE
+        if quantile is None or need.peak_per_s is None or not is_countable:
+            continue
+        samples = need.planned * _part_ratio(plan, objective)
+        required = required_samples(quantile)
+        if samples < required:
+            yield finding(
+                Severity.WARNING,
+                f"stage {need.stage}: {objective.text} needs {required:,} samples and the "
+                f"plan sends {samples:,.0f}: the verdict can only be INCONCLUSIVE",
+                required_samples=required,
+                planned_samples=samples,
             )
-            samples, required = need.planned * part, required_samples(quantile)
-            if samples < required:
-                yield finding(
-                    Severity.WARNING,
-                    f"stage {stage.name}: {objective.text} needs {required:,} samples and the "
-                    f"plan sends {samples:,.0f}: the verdict can only be INCONCLUSIVE",
-                    required_samples=required,
-                    planned_samples=samples,
-                )
 
 
 def judge_timeouts(plan: Plan) -> Iterator[Finding]:

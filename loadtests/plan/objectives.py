@@ -16,7 +16,8 @@ or of the load's own. Examples: `p99.9 < 1 s`, `throughput >= 776000 rps`,
 `p95 < 100 ms on submit in peak`, `error_ratio > 5 % for 30 s`.
 
 An objective is good when true, an alert or abort is bad when true; a comparison that
-points the wrong way (`p95 > 200 ms` as an objective) is refused.
+points the wrong way (`p95 > 200 ms` as an objective) is refused. Grammar and evaluation
+stand in one module, because a measure is added to both or to neither.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ of (seed, sequence, position in the template); `uuid` of (run, sequence, positio
 Uniqueness of uuids in a run is by construction: 62 of their bits are a bijection of
 64 * sequence + position, for sequences below 2**56. The other 60 and the bijection's key
 come from the run id, so two runs meet with the chance of random uuids.
+
+Each kind has a scalar and a batch form side by side, which is what makes this module long.
 """
 
 from __future__ import annotations

@@ -11,10 +11,10 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from loadtests.plan.decoding import Mistakes, shown
 from loadtests.plan.model import BodyContains, Check, Feed, JsonEquals, MaxBytes, Request
 from loadtests.plan.spec import CheckSpec, RequestSpec
 from loadtests.plan.template import mistakes_of, texts_of, variables_of
+from loadtests.plan.values import Mistakes, shown
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 ENGINE_HEADERS: Final = frozenset(
@@ -99,8 +99,6 @@ def build_request(
     if body is not None:
         key = "body" if spec.body is not None else "body_file"
         mistakes.found.extend(mistakes_of(body, f"{where}.{key}", feeds))
-    if spec.timeout <= 0:
-        mistakes.add(f"{where}.timeout", "0", "a duration above 0")
     checks = [
         _build_check(check, f"{where}.checks[{index}]", mistakes)
         for index, check in enumerate(spec.checks)

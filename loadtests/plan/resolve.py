@@ -11,15 +11,13 @@ open load (rounded up, never below 4 a node or what the author asked for). Absol
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Final
 
 from loadtests.errors import ScenarioError
+from loadtests.plan.capacity import build_capacity, check_load
 from loadtests.plan.criteria import Criteria, repeated
-from loadtests.plan.decoding import Mistakes, shown
-from loadtests.plan.model import LoadModel, Node, Plan, Request, Stage, Tls
+from loadtests.plan.model import Node, Plan, Request, Tls
 from loadtests.plan.objectives import RateReference
 from loadtests.plan.requests import build_request
 from loadtests.plan.spec import (
@@ -30,16 +28,15 @@ from loadtests.plan.spec import (
     ScenarioFile,
     TargetSpec,
 )
-from loadtests.plan.stages import Levels, build_stages, peak_level
+from loadtests.plan.stages import Levels, build_stages
 from loadtests.plan.targets import parse_node
 from loadtests.plan.units import parse_percent
+from loadtests.plan.values import Mistakes, shown
 from loadtests.record.window import MAX_SLOTS
 
 HIGHEST_SCALE: Final = 1000.0
 HIGHEST_SEED: Final = 2**63 - 1
 MOST_NODES: Final = 1000
-_CLOSED_CEILING_PER_S: Final = 1e7  # closed load has no planned rate to derive a ceiling from
-_FEWEST_CONNECTIONS_PER_NODE: Final = 4
 
 
 def _build_nodes(spec: TargetSpec, targets: Sequence[str], mistakes: Mistakes) -> tuple[Node, ...]:
@@ -95,8 +92,6 @@ def _build_tls(
 def _build_requests(
     document: Document, attachments: Attachments, mistakes: Mistakes
 ) -> tuple[Request, ...]:
-    if not document.requests:
-        mistakes.add("requests", "none", "at least one [[requests]]")
     return tuple(
         build_request(
             spec,
@@ -111,6 +106,10 @@ def _build_requests(
 
 
 def _check_names(document: Document, mistakes: Mistakes) -> None:
+    if not document.requests:
+        mistakes.add("requests", "none", "at least one [[requests]]")
+    if not document.stages:
+        mistakes.add("stages", "none", "at least one [[stages]]")
     for section, specs in (
         ("requests", document.requests),
         ("stages", document.stages),
@@ -121,54 +120,6 @@ def _check_names(document: Document, mistakes: Mistakes) -> None:
             mistakes.add(f"{section}[{index}].name", shown(names[index]), "a name not used before")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Capacity:
-    """Totals over the run, scaled."""
-
-    connections: int
-    in_flight: int
-    backlog: int
-    max_rate_per_s: float
-
-
-def _scaled_total(total: int, scale: float, nodes: int) -> int:
-    least = min(total, _FEWEST_CONNECTIONS_PER_NODE * max(1, nodes))
-    return max(least, math.ceil(round(total * scale, 6)))
-
-
-def _capacity(
-    levels: Levels, target: TargetSpec, stages: Sequence[Stage], nodes: int, mistakes: Mistakes
-) -> _Capacity:
-    load, scale = levels.load, levels.scale
-    peak = max((peak_level(stage.profile) for stage in stages), default=0.0)
-    if load.model is LoadModel.CLOSED:
-        connections = max(1, round(peak))
-        ceiling = target.max_rate or _CLOSED_CEILING_PER_S
-        return _Capacity(
-            connections=connections, in_flight=connections, backlog=1, max_rate_per_s=ceiling
-        )
-    if load.connections is None:
-        mistakes.add("load.connections", "nothing", "how many connections open load may use")
-        return _Capacity(connections=1, in_flight=1, backlog=1, max_rate_per_s=1.0)
-    carried = load.connections * load.pipelining
-    in_flight = load.in_flight or carried
-    if in_flight > carried:
-        mistakes.add(
-            "load.in_flight", str(in_flight), f"at most connections x pipelining = {carried}"
-        )
-    if target.max_rate is not None and peak > target.max_rate:
-        mistakes.add("target.max_rate", f"{target.max_rate:g} rps", f"at least the peak, {peak:g}")
-    backlog = load.backlog or in_flight
-    # Twice the peak lets a queue drain after a stall, and a Poisson crowd through, in the
-    # shortest interval that the ceiling is kept in (100 ms).
-    return _Capacity(
-        connections=_scaled_total(load.connections, scale, nodes),
-        in_flight=_scaled_total(in_flight, scale, nodes),
-        backlog=_scaled_total(backlog, scale, nodes),
-        max_rate_per_s=target.max_rate or max(2 * peak, peak + 1000.0),
-    )
-
-
 def _load_percent(load: LoadSpec, mistakes: Mistakes) -> float | None:
     """The load profile's percentage, where `load.rate` is one."""
     if load.rate is None or not load.rate.strip().endswith("%"):
@@ -177,55 +128,39 @@ def _load_percent(load: LoadSpec, mistakes: Mistakes) -> float | None:
     return mistakes.attempt("load.rate", rate, lambda: parse_percent(rate))
 
 
-def _check_load(load: LoadSpec, document: Document, mistakes: Mistakes) -> None:
-    if load.baseline is not None and load.baseline not in document.baselines:
-        known = ", ".join(sorted(document.baselines)) or "none is defined"
-        mistakes.add("load.baseline", shown(load.baseline), f"a baseline of [baselines] ({known})")
-    if load.model is LoadModel.CLOSED:
-        for key, value in (("rate", load.rate), ("in_flight", load.in_flight)):
-            if value is not None:
-                mistakes.add(f"load.{key}", shown(value), "nothing: closed load follows answers")
-        if load.pipelining != 1:
-            mistakes.add("load.pipelining", str(load.pipelining), "1: closed load waits")
-    elif load.think_time:
-        mistakes.add("load.think_time", "a think time", 'nothing, or model = "closed"')
-
-
 def build_plan(
     document: Document,
     attachments: Attachments,
     mistakes: Mistakes,
     *,
     text: str,
-    scale: float,
-    seed: int | None,
-    targets: Sequence[str],
+    scale: float = 1.0,
+    seed: int | None = None,
+    targets: Sequence[str] = (),
 ) -> Plan | None:
     """The plan, or None where a part is missing; what is wrong is added to `mistakes`."""
-    target, load = document.target, document.load
-    criteria = document.criteria or CriteriaSpec()
     requests = _build_requests(document, attachments, mistakes)
     _check_names(document, mistakes)
-    if not document.stages:
-        mistakes.add("stages", "none", "at least one [[stages]]")
-    nodes = () if target is None else _build_nodes(target, targets, mistakes)
-    if load is None:
+    nodes = () if document.target is None else _build_nodes(document.target, targets, mistakes)
+    if document.load is None:
         return None
-    _check_load(load, document, mistakes)
-    reference = RateReference(baselines=document.baselines, default=load.baseline)
-    levels = Levels(load=load, reference=reference, scale=scale)
+    check_load(document.load, document, mistakes)
+    reference = RateReference(baselines=document.baselines, default=document.load.baseline)
+    levels = Levels(load=document.load, reference=reference, scale=scale)
     stages = build_stages(document.stages, levels, document.stage_names, mistakes)
-    judge = Criteria(document, stages, reference, scale, mistakes)
-    objectives = judge.objectives(criteria.objectives, "objectives")
-    alerts = judge.objectives(criteria.alerts, "alerts")
-    aborts = judge.aborts(criteria.aborts)
-    if target is None:
+    criteria = Criteria(document, stages, reference, scale, mistakes)
+    texts = document.criteria or CriteriaSpec()
+    objectives = criteria.objectives(texts.objectives, "objectives")
+    alerts = criteria.objectives(texts.alerts, "alerts")
+    aborts = criteria.aborts(texts.aborts)
+    if document.target is None:
         return None
-    tls = _build_tls(target, nodes, attachments, mistakes)
-    capacity = _capacity(levels, target, stages, len(nodes), mistakes)
     slots = len(stages) * (len(requests) + 1) * len(nodes)
     if slots > MAX_SLOTS:
         mistakes.add("stages x requests x nodes", str(slots), f"at most {MAX_SLOTS}")
+    load, target = document.load, document.target
+    capacity = build_capacity(levels, target, stages, len(nodes), mistakes)
+    # Longer than functions are here, because a plan has as many fields as it has.
     return Plan(
         scenario_name=document.name,
         scenario_text=text,
@@ -235,7 +170,7 @@ def build_plan(
         load_model=load.model,
         arrival_process=load.arrivals,
         nodes=nodes,
-        tls=tls,
+        tls=_build_tls(target, nodes, attachments, mistakes),
         requests=requests,
         feeds=attachments.feeds,
         stages=stages,

@@ -26,19 +26,11 @@ from typing import Any, Final, TypeVar
 from loadtests.errors import ScenarioError
 from loadtests.plan import spec
 from loadtests.plan.attachments import read_attachments, read_text
-from loadtests.plan.decoding import (
-    NAME,
-    NAME_EXPECTED,
-    Mistakes,
-    decode,
-    decode_partly,
-    decode_stage,
-    shown,
-    unknown_key,
-)
+from loadtests.plan.decoding import decode, decode_partly, decode_stage, unknown_key
 from loadtests.plan.resolve import build_plan, resolve
 from loadtests.plan.spec import ScenarioFile
-from loadtests.plan.units import UnitError, parse_rate_per_s
+from loadtests.plan.units import UnitError
+from loadtests.plan.values import NAME, NAME_EXPECTED, Mistakes, positive_rate, shown
 
 __all__ = ["ScenarioFile", "load_scenario", "resolve"]
 
@@ -58,6 +50,7 @@ _KEYS: Final = (
     "criteria",
 )
 _REQUIRED: Final = ("version", "target", "load", "requests", "stages")
+_REQUEST_DECISIVE: Final = frozenset({"name", "path"})
 _LOAD_DECISIVE: Final = frozenset({"model", "rate", "baseline", "connections"})
 
 Item = TypeVar("Item")
@@ -107,7 +100,7 @@ def _baselines(raw: Raw, mistakes: Mistakes) -> dict[str, spec.PerSecond]:
         if NAME.fullmatch(name) is None:
             mistakes.add(where, shown(name), NAME_EXPECTED)
         try:
-            found[name] = spec.PerSecond(parse_rate_per_s(text if isinstance(text, str) else ""))
+            found[name] = spec.PerSecond(positive_rate(text if isinstance(text, str) else ""))
         except UnitError as error:
             mistakes.add(where, shown(text), error.expected)
             found[name] = spec.PerSecond(1.0)  # so that references to it are no second mistake
@@ -158,7 +151,7 @@ def _decode_document(raw: Raw, path: Path, mistakes: Mistakes) -> spec.Document:
         return decode(spec.FeedSpec, item, where, noted)
 
     def decode_request(item: object, where: str, noted: Mistakes) -> spec.RequestSpec | None:
-        return decode(spec.RequestSpec, item, where, noted)
+        return decode_partly(spec.RequestSpec, item, where, _REQUEST_DECISIVE, noted)
 
     return spec.Document(
         name=_name(raw, path, mistakes),
@@ -185,7 +178,7 @@ def load_scenario(path: Path | str) -> ScenarioFile:
     text, raw = parsed
     document = _decode_document(raw, path, mistakes)
     attachments = read_attachments(path.parent, document, mistakes)
-    build_plan(document, attachments, mistakes, text=text, scale=1.0, seed=None, targets=())
+    build_plan(document, attachments, mistakes, text=text)
     if mistakes.found:
         # Two roads can lead to one mistake (a default level used by several stages).
         raise ScenarioError(str(path), tuple(dict.fromkeys(mistakes.found)))

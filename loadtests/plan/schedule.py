@@ -5,15 +5,6 @@ costs no more memory than the stretch that is asked for. Arrivals are numbered o
 whole run (*sequence*); time, request and node of arrival k are functions of (plan, k), so
 the shares of any split hold together exactly the arrivals of the whole.
 
-Constant arrivals: of a stage whose cumulative count is R(t), the arrivals lie at
-R(t) = 1/2, 3/2, 5/2 ... : evenly, symmetric in the stage and never on its edge.
-
-Poisson arrivals: a stage is cut into bins (100 ms up to four hours of plan). The number
-in a bin is drawn from a Poisson law with the bin's mean; each of its arrivals lies at an
-independent uniform part of the bin's cumulative count, a hash of (seed, sequence): that is
-the definition of the process, and any bin can be computed alone. Inside one bin sequence
-numbers are therefore in no order of time; each answer is sorted by time all the same.
-
 Mix: (request, node) of arrival k is the R2 low-discrepancy sequence (Roberts 2018, powers
 of the plastic number) against the cumulative weights, shifted by the seed: over the run,
 proportions are kept within a few arrivals in any stretch. A share sees every N-th point;
@@ -28,14 +19,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
-from loadtests.plan.mixing import cumulative_words, key_of, uniform_many
-from loadtests.plan.model import ArrivalProcess, LoadModel, Plan, Share, Stage
-from loadtests.plan.pacers import Pacer, pacer_of
-
-Integers = NDArray[np.int64]
+from loadtests.plan.mixing import cumulative_words, key_of
+from loadtests.plan.model import ArrivalProcess, LoadModel, Plan, Share
+from loadtests.plan.pacers import pacer_of
+from loadtests.plan.stage_arrivals import ConstantStage, Integers, PoissonStage
 
 _PLASTIC: Final = 1.3247179572447460260  # root of x^3 = x + 1
 # 2**64 / g and 2**64 / g**2, made odd so that they generate all residues.
@@ -43,7 +32,6 @@ _STEP_REQUEST: Final = np.uint64(int(2**64 / _PLASTIC) | 1)
 _STEP_NODE: Final = np.uint64(int(2**64 / _PLASTIC**2) | 1)
 _BIN_NS: Final = 100 * NS_PER_MS
 _BINNED_NS: Final = 4 * 3600 * NS_PER_S  # longer plans get wider bins: at most 144 000 of them
-_SLACK: Final = 3  # arrivals by which an estimated index may miss the exact one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,122 +50,6 @@ class Arrivals:
 
     def __len__(self) -> int:
         return int(self.sequences.size)
-
-
-def _residues(share: Share, low: int, high: int) -> Integers:
-    """Sequences of the share in [low, high)."""
-    first = low + (share.residue - low) % share.modulus
-    return np.arange(first, high, share.modulus, dtype=np.int64)
-
-
-def _residues_below(share: Share, bound: int) -> int:
-    """How many sequences of the share lie in [0, bound)."""
-    return max(0, -((share.residue - bound) // share.modulus))
-
-
-class _ConstantStage:
-    """Arrivals `first` .. `first + total` of one stage, evenly spaced in count."""
-
-    __slots__ = ("_length_ns", "_pacer", "_start_ns", "first", "total")
-
-    def __init__(self, stage: Stage, pacer: Pacer, first: int) -> None:
-        self._start_ns = stage.start_ns
-        self._length_ns = stage.end_ns - stage.start_ns
-        self._pacer = pacer
-        self.first = first
-        # 1e-6 of an arrival: more than float64 loses over any plan, less than anyone sees.
-        self.total = int(pacer.count(self._length_ns / NS_PER_S) + 0.5 + 1e-6)
-
-    def _offsets(self, sequences: Integers) -> Integers:
-        counts = (sequences - self.first).astype(np.float64) + 0.5
-        offsets = (self._pacer.times(counts) * NS_PER_S).astype(np.int64)
-        return self._start_ns + np.clip(offsets, 0, self._length_ns - 1)
-
-    def _estimate(self, offset_ns: int) -> int:
-        into_ns = min(max(offset_ns - self._start_ns, 0), self._length_ns)
-        return int(self._pacer.count(into_ns / NS_PER_S) + 0.5)
-
-    def _bounded(self, index: int) -> int:
-        return self.first + min(max(index, 0), self.total)
-
-    def before(self, share: Share, offset_ns: int) -> int:
-        """Arrivals of the share and this stage with an offset below `offset_ns`."""
-        estimate = self._estimate(offset_ns)
-        low, high = self._bounded(estimate - _SLACK), self._bounded(estimate + _SLACK)
-        near = self._offsets(np.arange(low, high, dtype=np.int64))
-        exact = low + int(np.searchsorted(near, offset_ns))
-        return _residues_below(share, exact) - _residues_below(share, self.first)
-
-    def between(self, share: Share, from_ns: int, to_ns: int) -> tuple[Integers, Integers]:
-        """Sequences and offsets of the share's arrivals in [from_ns, to_ns), by time."""
-        low = self._bounded(self._estimate(from_ns) - _SLACK)
-        high = self._bounded(self._estimate(to_ns) + _SLACK)
-        sequences = _residues(share, low, high)
-        offsets = self._offsets(sequences)
-        begin, end = np.searchsorted(offsets, (from_ns, to_ns))
-        return sequences[begin:end], offsets[begin:end]
-
-
-class _PoissonStage:
-    """Arrivals of one stage in bins; `_firsts[i]` is the sequence of bin i's first one."""
-
-    __slots__ = (
-        "_bin_ns",
-        "_counts",
-        "_firsts",
-        "_key",
-        "_length_ns",
-        "_pacer",
-        "_start_ns",
-        "first",
-        "total",
-    )
-
-    def __init__(self, stage: Stage, pacer: Pacer, first: int, *, key: int, bin_ns: int) -> None:
-        self._start_ns = stage.start_ns
-        self._length_ns = stage.end_ns - stage.start_ns
-        self._pacer, self._key, self._bin_ns = pacer, key, bin_ns
-        bins = -(-self._length_ns // bin_ns)
-        edges_ns = np.minimum(np.arange(bins + 1) * bin_ns, self._length_ns)
-        self._counts = np.array([pacer.count(float(edge) / NS_PER_S) for edge in edges_ns])
-        # RandomState's streams are frozen by NumPy's policy (NEP 19), Generator's are not.
-        random = np.random.RandomState(key % 2**32)
-        drawn = random.poisson(np.maximum(np.diff(self._counts), 0.0))
-        self._firsts = np.concatenate(([first], first + np.cumsum(drawn, dtype=np.int64)))
-        self.first = first
-        self.total = int(self._firsts[-1]) - first
-
-    def _bins(self, from_ns: int, to_ns: int) -> tuple[int, int]:
-        last = self._firsts.size - 1
-        low = (from_ns - self._start_ns) // self._bin_ns
-        high = -(-(to_ns - self._start_ns) // self._bin_ns)
-        return min(max(low, 0), last), min(max(high, 0), last)
-
-    def _offsets(self, sequences: Integers) -> Integers:
-        bins = np.searchsorted(self._firsts, sequences, side="right") - 1
-        parts = uniform_many(self._key, sequences.astype(np.uint64))
-        counts = self._counts[bins] + parts * (self._counts[bins + 1] - self._counts[bins])
-        offsets = (self._pacer.times(counts) * NS_PER_S).astype(np.int64)
-        lowest = bins * self._bin_ns
-        highest = np.minimum(lowest + self._bin_ns, self._length_ns) - 1
-        return self._start_ns + np.clip(offsets, lowest, highest)
-
-    def before(self, share: Share, offset_ns: int) -> int:
-        """Arrivals of the share and this stage with an offset below `offset_ns`."""
-        low, high = self._bins(offset_ns, offset_ns + 1)
-        whole = _residues_below(share, int(self._firsts[low])) - _residues_below(share, self.first)
-        part = _residues(share, int(self._firsts[low]), int(self._firsts[high]))
-        return whole + int(np.count_nonzero(self._offsets(part) < offset_ns))
-
-    def between(self, share: Share, from_ns: int, to_ns: int) -> tuple[Integers, Integers]:
-        """Sequences and offsets of the share's arrivals in [from_ns, to_ns), by time."""
-        low, high = self._bins(from_ns, to_ns)
-        sequences = _residues(share, int(self._firsts[low]), int(self._firsts[high]))
-        offsets = self._offsets(sequences)
-        order = np.argsort(offsets, kind="stable")
-        begin, end = np.searchsorted(offsets[order], (from_ns, to_ns))
-        order = order[begin:end]
-        return sequences[order], offsets[order]
 
 
 class Schedule:
@@ -211,18 +83,18 @@ class Schedule:
         )
         self._stages = self._build_stages() if plan.load_model is LoadModel.OPEN else ()
 
-    def _build_stages(self) -> tuple[_ConstantStage | _PoissonStage, ...]:
+    def _build_stages(self) -> tuple[ConstantStage | PoissonStage, ...]:
         plan = self._plan
         bin_ns = _BIN_NS * max(1, -(-plan.duration_ns // _BINNED_NS))
-        stages: list[_ConstantStage | _PoissonStage] = []
+        stages: list[ConstantStage | PoissonStage] = []
         first = 0
         for index, (stage, pacer) in enumerate(zip(plan.stages, self._pacers, strict=True)):
-            built: _ConstantStage | _PoissonStage
+            built: ConstantStage | PoissonStage
             if plan.arrival_process is ArrivalProcess.CONSTANT:
-                built = _ConstantStage(stage, pacer, first)
+                built = ConstantStage(stage, pacer, first)
             else:
                 key = key_of("poisson", plan.seed, index)
-                built = _PoissonStage(stage, pacer, first, key=key, bin_ns=bin_ns)
+                built = PoissonStage(stage, pacer, first, key=key, bin_ns=bin_ns)
             stages.append(built)
             first += built.total
         return tuple(stages)

@@ -16,10 +16,12 @@ from typing import NewType
 from loadtests.plan.model import ArrivalProcess, Feed, LoadModel, LossPolicy
 
 DurationNs = NewType("DurationNs", int)  # "200 ms"
+PositiveNs = NewType("PositiveNs", int)  # a duration above 0
 RateText = NewType("RateText", str)  # "500 rps", "150 %", "90 % of rest"; resolved later
 PerSecond = NewType("PerSecond", float)  # "500 rps"
 SizeBytes = NewType("SizeBytes", int)  # "64 KiB"
 Url = NewType("Url", str)  # "https://host:port/prefix"
+UrlPath = NewType("UrlPath", str)  # "/api/info"
 Name = NewType("Name", str)  # a label: letters, digits, . _ -
 Whole = NewType("Whole", int)  # 1 and above
 Weight = NewType("Weight", float)  # above 0
@@ -32,7 +34,11 @@ MIB: int = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsSpec:
-    """`[target.tls]`; files are relative to the scenario, key files stay on each engine's host."""
+    """`[target.tls]`; `ca_file` is relative to the scenario and travels with the plan.
+
+    Certificate and key of a client stay on each engine's host and are read there, from
+    the folder that the agent was started in.
+    """
 
     verify: bool = True
     ca_file: str | None = None
@@ -56,10 +62,10 @@ class TargetSpec:
 
     nodes: tuple[NodeSpec, ...]
     tls: TlsSpec | None = None
-    version_path: str | None = None
+    version_path: UrlPath | None = None
     max_rate: PerSecond | None = None  # None: twice the plan's peak
     response_limit: SizeBytes = SizeBytes(MIB)
-    connect_timeout: DurationNs = DurationNs(2 * SECOND)
+    connect_timeout: PositiveNs = PositiveNs(2 * SECOND)
     connect_rate: PerSecond = PerSecond(2000.0)
 
 
@@ -113,7 +119,7 @@ class RequestSpec:
     weight: Weight = Weight(1.0)
     expected_statuses: tuple[Status, ...] = ()
     checks: tuple[CheckSpec, ...] = ()
-    timeout: DurationNs = DurationNs(10 * SECOND)
+    timeout: PositiveNs = PositiveNs(10 * SECOND)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from loadtests.clock import NS_PER_MS
-from loadtests.plan.decoding import Mistakes, key_of_field, shown
+from loadtests.plan.decoding import key_of_field
 from loadtests.plan.model import Hold, LoadModel, Profile, Ramp, Sine, Spike, Stage, Step
 from loadtests.plan.objectives import RateReference, parse_rate
 from loadtests.plan.spec import (
@@ -25,6 +25,7 @@ from loadtests.plan.spec import (
     StepSpec,
 )
 from loadtests.plan.units import HIGHEST_DURATION_NS, format_duration
+from loadtests.plan.values import Mistakes, shown
 
 SHORTEST_STAGE_NS: Final = 100 * NS_PER_MS
 _LEVELS: Final = ("rate", "connections", "from_", "to", "base", "peak", "mean", "amplitude")
