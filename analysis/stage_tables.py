@@ -260,7 +260,9 @@ def generator_table(run: Run, stages: Sequence[StageFigures]) -> Table:
             _number("hiccup_p99_us", "hiccup p99"), _number("hiccup_max_us", "hiccup max"),
             _number("engine_cpu_mean_ratio", "CPU mean"),
             _number("engine_cpu_max_ratio", "CPU max"),
-            _number("in_flight_mean", "in flight"), _number("in_flight_by_little", "rate x service"), _number("lost_arrivals", "lost"),
+            _number("in_flight_mean", "in flight"),
+            _number("in_flight_by_little", "rate x service"),
+            _number("lost_arrivals", "lost"),
         ),
         rows=tuple(rows),
     )  # fmt: skip

@@ -75,7 +75,7 @@ class Drawn:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text(clean(self.table.title), style="italic")
         is_narrow = self._least_width() > options.max_width
-        yield self._paragraphs() if is_narrow else self._grid()
+        yield self._paragraphs(options.max_width) if is_narrow else self._grid()
 
     def _least_width(self) -> int:
         """Columns of the terminal that the table needs: numbers whole, words folded."""
@@ -102,11 +102,18 @@ class Drawn:
             drawn.add_row(*(_styled(cell) for cell in row))
         return drawn
 
-    def _paragraphs(self) -> Text:
+    def _paragraphs(self, width: int) -> Text:
+        """Each row as "header: value" entries, broken between entries."""
         text = Text()
         for row in self.table.rows:
+            used = 0
             for column, cell in zip(self.table.columns, row, strict=True):
-                text.append(f"  {column.header}: ", style="dim").append(_styled(cell)).append(";")
+                entry = Text.assemble((f"  {column.header}: ", "dim"), _styled(cell))
+                if used and used + entry.cell_len > width:
+                    text.append("\n")
+                    used = 0
+                text.append(entry)
+                used += entry.cell_len
             text.append("\n")
         return text
 

@@ -1,0 +1,197 @@
+"""Baselines: what may be promoted, what is refused, and the tables made of them."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from synthetic_run import MS, RUN_ID, Trace, good_plan, good_traces, write_run
+from test_pages import HOSTILE, compare
+
+from analysis.baselines import list_baselines, promote, record_results
+from analysis.judging import State
+from analysis.verdict import Verdict, judge
+from loadtests.errors import HarnessError, ScenarioError
+from loadtests.plan.model import Plan
+from loadtests.record.archive import Run
+from loadtests.record.manifest import Manifest, Outcome
+
+SECOND_ID = "20260922T142640Z_good_0123abce"
+
+
+def judged(
+    results: Path,
+    plan: Plan | None = None,
+    change: Callable[[Trace], None] = lambda _trace: None,
+    **manifest: object,
+) -> tuple[Run, Verdict]:
+    """A run with changed requests and manifest, and its verdict."""
+    plan = good_plan() if plan is None else plan
+    traces = good_traces(plan)
+    for trace in traces:
+        change(trace)
+
+    def replace(facts: Manifest) -> Manifest:
+        return msgspec.structs.replace(facts, **manifest)
+
+    run = write_run(results, plan, traces, change=replace)
+    return run, judge(run)
+
+
+def slow(trace: Trace) -> None:
+    """Every answer a second later."""
+    trace.delay(trace.stage == 1, 1000 * MS)
+
+
+def late(trace: Trace) -> None:
+    """The generator sends late."""
+    trace.sent_ns += 20 * MS
+    trace.done_ns += 20 * MS
+
+
+def test_a_promoted_run_is_kept_and_listed(tmp_path: Path) -> None:
+    """A PASS becomes one small file and a row with its run id."""
+    promote(*judged(tmp_path), tmp_path)
+    (baseline,) = list_baselines(tmp_path)
+    assert baseline.run_id == RUN_ID
+    assert baseline.rows[0].throughput_per_s == 500.0
+    assert baseline.rows[0].n == 5000
+    assert (tmp_path / "baselines" / f"{RUN_ID}.json").stat().st_size < 4096
+    assert RUN_ID in (tmp_path / "BASELINES.md").read_text()
+
+
+def test_a_failed_run_is_a_result_too(tmp_path: Path) -> None:
+    """A FAIL may be promoted and its row says FAIL."""
+    run, verdict = judged(tmp_path, change=slow)
+    assert verdict.state is State.FAIL
+    promote(run, verdict, tmp_path)
+    row = next(csv.DictReader((tmp_path / "BASELINES.csv").open(newline="")))
+    assert (row["verdict"], row["run_id"]) == ("FAIL", RUN_ID)
+
+
+REFUSED: dict[str, tuple[str, dict[str, object]]] = {
+    "generator-limited": ("generator limited", {"change": late}),
+    "aborted": ("ended aborted", {"outcome": Outcome.ABORTED}),
+    "inconclusive": ("INCONCLUSIVE", {"total_sums": None}),
+}
+
+
+@pytest.mark.parametrize(("text", "changes"), REFUSED.values(), ids=REFUSED.keys())
+def test_a_run_that_measured_nothing_is_refused(
+    tmp_path: Path, text: str, changes: dict[str, object]
+) -> None:
+    """An INCONCLUSIVE, generator-limited or aborted run is no baseline, and the error says why."""
+    run, verdict = judged(tmp_path, **changes)  # type: ignore[arg-type]  # one table for two kinds
+    with pytest.raises(ScenarioError, match=text):
+        promote(run, verdict, tmp_path)
+    assert not (tmp_path / "BASELINES.md").exists()
+
+
+def test_a_partial_run_is_refused(tmp_path: Path) -> None:
+    """A run whose archive is partial is no baseline, whatever its verdict would be."""
+    run, verdict = judged(tmp_path)
+    with pytest.raises(ScenarioError, match="ended"):
+        promote(run, dataclasses.replace(verdict, is_complete=False), tmp_path)
+
+
+def test_the_verdict_of_another_run_is_refused(tmp_path: Path) -> None:
+    """A verdict cannot be lent, nor a scale changed on the way."""
+    run, verdict = judged(tmp_path)
+    for other in ({"run_id": SECOND_ID}, {"scale": 0.5}):
+        with pytest.raises(ScenarioError, match="another run"):
+            promote(run, dataclasses.replace(verdict, **other), tmp_path)  # type: ignore[arg-type]
+
+
+def test_promoting_again_changes_nothing(tmp_path: Path) -> None:
+    """The same run gives the same bytes."""
+    run, verdict = judged(tmp_path)
+    promote(run, verdict, tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.glob("**/*.[jmc]*") if path.is_file()}
+    promote(run, verdict, tmp_path)
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_history_is_not_rewritten(tmp_path: Path) -> None:
+    """A run promoted before with other figures is an error, and its file stays."""
+    run, verdict = judged(tmp_path)
+    promote(run, verdict, tmp_path)
+    path = tmp_path / "baselines" / f"{RUN_ID}.json"
+    path.write_bytes(path.read_bytes().replace(b"5000", b"5001"))
+    with pytest.raises(HarnessError, match="history is kept"):
+        promote(run, verdict, tmp_path)
+    assert b"5001" in path.read_bytes()
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b'{"schema_version": 1}', b"\xff\xfe", b"[1]"])
+def test_a_damaged_baseline_is_named(tmp_path: Path, data: bytes) -> None:
+    """A file that is no baseline is an error with its path, never skipped."""
+    folder = tmp_path / "baselines"
+    folder.mkdir()
+    (folder / f"{RUN_ID}.json").write_bytes(data)
+    with pytest.raises(HarnessError, match=RUN_ID):
+        list_baselines(tmp_path)
+
+
+def test_a_baseline_under_another_name_is_refused(tmp_path: Path) -> None:
+    """No row without its own run id."""
+    promote(*judged(tmp_path), tmp_path)
+    path = tmp_path / "baselines" / f"{RUN_ID}.json"
+    path.rename(path.with_name("20260101T000000Z_x_00000000.json"))
+    with pytest.raises(HarnessError, match="run id"):
+        list_baselines(tmp_path)
+
+
+def test_the_tables_are_as_agreed(tmp_path: Path) -> None:
+    """Scaled runs stand in a section of their own, under their warning."""
+    promote(*judged(tmp_path), tmp_path)
+    scaled = judged(tmp_path, good_plan(scale=0.01, load_percent=200.0), slow, run_id=SECOND_ID)
+    promote(*scaled, tmp_path)
+    compare("BASELINES.md", (tmp_path / "BASELINES.md").read_text())
+    compare("BASELINES.csv", (tmp_path / "BASELINES.csv").read_bytes().decode())
+
+
+def test_a_scaled_run_never_appears_as_unscaled(tmp_path: Path) -> None:
+    """With scaled runs alone the page says that there is no full-scale one."""
+    promote(*judged(tmp_path, good_plan(scale=0.01)), tmp_path)
+    text = (tmp_path / "BASELINES.md").read_text()
+    assert "No full-scale run has been promoted yet." in text
+    assert "## Full scale" not in text
+    row = next(csv.DictReader((tmp_path / "BASELINES.csv").open(newline="")))
+    assert row["scale"] == "0.01"
+
+
+def test_the_demo_records_what_it_may_and_says_why_not(tmp_path: Path) -> None:
+    """Runs that measured nothing are left out with their reason; the others are promoted."""
+    good = judged(tmp_path, good_plan(scale=0.01))
+    bad = judged(tmp_path, good_plan(scale=0.01), late, run_id=SECOND_ID)
+    first, second = record_results([good, bad], tmp_path)
+    assert (first.is_promoted, second.is_promoted) == (True, False)
+    assert "generator limited" in second.reason
+    assert [baseline.run_id for baseline in list_baselines(tmp_path)] == [RUN_ID]
+
+
+def test_hostile_names_do_nothing_in_a_spreadsheet(tmp_path: Path) -> None:
+    """A name that begins like a formula is text in CSV, and cannot break a Markdown row."""
+    plan = dataclasses.replace(good_plan(), scenario_name=HOSTILE)
+    promote(*judged(tmp_path, plan, target_version=HOSTILE), tmp_path)
+    text = (tmp_path / "BASELINES.csv").read_bytes().decode()
+    row = next(csv.DictReader(io.StringIO(text)))
+    assert row["scenario"].startswith("'=")
+    assert "\x1b" not in text
+    page = (tmp_path / "BASELINES.md").read_text()
+    assert "</script>" not in page
+    assert "\x1b" not in page
+
+
+def test_a_baseline_file_is_json_that_others_can_read(tmp_path: Path) -> None:
+    """Units are in the names, and a small sample is null."""
+    promote(*judged(tmp_path), tmp_path)
+    document = json.loads((tmp_path / "baselines" / f"{RUN_ID}.json").read_bytes())
+    assert document["rows"][0]["p95_us"] == 29183.0
+    assert document["scale"] == 1.0
