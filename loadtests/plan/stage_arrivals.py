@@ -137,7 +137,8 @@ class PoissonStage:
         low, high = self._bins(from_ns, to_ns)
         sequences = sequences_of(share, int(self._firsts[low]), int(self._firsts[high]))
         offsets = self._offsets(sequences)
-        order = np.argsort(offsets, kind="stable")
+        # Not the stable sort, which costs twice as much: arrivals of one nanosecond are equal.
+        order = np.argsort(offsets)
         begin, end = np.searchsorted(offsets[order], (from_ns, to_ns))
         order = order[begin:end]
         return sequences[order], offsets[order]
