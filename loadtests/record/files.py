@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from loadtests.errors import HarnessError
 
@@ -117,17 +117,18 @@ def sync_directory(path: Path) -> None:
             os.close(descriptor)
 
 
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file to read; a link is refused. Raises OSError: use within `reading`."""
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+
+
 def read_file(path: Path) -> bytes:
     """All bytes of a regular file; a link is refused."""
-    with reading(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read()
+    with reading(path), open_file(path) as file:
+        return file.read()
 
 
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal; a link is refused."""
-    with reading(path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+    with reading(path), open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,18 +11,19 @@ said too. Nothing is synced while load runs (see `AppendFile`).
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import msgspec
 
 from loadtests.errors import HarnessError
-from loadtests.record.files import AppendFile, read_file
+from loadtests.record.files import AppendFile, open_file, reading
 from loadtests.record.window import SlotSpace, Window, check_slots, pack_window, unpack_window
 
 MAX_BODY_BYTES: Final = 256 * 1024 * 1024  # inflated; a longer claim is damage, not data
@@ -43,15 +44,6 @@ class Batch:
 
     source: str
     windows: tuple[Window, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JournalContent:
-    """What was read: `cut_bytes` at the end could not be; `opaque` frames are kept as they are."""
-
-    batches: tuple[Batch, ...]
-    opaque: tuple[bytes, ...]
-    cut_bytes: int
 
 
 class _Body(msgspec.Struct, array_like=True):
@@ -83,51 +75,64 @@ class Journal:
         self.file.append(_HEAD.pack(len(packed), checksum, kind) + packed)
 
 
-def read_journal(path: Path, slots: SlotSpace) -> JournalContent:
-    """Read what is whole; HarnessError when the file cannot be opened or a frame lies.
+class JournalReader:
+    """Reads frame after frame, so that a journal of any length needs little memory.
 
-    `slots` are the run's: a window must keep within them.
-    A frame that passes its checksum and still does not decode was written wrong, which no
-    crash does.
+    `slots` are the run's: a window must keep within them. `cut_bytes` is what lies behind
+    the last frame read: at the end of the iteration, what could not be read.
     """
-    data = read_file(path)
-    batches: list[Batch] = []
-    opaque: list[bytes] = []
-    end = 0
-    for end, kind, body in _frames(data):
-        if kind == FrameKind.OPAQUE:
-            opaque.append(body)
-            continue
+
+    def __init__(self, path: Path, slots: SlotSpace) -> None:
+        self._path = path
+        self._slots = slots
+        self._end = 0
+        self._size = 0
+
+    @property
+    def cut_bytes(self) -> int:
+        """Bytes after the last whole frame that was read."""
+        return self._size - self._end
+
+    def __iter__(self) -> Iterator[Batch | bytes]:
+        """Batches, and the bytes of opaque frames, in order.
+
+        HarnessError when the file cannot be read or a frame lies: one that passes its
+        checksum and still does not decode was written wrong, which no crash does.
+        """
+        with reading(self._path), open_file(self._path) as file:
+            self._end, self._size = 0, os.fstat(file.fileno()).st_size
+            while (frame := self._next_frame(file)) is not None:
+                kind, body = frame
+                yield body if kind is FrameKind.OPAQUE else self._batch(body)
+
+    def _batch(self, body: bytes) -> Batch:
         try:
             frame = _DECODER.decode(body)
             windows = tuple(unpack_window(packed) for packed in frame.windows)
             for window in windows:
-                check_slots(window, slots)
+                check_slots(window, self._slots)
         except (msgspec.MsgspecError, ValueError) as error:
             raise HarnessError(
-                where=f"{path}, frame ending at byte {end}",
+                where=f"{self._path}, frame ending at byte {self._end}",
                 seen=str(error),
                 expected="windows as this program packs them",
             ) from error
-        batches.append(Batch(source=frame.source, windows=windows))
-    return JournalContent(batches=tuple(batches), opaque=tuple(opaque), cut_bytes=len(data) - end)
+        return Batch(source=frame.source, windows=windows)
 
-
-def _frames(data: bytes) -> Iterator[tuple[int, FrameKind, bytes]]:
-    """Whole frames from the start: (end offset, kind, inflated body)."""
-    offset = 0
-    while len(data) - offset >= _HEAD.size:
-        length, checksum, kind = _HEAD.unpack_from(data, offset)
-        end = offset + _HEAD.size + length
-        packed = data[offset + _HEAD.size : end]
-        head = zlib.crc32(_CHECKED_HEAD.pack(length, kind))
-        if len(packed) != length or zlib.crc32(packed, head) != checksum:
-            return
-        if kind not in FrameKind.__members__.values():
-            return
+    def _next_frame(self, file: BinaryIO) -> tuple[FrameKind, bytes] | None:
+        """Kind and inflated body of the next frame; None at the end and at damage."""
+        head = file.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            return None
+        length, checksum, kind = _HEAD.unpack(head)
+        if length > self.cut_bytes - _HEAD.size:  # before reading: a damaged length may be huge
+            return None
+        packed = file.read(length)
+        if zlib.crc32(packed, zlib.crc32(_CHECKED_HEAD.pack(length, kind))) != checksum:
+            return None
         inflater = zlib.decompressobj()
         body = inflater.decompress(packed, MAX_BODY_BYTES)
-        if not inflater.eof:
-            return
-        yield end, FrameKind(kind), body
-        offset = end
+        if not inflater.eof or kind not in FrameKind.__members__.values():
+            return None
+        self._end += _HEAD.size + length
+        return FrameKind(kind), body

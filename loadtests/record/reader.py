@@ -8,7 +8,7 @@ is rebuilt from what was acknowledged, says that it is incomplete, and what was 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,8 @@ from loadtests.record.event import Event, decode_events
 from loadtests.record.files import read_file
 from loadtests.record.histogram import LENGTH, Histogram
 from loadtests.record.hlog import parse_log
-from loadtests.record.journal import Batch, read_journal
+from loadtests.record.hold_back import HoldBack
+from loadtests.record.journal import Batch, JournalReader
 from loadtests.record.manifest import Manifest, Outcome, decode_manifest
 from loadtests.record.parquet import read_table
 from loadtests.record.tables import SCHEMAS, RowBuilder, frame_of, table_of
@@ -47,13 +48,15 @@ from loadtests.record.window import (
     SlotSpace,
     Window,
     histogram_of,
-    merge_windows,
 )
 
 TotalKey = tuple[str, str, str, Kind]  # stage, request, node, kind
 ErrorKey = tuple[str, str, str, str]  # stage, request, node, error kind
 _COUNT_COLUMNS: Final = [count.name.lower() for count in Count]
 _SLOT_COLUMNS: Final = ["stage", "request", "node"]
+# Agents' windows of one second lie within some seconds of each other in a journal; what a
+# stalled agent hands over later than this becomes a further part of its second.
+_HOLD_S: Final = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,10 +267,12 @@ def _load_partial(path: Path, manifest: Manifest) -> Run:
         )  # fmt: skip
     findings = [_partial_state(path, manifest)]
     # A run that died between two files being made has no journal or no events yet.
-    batches: tuple[Batch, ...] = ()
+    rebuilt = _Rebuilt(manifest)
     if (path / JOURNAL_FILE).exists():
-        journal = read_journal(path / JOURNAL_FILE, manifest.slots)
-        batches = journal.batches
+        journal = JournalReader(path / JOURNAL_FILE, manifest.slots)
+        for batch in journal:
+            if isinstance(batch, Batch):
+                rebuilt.add(batch)
         if journal.cut_bytes:
             findings.append(f"the journal's last {journal.cut_bytes} bytes are damaged: left out")
     events: tuple[Event, ...] = ()
@@ -275,16 +280,15 @@ def _load_partial(path: Path, manifest: Manifest) -> Run:
         events, torn = decode_events(read_file(path / EVENTS_FILE), str(path / EVENTS_FILE))
         if torn:
             findings.append(f"the last event is torn ({torn} bytes): left out")
-    frames, totals = _rebuild(batches, manifest)
     return _run(
         path=path,
         manifest=manifest,
         findings=tuple(findings),
-        frames=frames,
+        frames=rebuilt.frames(),
         events=events,
         plan=plan,
-        judged=totals.judged(),
-        everything=totals.everything(),
+        judged=rebuilt.totals.judged(),
+        everything=rebuilt.totals.everything(),
     )
 
 
@@ -296,23 +300,35 @@ def _partial_state(path: Path, manifest: Manifest) -> str:
     return f"the archive was not closed; the run ended: {manifest.outcome.value}"
 
 
-def _rebuild(
-    batches: tuple[Batch, ...], manifest: Manifest
-) -> tuple[dict[str, pd.DataFrame], Totals]:
-    """Merge what all sources handed over, second by second, and make the same tables of it."""
-    by_second: dict[int, list[Window]] = defaultdict(list)
-    for batch in batches:
+class _Rebuilt:
+    """Merges what all sources handed over, second by second, and makes the same tables of it.
+
+    Windows are taken as they lie in the journal and let go when they are rows, so a long
+    run does not have to fit in memory.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.totals = Totals(manifest)
+        self._held = HoldBack(_HOLD_S)
+        self._rows = RowBuilder(manifest, str)  # texts were cleaned when they were written
+        self._columns: dict[str, list[pa.RecordBatch]] = {name: [] for name in SCHEMAS}
+
+    def add(self, batch: Batch) -> None:
         for window in batch.windows:
-            by_second[window.start_s].append(window)
-    rows = RowBuilder(manifest, str)  # texts were cleaned when they were written
-    totals = Totals(manifest)
-    columns: dict[str, list[pa.RecordBatch]] = {name: [] for name in SCHEMAS}
-    for start_s in sorted(by_second):
-        window = merge_windows(start_s, by_second.pop(start_s))
-        totals.add(window)
-        for name, batch in rows.batches(window).items():
-            columns[name].append(batch)
-    return {name: frame_of(table_of(name, parts)) for name, parts in columns.items()}, totals
+            self._held.add(window)
+        for window in self._held.due():
+            self._take(window)
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Tables of all that was added; ends the adding."""
+        for window in self._held.rest():
+            self._take(window)
+        return {name: frame_of(table_of(name, parts)) for name, parts in self._columns.items()}
+
+    def _take(self, window: Window) -> None:
+        self.totals.add(window)
+        for name, rows in self._rows.batches(window).items():
+            self._columns[name].append(rows)
 
 
 def _run(

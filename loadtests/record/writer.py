@@ -44,13 +44,14 @@ from loadtests.record.directory import (
 from loadtests.record.event import Event, encode_event
 from loadtests.record.files import AppendFile, replace_file, sha256_of, sync_directory, writing
 from loadtests.record.hlog import IntervalEncoder, log_header
+from loadtests.record.hold_back import HoldBack
 from loadtests.record.journal import Journal
 from loadtests.record.manifest import Manifest, Outcome, encode_manifest
 from loadtests.record.parquet import TableFile
 from loadtests.record.redaction import clean_message, redact, redact_command, secrets_of
 from loadtests.record.tables import SCHEMAS, RowBuilder
 from loadtests.record.totals import Totals, intervals_of
-from loadtests.record.window import Count, Window, check_slots, merge_windows
+from loadtests.record.window import Count, Window, check_slots
 
 HOLD_S: Final = 10
 
@@ -72,8 +73,7 @@ class ArchiveWriter:
         self._plan_sha256 = hashlib.sha256(plan).hexdigest()
         self._draft = self._cleaned(draft)
         self._event_count = 0
-        self._held: dict[int, Window] = {}
-        self._newest_s = 0
+        self._held = HoldBack(HOLD_S)
         self._journalled = np.zeros(len(Count), dtype=np.int64)
         self._has_journalled = False
         self._encoder = IntervalEncoder()
@@ -105,7 +105,7 @@ class ArchiveWriter:
         self._write_draft()
 
     def journal(self, batch: bytes) -> None:
-        """Append opaque bytes: kept while the run is partial, handed back by `read_journal`.
+        """Append opaque bytes: kept while the run is partial, handed back by `JournalReader`.
 
         Their texts cannot be cleaned of secrets here: prefer `journal_windows`.
         """
@@ -131,14 +131,9 @@ class ArchiveWriter:
         check_slots(window, self._draft.slots)
         if self._draft.t0_unix_ns is None:
             raise ValueError("a window before T0: call update with a manifest that has it")
-        label = window.start_s
-        held = self._held.get(label)
-        self._held[label] = window if held is None else merge_windows(label, [held, window])
-        self._newest_s = max(self._newest_s, label)
-        for due in sorted(self._held):
-            if due <= self._newest_s - HOLD_S:
-                self._write_window(self._held[due])
-                del self._held[due]
+        self._held.add(window)
+        for due in self._held.due():
+            self._write_window(due)
 
     def append_event(self, event: Event) -> None:
         """Archive an event; in the kernel when this returns."""
@@ -163,22 +158,22 @@ class ArchiveWriter:
             raise ValueError("a finished run has an outcome other than RUNNING")
         self._check_same_run(manifest)
         self._draft = self._cleaned(manifest)
-        for label in sorted(self._held):
-            self._write_window(self._held.pop(label))
+        for window in self._held.rest():
+            self._write_window(window)
         self._write_totals()
         self._close_files()
         self._write_manifest()
         return self._publish()
 
-    def abandon(self, reason: str) -> Path:
-        """Stop writing after a failure of ours; what was written stays, as a crashed run.
+    def abandon(self, reason: str, outcome: Outcome = Outcome.CRASHED) -> Path:
+        """Stop writing where it is; what was written stays, as a partial run with this outcome.
 
         Never raises on disk errors, since one may be why it is called: then `run.json`
         stays a draft, which a reader reports as a run that died.
         """
         self._draft = msgspec.structs.replace(
             self._draft,
-            outcome=Outcome.CRASHED,
+            outcome=outcome,
             outcome_reason=clean_message(reason, self._secrets),
             events=self._event_count,
         )
@@ -202,7 +197,7 @@ class ArchiveWriter:
     def _check_same_run(self, manifest: Manifest) -> None:
         if (manifest.run_id, manifest.slots) != (self._draft.run_id, self._draft.slots):
             raise ValueError("the manifest is another run's: id, stages, requests or nodes differ")
-        has_windows = bool(self._held) or self._rows is not None
+        has_windows = len(self._held) > 0 or self._rows is not None
         if has_windows and manifest.t0_unix_ns != self._draft.t0_unix_ns:
             raise ValueError("T0 cannot change once there are windows")
 
@@ -253,7 +248,7 @@ class ArchiveWriter:
             return
         _, totals, _ = self._open_tables()
         start_s = self._draft.t0_unix_ns // NS_PER_S
-        length_s = max(0, self._newest_s + 1 - start_s)
+        length_s = max(0, self._held.newest_s + 1 - start_s)
         parts = [log_header(start_s)]
         for name, total in (("judged", totals.judged()), ("everything", totals.everything())):
             intervals = intervals_of(total, self._draft.slots, length_s, (name,))

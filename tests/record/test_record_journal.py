@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,30 @@ from record_builders import T0_S, good_manifest, window_of
 
 from loadtests.errors import HarnessError
 from loadtests.record.files import AppendFile, replace_file
-from loadtests.record.journal import Journal, read_journal
+from loadtests.record.journal import Batch, Journal, JournalReader
 from loadtests.record.window import pack_window
 
 SLOTS = good_manifest().slots
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """All of a journal."""
+
+    batches: list[Batch]
+    opaque: tuple[bytes, ...]
+    cut_bytes: int
+
+
+def content_of(path: Path) -> Content:
+    """Read a journal to its end."""
+    reader = JournalReader(path, SLOTS)
+    frames = list(reader)
+    return Content(
+        batches=[frame for frame in frames if isinstance(frame, Batch)],
+        opaque=tuple(frame for frame in frames if isinstance(frame, bytes)),
+        cut_bytes=reader.cut_bytes,
+    )
 
 
 def written(path: Path) -> tuple[bytes, list[int]]:
@@ -39,7 +60,7 @@ def written(path: Path) -> tuple[bytes, list[int]]:
 def test_frames_come_back_as_they_were_written(tmp_path: Path) -> None:
     """Sources, windows and opaque bytes are read back exactly and in order."""
     written(tmp_path / "j")
-    content = read_journal(tmp_path / "j", SLOTS)
+    content = content_of(tmp_path / "j")
     rng = np.random.default_rng(5)
     first = window_of(T0_S, SLOTS, rng, samples=4)
     assert [batch.source for batch in content.batches] == ["a1", "a2"]
@@ -55,7 +76,7 @@ def test_an_append_is_in_the_file_when_it_returns(tmp_path: Path) -> None:
     """Another reader sees a frame at once: nothing waits in a buffer of this process."""
     journal = Journal(tmp_path / "j")
     journal.append_opaque(b"one")
-    assert read_journal(tmp_path / "j", SLOTS).opaque == (b"one",)
+    assert content_of(tmp_path / "j").opaque == (b"one",)
     journal.file.close()
 
 
@@ -64,7 +85,7 @@ def test_a_torn_tail_costs_only_the_last_frame(tmp_path: Path) -> None:
     data, ends = written(tmp_path / "j")
     for cut in range(0, len(data), 7):
         (tmp_path / "cut").write_bytes(data[:cut])
-        content = read_journal(tmp_path / "cut", SLOTS)
+        content = content_of(tmp_path / "cut")
         whole = sum(1 for end in ends if end <= cut)
         assert len(content.batches) + len(content.opaque) == whole
         assert content.cut_bytes == cut - max([0, *(end for end in ends if end <= cut)])
@@ -81,7 +102,7 @@ def test_damage_is_never_read_as_data(tmp_path_factory: pytest.TempPathFactory,
     damaged = bytearray(raw)
     damaged[place // 8] ^= 1 << place % 8
     (folder / "damaged").write_bytes(damaged)
-    content = read_journal(folder / "damaged", SLOTS)
+    content = content_of(folder / "damaged")
     before = [end for end in ends if end <= place // 8]
     assert len(content.batches) + len(content.opaque) == len(before)
     assert content.cut_bytes == len(raw) - max([0, *before])
@@ -108,7 +129,7 @@ def test_a_full_disk_leaves_whole_frames(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.undo()
     journal.append_opaque(b"after")
     journal.file.close()
-    content = read_journal(tmp_path / "j", SLOTS)
+    content = content_of(tmp_path / "j")
     assert (content.opaque, content.cut_bytes) == ((b"whole", b"after"), 0)
 
 
