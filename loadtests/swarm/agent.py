@@ -29,6 +29,7 @@ from loadtests.swarm.timing import Timing
 
 DEFAULT_PORT: Final = 5557  # Locust's
 _PR_SET_PDEATHSIG: Final = 1
+_LAST_WORDS_S: Final = 0.2  # for the bus to deliver what was said last
 
 
 def run_worker(
@@ -37,10 +38,12 @@ def run_worker(
     engines: int | None,
     *,
     name: str | None = None,
+    has_ticker: bool = True,
 ) -> int:
     """Join the master, take part in one run, return the exit code.
 
-    `engines` None: one a usable core, less one when the master is on this host. 0: told to
+    `engines` None: one a usable core, less one when the master is on this host. One agent
+    of a host has the ticker. Exit code 0: told to
     end after everything was handed over; 4: stopped by a signal or refused; HarnessError
     when no master answers within Locust's five minutes.
     """
@@ -59,11 +62,14 @@ def run_worker(
         engines=engine_count(engines, beside_master=is_local(master_host)),
         configuration=own_configuration(),
         timing=Timing(),
+        has_ticker=has_ticker,
     )
     handlers = _stop_on_signals(shell)
     try:
         end = shell.run()
-        gevent.sleep(0.2)  # lets the bus deliver the last words
+        quitting: Any = environment.events.quitting  # tells the master that this peer is gone
+        quitting.fire(environment=environment, reverse=True)
+        gevent.sleep(_LAST_WORDS_S)
     finally:
         for handler in handlers:
             handler.cancel()
@@ -116,6 +122,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--name", required=True)
     parser.add_argument("--engines", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
+    parser.add_argument("--without-ticker", action="store_true")
     options = parser.parse_args(argv)
     _die_with(options.parent)
     try:
@@ -124,6 +131,7 @@ def main(argv: Sequence[str]) -> int:
             options.master_port,
             options.engines,
             name=options.name,
+            has_ticker=not options.without_ticker,
         )
     except HeadroomError as error:
         sys.stderr.write(f"{error}\n")

@@ -76,6 +76,7 @@ class AgentShell:
         engines: int,
         configuration: Configuration,
         timing: Timing,
+        has_ticker: bool = True,
     ) -> None:
         self._runner = runner
         self._name = name
@@ -86,20 +87,21 @@ class AgentShell:
         self._ticker: TickerProcess | None = None
         self._ticker_anchor: tuple[int, int] | None = None
         self._end: AgentEnd | None = None
-        now_ns = time.monotonic_ns()
+        self._has_ticker = has_ticker
+        versions = package_versions()
         setup = AgentSetup(
             agent=name,
             incarnation=uuid4().hex,
             engines=engines,
             host=host_facts(),
             boot_id=boot_id(),
-            version=package_versions()["headroom"],
-            versions=package_versions(),
+            version=versions["headroom"],
+            versions=versions,
             authorised_hosts=authorised_hosts(configuration, datetime.now(UTC)),
-            unix_minus_monotonic_ns=time.time_ns() - now_ns,
-            expects_hiccups=True,
+            unix_minus_monotonic_ns=time.time_ns() - time.monotonic_ns(),
+            expects_hiccups=has_ticker,
         )
-        self._agency = Agency(setup=setup, timing=timing, now_ns=now_ns)
+        self._agency = Agency(setup=setup, timing=timing, now_ns=time.monotonic_ns())
         guard_worker(runner)
         runner.register_message(MESSAGE, self._on_message)
         runner.quit = self._quit_at_once  # type: ignore[method-assign]  # no hook: see below
@@ -191,7 +193,7 @@ class AgentShell:
     def _send_engine(self, k: int, frame: engine.ToEngine) -> None:
         if k in self._engines:
             self._engines[k].send(frame)
-        if isinstance(frame, engine.Start):
+        if self._has_ticker and isinstance(frame, engine.Start):
             self._start_ticker((frame.t0_ns, frame.t0_unix_ns))
 
     def _start_ticker(self, anchor: tuple[int, int]) -> None:

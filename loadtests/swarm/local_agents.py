@@ -35,6 +35,7 @@ class LocalAgents:
                     sys.executable, "-m", "loadtests.swarm.agent",
                     "--master-host", host, "--master-port", str(port), "--name", name,
                     "--engines", str(engines_each), "--parent", str(os.getpid()),
+                    *(["--without-ticker"] if number > 1 else []),  # one a host is enough
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

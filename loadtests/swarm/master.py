@@ -218,14 +218,21 @@ class MasterShell:
         if self._local is not None:
             for name, how in self._local.newly_dead().items():
                 self._local_agent_died(name, how, now_ns)
+        for peer in [p for p in self._peers.values() if p not in self._runner.clients]:
+            self._peer_left(peer, now_ns)
         self._carry_out(self._coordinator.tick(now_ns))
+
+    def _peer_left(self, peer: str, now_ns: int) -> None:
+        """Locust forgets a worker that said quit, and one it has not heard of for a minute."""
+        self._peers = {name: other for name, other in self._peers.items() if other != peer}
+        self._carry_out(self._coordinator.left(peer, now_ns))
 
     def _local_agent_died(self, name: str, how: str, now_ns: int) -> None:
         phase = self._coordinator.status(now_ns).phase
         if phase < RunPhase.ARMING:
             raise HarnessError(where=name, seen=how, expected="an agent that stays until the end")
-        if phase < RunPhase.LINGERING and name in self._peers:
-            self._carry_out(self._coordinator.left(self._peers[name], now_ns))
+        if name in self._peers:
+            self._peer_left(self._peers[name], now_ns)
 
     def _carry_out(self, todo: list[MasterAction]) -> None:
         for action in todo:
