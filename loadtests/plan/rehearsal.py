@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import msgspec
+
 from loadtests.plan.model import Plan, Profile, Sine, Spike, Stage
 
 
@@ -15,13 +17,14 @@ def _squeezed(profile: Profile, ratio: float) -> Profile:
     """The same shape in `ratio` (0-1) of the time."""
     match profile:
         case Spike():
-            return dataclasses.replace(
+            return msgspec.structs.replace(
                 profile,
                 peak_start_ns=round(profile.peak_start_ns * ratio),
                 peak_ns=round(profile.peak_ns * ratio),
             )
         case Sine():
-            return dataclasses.replace(profile, period_ns=max(1, round(profile.period_ns * ratio)))
+            period_ns = max(1, round(profile.period_ns * ratio))
+            return msgspec.structs.replace(profile, period_ns=period_ns)
         case _:
             return profile
 
