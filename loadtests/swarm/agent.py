@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import gevent
-from locust import events as _locust_is_patched  # noqa: F401 - patches the library first of all
 from locust.env import Environment
 
 from loadtests.errors import ExitCode, HarnessError, HeadroomError

@@ -212,6 +212,6 @@ class AgentShell:
 
     def _end_children(self) -> None:
         for process in self._engines.values():
-            process.kill()
+            process.end()
         if self._ticker is not None:
             self._ticker.stop()

@@ -8,13 +8,13 @@ warnings or for a refusal; whether it ends the run is the coordinator's to decid
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 import gevent
+from gevent import socket
 
 from loadtests.errors import TargetError
 from loadtests.plan.authorisation import Configuration, refuse_unauthorised

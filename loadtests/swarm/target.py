@@ -1,8 +1,9 @@
 """The target's own version, asked once before a run, for the manifest.
 
-One GET of `plan.version_path` to each node until one answers. What it answers is kept as
-text, cut short; a target that does not answer is worth a warning and no more, because the
-run itself will show what it does. Verification follows the plan's TLS settings.
+One GET of `plan.version_path` to the first nodes, until one answers; nothing else runs
+meanwhile. The answer is kept as text, cut short; a target that does not answer is worth a
+warning and no more, because the run itself will show what it does. Verification follows
+the plan's TLS settings.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Final
 from loadtests.plan.model import Node, Plan, Tls
 
 TIMEOUT_S: Final = 3.0
+NODES_ASKED: Final = 3
 MAX_BYTES: Final = 2048
 
 
@@ -22,7 +24,7 @@ def fetch_version(plan: Plan) -> tuple[str | None, tuple[str, ...]]:
     if plan.version_path is None:
         return None, ()
     warnings: list[str] = []
-    for node in plan.nodes:
+    for node in plan.nodes[:NODES_ASKED]:
         try:
             return _get(node, plan.version_path, plan.tls), tuple(warnings)
         except (OSError, http.client.HTTPException) as error:
