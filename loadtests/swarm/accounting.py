@@ -4,7 +4,8 @@ Laws (measurement.md, "Conservation"), each breach a sentence:
 1. planned = sent + dropped, 2. sent = ok + client_error + failed + in_flight_at_stop, of
 each engine with a FINAL; 3. its windows add up to its FINAL, and all windows to the
 archive; 4. in a run that went to the plan's end, an engine planned exactly the arrivals
-of its shares. An engine without a FINAL is listed with what it handed over.
+of its shares; what is missing is stated as lost, too. An engine without a FINAL is listed
+with what it handed over.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from loadtests.clock import NS_PER_S
 from loadtests.record.manifest import AgentFacts, EngineSums, LostWindow, Sums
 from loadtests.swarm.holdings import Holding, PlannedCount, lost_windows
 from loadtests.swarm.membership import Member
@@ -128,14 +130,29 @@ def _total(handed_over: Totals, engines: Sequence[EngineSums]) -> Sums:
 def _lost(books: Books, member: Member, index: int) -> list[LostWindow]:
     if books.t0_unix_ns is None:
         return []
-    return lost_windows(
-        books.holdings[index],
-        counted=member.ledger.totals(index).planned,
-        through_s=member.ledger.through_s(index),
-        t0_unix_ns=books.t0_unix_ns,
-        end_ns=books.end_ns,
-        planned=books.planned,
-    )
+    holding, counted = books.holdings[index], member.ledger.totals(index).planned
+    if holding.loss is not None:
+        return lost_windows(
+            holding,
+            counted=counted,
+            through_s=member.ledger.through_s(index),
+            t0_unix_ns=books.t0_unix_ns,
+            end_ns=books.end_ns,
+            planned=books.planned,
+        )
+    missing = _surplus(books, holding, counted)
+    if missing <= 0:
+        return []
+    # Its lease or a takeover came too late: which of its seconds it was, nobody has noted.
+    end_s = -(-(books.t0_unix_ns + books.end_ns) // NS_PER_S)
+    return [LostWindow(who=holding.engine, from_s=end_s - 1, to_s=end_s, planned=missing)]
+
+
+def _surplus(books: Books, holding: Holding, counted: int) -> int:
+    """Arrivals due to an engine that lived to the plan's end, less those it planned."""
+    if not (books.is_open_load and books.went_to_plan_end):
+        return 0
+    return holding.due(books.planned, books.end_ns) - counted
 
 
 def _breaches(
@@ -151,9 +168,9 @@ def _breaches(
         found.append(f"{engine.engine}: planned {sums.planned} is not sent + dropped")
     if sums.sent != sums.done + sums.in_flight_at_stop:
         found.append(f"{engine.engine}: sent {sums.sent} is not outcomes + in flight at stop")
-    is_checkable = books.is_open_load and books.went_to_plan_end and holding.loss is None
-    due = holding.due(books.planned, books.end_ns)
-    if is_checkable and member.is_alive and due != sums.planned:
+    surplus = 0 if holding.loss is not None else _surplus(books, holding, sums.planned)
+    if surplus:
+        due = sums.planned + surplus
         found.append(f"{engine.engine}: planned {sums.planned}, its shares hold {due} arrivals")
     return found
 

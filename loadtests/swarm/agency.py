@@ -278,14 +278,16 @@ class Agency:
             self._is_dirty = True
 
     def _take_over(self, message: TakeOver) -> None:
-        if self._phase is not AgentPhase.RUNNING or message.number != self._takeovers + 1:
+        """Apply the parts that are new; a repeated or overtaken list has none."""
+        if self._phase is not AgentPhase.RUNNING:
             return
-        self._takeovers = message.number
-        self._is_dirty = True
-        share = engine_messages.ShareOf(message.residue, message.modulus, message.from_offset_ns)
-        for watch in self._living():
-            if watch.index == message.index:
-                self._to_engine(watch.k, engine_messages.TakeOver(share))
+        engines = {watch.index: watch for watch in self._living()}
+        for part in message.parts[self._takeovers :]:
+            share = engine_messages.ShareOf(part.residue, part.modulus, part.from_offset_ns)
+            if part.index in engines:  # a lost one's parts are split again by the master
+                self._to_engine(engines[part.index].k, engine_messages.TakeOver(share))
+            self._is_dirty = True
+        self._takeovers = max(self._takeovers, len(message.parts))
 
     def _living(self) -> list[EngineWatch]:
         return [watch for watch in self._engines if not watch.has_ended]

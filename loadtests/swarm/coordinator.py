@@ -53,6 +53,7 @@ from loadtests.swarm.messages import (
     Prepare,
     Quit,
     Refuse,
+    SharePart,
     Snapshot,
     Stop,
     TakeOver,
@@ -161,7 +162,8 @@ class Coordinator:
 
     def malformed(self, peer: str, error: str, now_ns: int) -> list[MasterAction]:
         """Count bytes that `decode_to_master` refused."""
-        self._drop("message_malformed", peer, error, now_ns)
+        if self._phase is not RunPhase.ENDED:
+            self._drop("message_malformed", peer, error, now_ns)
         return self._take_actions()
 
     def left(self, peer: str, now_ns: int) -> list[MasterAction]:
@@ -187,13 +189,15 @@ class Coordinator:
             self._phase_since_ns = now_ns
         self._forgive_stall(now_ns)
         for member in list(self._members.values()):
+            if self._phase >= RunPhase.LINGERING:
+                break
             if member.is_working and now_ns - member.heard_ns > self._silence_ns():
                 seconds = (now_ns - member.heard_ns) / NS_PER_S
                 self._lose(member, f"silent for {seconds:.1f} s", now_ns)
-        self._advance(now_ns)
+        self._release()
         for member in self._members.values():
             self._repeat(member, now_ns)
-        self._release()
+        self._advance(now_ns)
         return self._take_actions()
 
     def status(self, now_ns: int) -> Status:
@@ -213,8 +217,7 @@ class Coordinator:
     def account(self) -> Account:
         """The books as they stand; final after `Finished`."""
         end_ns = self._plan.duration_ns
-        is_early = self._end is not None and self._end.cause is not EndCause.PLAN
-        if is_early and self._end is not None and self._t0_ns is not None:
+        if self._end is not None and self._t0_ns is not None:
             end_ns = min(end_ns, max(0, self._end.at_ns - self._t0_ns))
         return build_account(
             Books(
@@ -223,7 +226,7 @@ class Coordinator:
                 archived=self._assembly.totals,
                 t0_unix_ns=self._t0_unix_ns(),
                 end_ns=end_ns,
-                went_to_plan_end=self._end is not None and not is_early,
+                went_to_plan_end=self._end is not None and end_ns == self._plan.duration_ns,
                 is_open_load=self._plan.load_model is LoadModel.OPEN,
                 planned=self._planned,
                 master_wall_ns=self._setup.unix_minus_monotonic_ns,
@@ -421,7 +424,9 @@ class Coordinator:
             self._lose_engines([holding], f"ended: {state.reason}", last_ns, now_ns, now_ns)
 
     def _is_early(self, last_ns: int) -> bool:
-        return self._phase is RunPhase.RUNNING and last_ns < self._plan.duration_ns
+        """An engine ended before the plan did, and nobody had told it to."""
+        is_natural = self._end is None or self._end.cause is EndCause.PLAN
+        return is_natural and last_ns < self._plan.duration_ns
 
     # ---- losses ---------------------------------------------------------------------
 
@@ -485,29 +490,34 @@ class Coordinator:
         if cut_ns >= self._plan.duration_ns:
             return
         survivors = self._living_engines()
+        heirs: dict[str, Member] = {}
         for holding in lost:
             assert holding.loss is not None, "only lost engines come here"
             holding.loss = replace(holding.loss, cut_ns=cut_ns)
             for part in divide(holding, survivors, cut_ns):
-                self._hand_share(self._holdings[part.index], part.share, now_ns)
+                heir = self._hand_share(self._holdings[part.index], part.share)
+                heirs[heir.incarnation] = heir
             text = f"{len(survivors)} engines take over from second {cut_ns // NS_PER_S}"
             self._tell("takeover", holding.engine, text, now_ns)
+        for member in heirs.values():
+            self._tell_takeovers(member, now_ns)
 
-    def _hand_share(self, heir: Holding, share: Share, now_ns: int) -> None:
+    def _hand_share(self, heir: Holding, share: Share) -> Member:
         member = self._members[heir.incarnation]
         heir.shares.append(share)
-        message = TakeOver(
-            run_id=self._setup.run_id,
-            incarnation=member.incarnation,
-            number=len(member.takeovers) + 1,
-            index=heir.index,
-            residue=share.residue,
-            modulus=share.modulus,
-            from_offset_ns=share.from_ns,
-        )
-        member.takeovers.append(message)
+        member.takeovers.append(SharePart(heir.index, share.residue, share.modulus, share.from_ns))
+        return member
+
+    def _tell_takeovers(self, member: Member, now_ns: int) -> None:
         member.sent_ns["take_over"] = now_ns
-        self._send(member, message)
+        self._send(
+            member,
+            TakeOver(
+                run_id=self._setup.run_id,
+                incarnation=member.incarnation,
+                parts=tuple(member.takeovers),
+            ),
+        )
 
     # ---- phases ---------------------------------------------------------------------
 
@@ -619,7 +629,20 @@ class Coordinator:
                 if member.is_working:
                     self._lose(member, "no FINAL in time", now_ns)
         if self._phase is RunPhase.STOPPING and not any(m.is_working for m in self._alive()):
+            self._judge_end()
             self._linger(now_ns)
+
+    def _judge_end(self) -> None:
+        """Under `abort`, a run whose engines fell short of their shares is not complete."""
+        assert self._end is not None, "this phase has an end"
+        is_strict = self._plan.loss_policy is LossPolicy.ABORT
+        if self._end.cause is not EndCause.PLAN or not is_strict:
+            return
+        lost = self.account().lost_windows
+        if lost:
+            planned = sum(window.planned for window in lost)
+            reason = f"{planned} planned arrivals were lost, the first of {lost[0].who}"
+            self._end = replace(self._end, cause=EndCause.LOSS, reason=reason)
 
     def _stop(self, cause: EndCause, reason: str, now_ns: int) -> None:
         """End the run before its plan does; the first reason counts."""
@@ -742,8 +765,7 @@ class Coordinator:
             if len(member.takeovers) > taken and member.is_due(
                 "take_over", self._timing.repeat_ns, now_ns
             ):
-                for message in member.takeovers[taken:]:
-                    self._send(member, message)
+                self._tell_takeovers(member, now_ns)
             return
         if member.is_due("stop", self._timing.repeat_ns, now_ns):
             self._send_stop(member, self._end.reason)

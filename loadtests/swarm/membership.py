@@ -13,7 +13,7 @@ import msgspec
 
 from loadtests.swarm.lease import ClockEstimate
 from loadtests.swarm.merge import Ledger
-from loadtests.swarm.messages import AgentPhase, EngineState, Hello, Snapshot, TakeOver
+from loadtests.swarm.messages import AgentPhase, EngineState, Hello, SharePart, Snapshot
 
 
 class Standing(Enum):
@@ -40,7 +40,7 @@ class Member:
     granted_until_ns: int | None = None  # the last lease, delivered or not
     lost_ns: int | None = None
     sent_ns: dict[str, int] = field(default_factory=dict)  # last time, by kind of message
-    takeovers: list[TakeOver] = field(default_factory=list)
+    takeovers: list[SharePart] = field(default_factory=list)
     has_quit: bool = False
 
     @property

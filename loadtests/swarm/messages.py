@@ -170,7 +170,7 @@ class Snapshot(
     plan_sha256: Text
     phase: AgentPhase
     attempt: Count  # of the newest `Begin` it has; 0: none
-    takeovers: Count  # `TakeOver`s applied: all numbers up to this
+    takeovers: Count  # how many parts of `TakeOver` it has applied
     last_batch: Count
     complete_through_s: Count | None
     engines: Annotated[tuple[EngineState, ...], Meta(max_length=MAX_ENGINES)]
@@ -237,16 +237,21 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, tag="ack"):
     batch: Count
 
 
-class TakeOver(msgspec.Struct, frozen=True, kw_only=True, tag="take_over"):
-    """Engine `index` sends this share as well; `number` runs from 1 per agent, in order."""
+class SharePart(msgspec.Struct, frozen=True, array_like=True):
+    """Engine `index` (over the run) sends this share as well."""
 
-    run_id: Text
-    incarnation: Name
-    number: Count
     index: Count
     residue: Count
     modulus: Annotated[int, Meta(ge=1, le=2**62)]
     from_offset_ns: Count
+
+
+class TakeOver(msgspec.Struct, frozen=True, kw_only=True, tag="take_over"):
+    """All parts of lost shares that this agent has been given so far, oldest first."""
+
+    run_id: Text
+    incarnation: Name
+    parts: Annotated[tuple[SharePart, ...], Meta(max_length=100_000)]
 
 
 class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):
