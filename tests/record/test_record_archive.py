@@ -224,6 +224,14 @@ def test_an_abandoned_run_keeps_its_reason(tmp_path: Path) -> None:
     assert run.merged(judged=False).total(Count.SENT) > 0
 
 
+def test_a_run_stopped_at_once_is_not_called_a_crash(tmp_path: Path) -> None:
+    """`abandon` takes the outcome: a partial run that its user stopped says aborted."""
+    path = written(tmp_path).abandon("second SIGINT", Outcome.ABORTED)
+    run = load_run(path)
+    assert run.manifest.outcome is Outcome.ABORTED
+    assert run.findings == ("the archive was not closed; the run ended: aborted",)
+
+
 def test_late_parts_of_a_window_add_up(tmp_path: Path) -> None:
     """A part that comes soon merges into its row; one after the hold is a row of its own."""
     manifest = good_manifest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from collections.abc import Callable
 from random import Random
 
 import msgspec
@@ -156,23 +157,42 @@ def repack(fields: list[object]) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
+    ("field", "change", "message"),
     [
-        (0, "soon", "window frame"),
-        (1, b"\x00" * 4, "differ in length"),
-        (3, b"", "differ in length"),
-        (3, None, "not sorted"),
-        (4, None, "negative count"),
+        (0, lambda _: "soon", "window frame"),
+        (1, lambda _: b"\x00" * 4, "differ in length"),
+        (2, lambda data: (-np.frombuffer(data, "<i8")).tobytes(), "negative count"),
+        (3, lambda _: b"", "differ in length"),
+        (3, lambda data: np.frombuffer(data, "<u4")[::-1].tobytes(), "not sorted"),
+        (3, lambda data: b"\xff" * len(data), "beyond the key space"),
+        (4, lambda data: data[:-4], "differ in length"),
+        (5, lambda _: b"", "differ in length"),
+        (5, lambda data: b"\xff" * len(data), "no histogram of this layout"),
+        (6, lambda data: data + b"\x01", "differ in length"),
+        (6, lambda data: b"", "no histogram of this layout"),
+        (6, lambda data: b"\x00" * len(data), "negative count"),
     ],
-    ids=["label of a wrong type", "one slot", "no keys", "keys reversed", "counts negative"],
+    ids=[
+        "label of a wrong type",
+        "one slot",
+        "counters negative",
+        "no histograms",
+        "histograms reversed",
+        "histograms beyond the slots",
+        "a length missing",
+        "no buckets",
+        "buckets beyond the layout",
+        "counts of no width",
+        "no counts",
+        "counts of zero",
+    ],
 )
-def test_a_lying_window_is_refused(field: int, value: object, message: str) -> None:
+def test_a_lying_window_is_refused(
+    field: int, change: Callable[[bytes], object], message: str
+) -> None:
     """Content that contradicts itself is refused although its checksum is right."""
     fields = frame(3)
-    if value is None:
-        width = {3: "<u4", 4: "<i8"}[field]
-        array = np.frombuffer(fields[field], dtype=width)  # type: ignore[call-overload] # bytes
-        value = (array[::-1] if field == 3 else -array).tobytes()
-    fields[field] = value
+    data = fields[field]
+    fields[field] = change(data if isinstance(data, bytes) else b"")
     with pytest.raises(ValueError, match=message):
         unpack_window(repack(fields))
