@@ -4,25 +4,26 @@ In a judged stage: achieved sends, send lag, engine CPU, lost windows, ports and
 descriptors; over the run: the clocks of the workers.
 
 Sends that are late or missing are the target's doing only where that is proven, second by
-second (`excused_seconds`): arrivals were waiting, the connections of a node were taken
-(requests in flight >= 90 % of the smallest node's part of the open ones), and the
-generator itself was well in that second and the one before: every engine below 90 % CPU,
-its loop and a bare ticker on every host never late by more than the limit for send lag.
-Anything else is the generator's. A backlog is drained in the second after it, so that
-one is excused too.
+second (`own_ratios`): arrivals were waiting, the connections of a node were taken (requests
+in flight >= 90 % of the smallest node's part of the open ones), and in that second and the
+one before, every engine was below 90 % CPU and a bare ticker on every host not late by more
+than the limit for send lag. In such a second the generator answers for the part in which
+its own loop stood still: twice the longest stall of the second (arrivals due in it, and
+those behind them) and once that of the second before. In any other second it answers for
+everything. A backlog is drained in the second after it, so that one counts as taken too.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analysis.figures import RESOLUTION_S, StageFigures
+from analysis.figures import NS_PER_S, RESOLUTION_S, StageFigures
 from analysis.findings import Finding, Law, invalid, warning
 from loadtests.plan.model import LoadModel, MeasureKind, Plan
 from loadtests.plan.units import format_duration
@@ -68,11 +69,18 @@ def _well_seconds(run: Run, first_s: int, last_s: int, limit_ns: float) -> NDArr
     seen = np.intersect1d(engines["window_s"].unique(), hiccups["window_s"].unique())
     well[seen.astype(np.int64) - first_s] = True
     is_busy = engines["cpu_ns"] > ENGINE_CPU_RATIO * engines["wall_ns"]
-    is_late = engines["stalled_ns"] > limit_ns
-    well[engines["window_s"][is_busy | is_late].to_numpy(dtype=np.int64) - first_s] = False
+    well[engines["window_s"][is_busy].to_numpy(dtype=np.int64) - first_s] = False
     late = hiccups["window_s"][hiccups["p99_ns"] > limit_ns]
     well[late.to_numpy(dtype=np.int64) - first_s] = False
     return well
+
+
+def _stalled_ratios(run: Run, first_s: int, last_s: int, limit_ns: float) -> NDArray[np.float64]:
+    """The part of each second for which the slowest engine's loop stood still, at once."""
+    engines = _between(run.engines, first_s, last_s)
+    long = engines[engines["stalled_ns"] > limit_ns]
+    longest = long.groupby("window_s")["stalled_ns"].max() / NS_PER_S
+    return longest.reindex(range(first_s, last_s + 1), fill_value=0.0).to_numpy(dtype=np.float64)
 
 
 def _taken_seconds(run: Run, plan: Plan, first_s: int, last_s: int) -> NDArray[np.bool_]:
@@ -88,16 +96,21 @@ def _taken_seconds(run: Run, plan: Plan, first_s: int, last_s: int) -> NDArray[n
     return taken
 
 
-def excused_seconds(run: Run, plan: Plan, stage: StageFigures) -> frozenset[int]:
-    """Seconds of a stage in which late sends are the target's doing, as proven above."""
+def own_ratios(run: Run, plan: Plan, stage: StageFigures) -> Mapping[int, float]:
+    """Seconds in which the target held the connections: the part (0-1) that is still ours.
+
+    A second that is not in it is the generator's alone.
+    """
     if stage.span.seconds == 0:
-        return frozenset()
+        return {}
     first_s, last_s = stage.span.first_s - 1, stage.span.last_s + RESOLUTION_S
     limit_ns = send_lag_limit_ns(plan, stage.facts.name)
     well = _well_seconds(run, first_s, last_s, limit_ns)
     taken = _taken_seconds(run, plan, first_s, last_s)
-    excused = well[1:] & well[:-1] & (taken[1:] | taken[:-1])
-    return frozenset(int(second) for second in np.flatnonzero(excused) + first_s + 1)
+    stalled = _stalled_ratios(run, first_s, last_s, limit_ns)
+    is_targets = well[1:] & well[:-1] & (taken[1:] | taken[:-1])
+    own = np.minimum(1.0, 2 * stalled[1:] + stalled[:-1])
+    return {first_s + 1 + int(at): float(own[at]) for at in np.flatnonzero(is_targets)}
 
 
 def _rows(run: Run, stage: StageFigures) -> pd.DataFrame:
@@ -105,11 +118,13 @@ def _rows(run: Run, stage: StageFigures) -> pd.DataFrame:
     return frame[(frame["stage"] == stage.facts.name) & frame["judged"].to_numpy(dtype=bool)]
 
 
-def _is_excused(rows: pd.DataFrame, excused: frozenset[int]) -> NDArray[np.bool_]:
-    return np.isin(rows["window_s"].to_numpy(dtype=np.int64), list(excused))
+def _own_part(counts: pd.Series[int], seconds: Iterable[int], own: Mapping[int, float]) -> float:
+    """Sum of counts by second, each weighted with the generator's part."""
+    weights = [own.get(int(second), 1.0) for second in seconds]
+    return float((counts.to_numpy(dtype=np.float64) * weights).sum())
 
 
-def send_findings(run: Run, stage: StageFigures, excused: frozenset[int]) -> Iterator[Finding]:
+def send_findings(run: Run, stage: StageFigures, own: Mapping[int, float]) -> Iterator[Finding]:
     """Achieved sends: within the judged time, of what was planned in it."""
     rows = _between(_rows(run, stage), stage.span.first_s, stage.span.last_s)
     seconds = rows.groupby("window_s")[["planned", "sent"]].sum()
@@ -117,16 +132,16 @@ def send_findings(run: Run, stage: StageFigures, excused: frozenset[int]) -> Ite
     if planned == 0 or sent >= ACHIEVED_SENDS_RATIO * planned:
         return
     short = (seconds["planned"] - seconds["sent"]).clip(lower=0)
-    own = short[~np.isin(seconds.index.to_numpy(dtype=np.int64), list(excused))].sum()
+    ours = _own_part(short, short.index, own)
     text = f"{sent} of {planned} planned ({sent / planned:.2%})"
-    if own > (1 - ACHIEVED_SENDS_RATIO) * planned:
+    if ours > (1 - ACHIEVED_SENDS_RATIO) * planned:
         yield invalid(Law.SENDS, stage.facts.name, f"{text} while connections were free")
     else:
         yield warning(Law.SENDS, stage.facts.name, f"{text}: the target left no connection free")
 
 
 def lag_findings(
-    run: Run, plan: Plan, stage: StageFigures, excused: frozenset[int]
+    run: Run, plan: Plan, stage: StageFigures, own: Mapping[int, float]
 ) -> Iterator[Finding]:
     """Send lag p99 of the stage, and whose doing it was."""
     lag = stage.overall.tally.send_lag
@@ -134,11 +149,11 @@ def lag_findings(
     if lag.n == 0 or (p99_us := lag.quantile_us(0.99)) * 1000 <= limit_ns:
         return
     rows = _rows(run, stage)
-    is_late = (rows["send_lag_p99_us"] * 1000 > limit_ns).to_numpy(dtype=bool)
-    own = int(rows["send_lag_n"][is_late & ~_is_excused(rows, excused)].sum())
+    late = rows[rows["send_lag_p99_us"] * 1000 > limit_ns]
+    ours = _own_part(late["send_lag_n"], late["window_s"], own)
     seen = "over 1 h" if math.isinf(p99_us) else format_duration(p99_us * 1000)
     text = f"p99 {seen}, at most {format_duration(limit_ns)} of the generator"
-    if own > LATE_SENDS_RATIO * lag.n:
+    if ours > LATE_SENDS_RATIO * lag.n:
         yield invalid(Law.SEND_LAG, stage.facts.name, text)
     else:
         text = f"p99 {seen}: arrivals waited for connections that the target held"
@@ -239,9 +254,9 @@ def generator_findings(run: Run, plan: Plan, stages: Sequence[StageFigures]) -> 
     for stage in stages:
         if not stage.facts.is_judged:
             continue
-        excused = excused_seconds(run, plan, stage)
+        own = own_ratios(run, plan, stage)
         if plan.load_model is LoadModel.OPEN:
-            yield from send_findings(run, stage, excused)
-        yield from lag_findings(run, plan, stage, excused)
+            yield from send_findings(run, stage, own)
+        yield from lag_findings(run, plan, stage, own)
         yield from cpu_findings(run, stage)
         yield from lost_findings(run, stage)
