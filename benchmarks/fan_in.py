@@ -54,7 +54,7 @@ class FanInSample:
     age_max_s: float
     requests_sent: int  # by all agents, in the run
     requests_archived: int
-    outcome: str
+    outcome: str  # of the run, and why it ended
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

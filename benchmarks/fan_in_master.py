@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
         authorised_hosts=(),
         command=("benchmarks.fan_in_master",),
     )
-    print(msgspec.json.encode({"end": str(outcome)}).decode(), flush=True)
+    print(f"{outcome.outcome.value}: {outcome.reason}", flush=True)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,8 @@ class Child:
         if self.popen.poll() is not None:
             raise HarnessError(
                 where=self.name,
-                seen=f"ended early with {self.popen.returncode}: {self.complaint()}",
+                seen=f"ended early with {self.popen.returncode}: {self.complaint()};"
+                f" last output: {self.output()[-500:]}",
                 expected="a running process",
             )
 

@@ -91,6 +91,7 @@ class SimulatedAgent:
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], port: int, number: int) -> None:
         self.agent = f"agent-{number}"
         self.identity = f"{self.agent}_simulated"
+        self._incarnation = f"{self.agent}-1"  # unique over all agents
         self.is_done = False
         self.refusal = ""
         self.totals = NO_TOTALS
@@ -190,7 +191,7 @@ class SimulatedAgent:
             Pong(
                 run_id=self._run_id,
                 agent=self.agent,
-                incarnation="1",
+                incarnation=self._incarnation,
                 sent_ns=sent_ns,
                 received_ns=now_ns,
                 replied_ns=time.monotonic_ns(),
@@ -264,7 +265,7 @@ class SimulatedAgent:
             Snapshot(
                 run_id=self._run_id,
                 agent=self.agent,
-                incarnation="1",
+                incarnation=self._incarnation,
                 sequence=self._sequence,
                 plan_sha256=self._plan_sha256,
                 phase=self._phase,
@@ -306,7 +307,7 @@ def _hello(agent: str) -> Hello:
     return Hello(
         protocol=PROTOCOL,
         agent=agent,
-        incarnation="1",
+        incarnation=f"{agent}-1",
         host=_HOST,
         boot_id=_boot_id(),
         engines=1,

@@ -169,7 +169,7 @@ def repack(fields: list[object]) -> bytes:
         (5, lambda _: b"", "differ in length"),
         (5, lambda data: b"\xff" * len(data), "no histogram of this layout"),
         (6, lambda data: data + b"\x01", "differ in length"),
-        (6, lambda data: b"", "no histogram of this layout"),
+        (6, lambda _: b"", "no histogram of this layout"),
         (6, lambda data: b"\x00" * len(data), "negative count"),
     ],
     ids=[
