@@ -104,8 +104,12 @@ def lost_windows(
         for start_s, stop_s, lost in stretches
         if lost > 0
     ]
-    if not found and end_s > first_s:  # closed load plans nothing: the stretch is what is lost
-        found = [LostWindow(who=holding.engine, from_s=first_s, to_s=end_s, planned=0)]
+    if not found and last_ns < end_ns:
+        # Nothing planned is missing (closed load plans nothing; or it came back after all and
+        # handed everything over), but under load it was given up: that is said all the same.
+        given_up_s = (t0_unix_ns + last_ns) // NS_PER_S
+        stop_s = max(end_s, given_up_s + 1) if first_s <= given_up_s else given_up_s + 1
+        found = [LostWindow(who=holding.engine, from_s=given_up_s, to_s=stop_s, planned=0)]
     return found
 
 

@@ -576,7 +576,8 @@ class World:
         up: bool,
     ) -> None:
         data = encode_message(message)
-        link = self.links.setdefault((host.peer, up, type(message).__name__), Link())
+        kind = type(message).__name__ + ("+" if getattr(message, "batches", ()) else "")
+        link = self.links.setdefault((host.peer, up, kind), Link())
         draw, weather = self.random.random, self.weather
         if len(self.seen) < 40:
             self.seen.append((host, up, data))
