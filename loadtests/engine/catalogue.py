@@ -64,7 +64,7 @@ def _headers(request: Request, length: bytes | None) -> list[tuple[bytes, bytes]
 class _Source:
     """One request as a template, and how a rendering becomes the bytes for a node."""
 
-    __slots__ = ("_betweens", "_method", "_prefixes", "_template", "_varies")
+    __slots__ = ("_betweens", "_heads", "_prefixes", "_template", "_varies")
 
     def __init__(
         self,
@@ -94,25 +94,39 @@ class _Source:
         headers = _headers(request, length if has_length else None)
         has_host = any(name.lower() == "host" for name, _ in request.headers)
         lines = b"".join(b"%b: %b\r\n" % header for header in headers)
-        # One template for path, headers and body: positions, and so values, all differ.
-        self._template = compiled(request.path.encode() + _NODE + lines + b"\r\n" + body, "bytes")
+        head = request.path.encode() + _NODE + lines + b"\r\n"
         method = request.method.encode()
         self._prefixes = [method + b" " + node.base_path.encode() for node in nodes]
         self._betweens = [
             b" HTTP/1.1\r\n" + (b"" if has_host else b"Host: %b\r\n" % node.authority.encode())
             for node in nodes
         ]
+        constant_head = compiled(head, "head")
+        self._heads: list[bytes] | None = None
+        if constant_head.is_constant and not self._varies:
+            # The usual case: what is rendered only has to be put behind the node's head.
+            rendered = constant_head.render(0)
+            self._heads = [self._placed(rendered, node) for node in range(len(nodes))]
+            self._template = compiled(body, "body")
+        else:
+            # One template for path, headers and body: positions, and so values, all differ.
+            self._template = compiled(head + body, "bytes")
 
     @property
     def is_constant(self) -> bool:
         """True when every sequence has the same bytes on a node."""
         return self._template.is_constant
 
+    def _placed(self, rendered: bytes, node: int) -> bytes:
+        return self._prefixes[node] + rendered.replace(_NODE, self._betweens[node], 1)
+
     def _for_node(self, rendered: bytes, node: int) -> bytes:
+        if self._heads is not None:
+            return self._heads[node] + rendered
         if self._varies:
             head, separator, body = rendered.partition(b"\r\n\r\n")
             rendered = head.replace(_LENGTH, b"%d" % len(body), 1) + separator + body
-        return self._prefixes[node] + rendered.replace(_NODE, self._betweens[node], 1)
+        return self._placed(rendered, node)
 
     def constant(self, node: int) -> bytes:
         """Return the bytes that every sequence has on this node."""
@@ -121,6 +135,9 @@ class _Source:
     def render(self, sequences: NDArray[np.int64], nodes: Sequence[int]) -> list[bytes]:
         """Bytes for each sequence on its node."""
         rendered = self._template.render_many(sequences)
+        heads = self._heads
+        if heads is not None:
+            return [heads[node] + data for data, node in zip(rendered, nodes, strict=True)]
         return [self._for_node(data, node) for data, node in zip(rendered, nodes, strict=True)]
 
 
@@ -147,6 +164,11 @@ class Catalogue:
             [source.constant(node) for node in nodes] if source.is_constant else None
             for source in self._sources
         ]
+
+    def constants(self, node: int) -> list[bytes] | None:
+        """Bytes of each request on a node, None if any of them differs between sequences."""
+        found = [constant[node] for constant in self._constants if constant is not None]
+        return found if len(found) == len(self._constants) else None
 
     def render(
         self, sequences: NDArray[np.int64], requests: list[int], nodes: list[int]

@@ -30,7 +30,16 @@ _BATCH: Final = 256
 class Supply:
     """Requests of the engine's shares in batches, and the level they ask for."""
 
-    __slots__ = ("_catalogue", "_plan", "_positions", "_schedule", "_shares", "_turn")
+    __slots__ = (
+        "_catalogue",
+        "_plan",
+        "_positions",
+        "_ready",
+        "_schedule",
+        "_shares",
+        "_slots",
+        "_turn",
+    )
 
     def __init__(self, plan: Plan, share: Share, catalogue: Catalogue) -> None:
         self._plan, self._catalogue = plan, catalogue
@@ -38,6 +47,8 @@ class Supply:
         self._shares = [share]
         self._positions = [0]
         self._turn = 0
+        self._slots = plan.slots
+        self._ready = [self._ready_for(node) for node in range(len(plan.nodes))]
 
     def take_over(self, share: Share) -> None:
         """Send for another share, too."""
@@ -52,14 +63,28 @@ class Supply:
         numbers = np.arange(position, position + _BATCH, dtype=np.int64)
         sequences = share.residue + share.modulus * numbers
         indices = self._schedule.mix(sequences)[0].tolist()
-        payloads = self._catalogue.render(sequences, indices, [node] * _BATCH)
-        slots, tasks = self._plan.slots, self._catalogue.tasks
-        batch = [
-            (len(payload) << SLOT_BITS | slots.slot(0, index, node), tasks[index], payload)
-            for index, payload in zip(indices, payloads, strict=True)
-        ]
+        ready = self._ready[node]
+        if ready is not None:
+            batch = [ready[index] for index in indices]
+        else:
+            payloads = self._catalogue.render(sequences, indices, [node] * _BATCH)
+            batch = [
+                self._entry(index, node, payload)
+                for index, payload in zip(indices, payloads, strict=True)
+            ]
         batch.reverse()
         return batch
+
+    def _ready_for(self, node: int) -> list[tuple[int, Task, bytes]] | None:
+        """Entries by request, where none of a node's bytes differ between sequences."""
+        payloads = self._catalogue.constants(node)
+        if payloads is None:
+            return None
+        return [self._entry(index, node, payload) for index, payload in enumerate(payloads)]
+
+    def _entry(self, index: int, node: int, payload: bytes) -> tuple[int, Task, bytes]:
+        code = len(payload) << SLOT_BITS | self._slots.slot(0, index, node)
+        return code, self._catalogue.tasks[index], payload
 
     def level(self, offset_ns: int, turn: int) -> list[int]:
         """Connections that this engine holds to each node at an offset from T0."""
@@ -85,6 +110,7 @@ class ClosedPool(Pool):
         self, node: Node, index: int, traffic: Traffic, *, seed: int, supply: Supply, think_ns: int
     ) -> None:
         super().__init__(node, index, traffic, seed=seed)
+        self.park = None
         self._supply, self._think_ns = supply, think_ns
         self.batch: list[tuple[int, Task, bytes]] = []
         self.stage_code = 0  # what the current stage adds to a code of stage 0

@@ -34,9 +34,21 @@ Address = tuple[socket.AddressFamily, Any]
 class Dialer:
     """Keeps the pools of an engine filled; `on_attempt(pool, took_ns, failure)` hears of each."""
 
-    __slots__ = ("_addresses", "_authorised", "_context", "_plan", "_rate_per_s", "_tasks")
-    __slots__ += ("_timeout_s", "_tokens", "_traffic", "_turns", "_updated_ns", "is_dialing")
-    __slots__ += ("on_attempt",)
+    __slots__ = (
+        "_addresses",
+        "_authorised",
+        "_context",
+        "_plan",
+        "_rate_per_s",
+        "_tasks",
+        "_timeout_s",
+        "_tokens",
+        "_traffic",
+        "_turns",
+        "_updated_ns",
+        "is_dialing",
+        "on_attempt",
+    )
 
     def __init__(
         self, plan: Plan, traffic: Traffic, *, connects_per_s: float, authorised: Sequence[str]
@@ -78,7 +90,8 @@ class Dialer:
             answers = await asyncio.wait_for(lookup, _DNS_TIMEOUT_S)
         except TimeoutError:
             raise socket.gaierror(socket.EAI_AGAIN, "no answer in time") from None
-        addresses = list(dict.fromkeys((family, where) for family, _, _, _, where in answers))
+        unique: dict[Address, None] = dict.fromkeys((answer[0], answer[4]) for answer in answers)
+        addresses = list(unique)
         self._check(node, addresses)
         self._addresses[(node.host, node.port)] = addresses
         return addresses

@@ -58,9 +58,23 @@ class ResponseReader:
     After a fault or the end of a response that forbids further use, throw it away.
     """
 
-    __slots__ = ("_body", "_body_bytes", "_close_token", "_codings", "_expected", "_informational")
-    __slots__ += ("_is_head_done", "_keep_token", "_length", "_limit_bytes", "_now", "_parser")
-    __slots__ += ("_raw_bytes", "fault", "finished")
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_close_token",
+        "_codings",
+        "_expected",
+        "_informational",
+        "_is_head_done",
+        "_keep_token",
+        "_length",
+        "_limit_bytes",
+        "_now",
+        "_parser",
+        "_raw_bytes",
+        "fault",
+        "finished",
+    )
 
     def __init__(self, limit_bytes: int) -> None:
         self._limit_bytes = limit_bytes

@@ -72,9 +72,29 @@ def _merged(parts: Sequence[_Stretch]) -> _Stretch:
 class Pacer:
     """The arrivals of one engine in order of time; `begin` fixes T0."""
 
-    __slots__ = ("_at", "_catalogue", "_codes", "_counted_ns", "_dues_ns", "_horizon_ns", "_nodes")
-    __slots__ += ("_payloads", "_plan", "_pools", "_schedule", "_shares", "_size", "_slots_of")
-    __slots__ += ("_slice", "_slice_from", "_stretch", "_t0_ns", "_tasks", "_traffic", "_uncounted")
+    __slots__ = (
+        "_at",
+        "_catalogue",
+        "_codes",
+        "_counted_ns",
+        "_dues_ns",
+        "_horizon_ns",
+        "_nodes",
+        "_payloads",
+        "_plan",
+        "_pools",
+        "_schedule",
+        "_shares",
+        "_size",
+        "_slice",
+        "_slice_from",
+        "_slots_of",
+        "_stretch",
+        "_t0_ns",
+        "_tasks",
+        "_traffic",
+        "_uncounted",
+    )
 
     def __init__(
         self,

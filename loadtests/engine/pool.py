@@ -41,8 +41,23 @@ def backoff_ns(failures: int, luck: float) -> int:
 class Pool:
     """Connections to one node; `wanted` is how many the dialer should keep open."""
 
-    __slots__ = ("_random", "_traffic", "backlog", "connections", "dialing", "down", "failures")
-    __slots__ += ("free", "index", "node", "on_fault", "on_loss", "retry_ns", "wanted")
+    __slots__ = (
+        "_random",
+        "_traffic",
+        "backlog",
+        "connections",
+        "dialing",
+        "down",
+        "failures",
+        "free",
+        "index",
+        "node",
+        "on_fault",
+        "on_loss",
+        "park",
+        "retry_ns",
+        "wanted",
+    )
 
     def __init__(self, node: Node, index: int, traffic: Traffic, *, seed: int) -> None:
         self.node, self.index = node, index
@@ -52,6 +67,8 @@ class Pool:
         self.dialing = 0
         self.connections: set[Connection] = set()
         self.free: deque[Connection] = deque()
+        # What a connection may call in place of `release` while nobody waits.
+        self.park: Callable[[Connection], None] | None = self.free.append
         self.backlog: deque[tuple[int, int, Task, bytes]] = deque()
         self.down: tuple[str, str] | None = None
         self.failures = 0

@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import uvloop
 
@@ -31,8 +31,10 @@ from loadtests.engine.messages import (
     encode_frame,
     engine_side,
 )
-from loadtests.engine.run import Run
 from loadtests.errors import ExitCode, HarnessError, HeadroomError, ScenarioError, TargetError
+
+if TYPE_CHECKING:
+    from loadtests.engine.run import Run
 
 _PR_SET_PDEATHSIG: Final = 1
 _FLUSH_S: Final = 5.0
@@ -48,7 +50,7 @@ class _Agent(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_flushed = asyncio.Event()
         self._is_flushed.set()
-        self.exit_code: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.exit_code: asyncio.Future[ExitCode] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -82,13 +84,17 @@ class _Agent(asyncio.Protocol):
 
     def _take(self, message: object) -> None:
         run = self._run
-        if isinstance(message, Configure):
-            if self._tasks:
-                raise ValueError("Configure twice")
+        if isinstance(message, Configure) and not self._tasks:
             task = asyncio.get_running_loop().create_task(self._configure(message))
             self._tasks.add(task)
-        elif run is None:
-            raise ValueError(f"{type(message).__name__} before Configure")
+        elif run is None or isinstance(message, Configure):
+            self.give_up(
+                HarnessError(
+                    where="agent socket",
+                    seen=type(message).__name__,
+                    expected="Configure first and once",
+                )
+            )
         elif isinstance(message, Start):
             run.start(message)
         elif isinstance(message, Lease):
@@ -125,9 +131,9 @@ class _Agent(asyncio.Protocol):
         self.send(_error_frame(error))
         self._end(error.exit_code)
 
-    def _end(self, code: int) -> None:
+    def _end(self, code: ExitCode) -> None:
         if not self.exit_code.done():
-            self.exit_code.set_result(int(code))
+            self.exit_code.set_result(code)
 
 
 def _error_frame(error: HeadroomError) -> EngineError:
@@ -144,7 +150,7 @@ def _error_frame(error: HeadroomError) -> EngineError:
 
 async def _serve(descriptor: int) -> int:
     own = socket.socket(fileno=descriptor)
-    own.setblocking(False)
+    own.setblocking(False)  # noqa: FBT003 - the standard library's signature
     loop = asyncio.get_running_loop()
     transport, agent = await loop.connect_accepted_socket(_Agent, own)
     code = await agent.exit_code

@@ -151,9 +151,16 @@ class Recorder:
         "_responses",
         "_rows",
         "_sents",
+        "_services",
+        "_slots",
+        "_spare",
+        "log_lag",
+        "log_ok",
+        "log_received",
+        "log_response",
+        "log_sent",
+        "log_service",
     )
-    __slots__ += ("_services", "_slots", "_spare", "log_lag", "log_ok", "log_received")
-    __slots__ += ("log_response", "log_sent", "log_service")
 
     def __init__(self, slots: int, *, plans_as_sent: bool = False) -> None:
         self._slots = slots

@@ -20,10 +20,27 @@ NEVER_NS = 1 << 62
 class Traffic:
     """Shared state of the hot path; every field is read or written per request."""
 
-    __slots__ = ("alarm_ns", "backlog_limit", "backlog_size", "client_error", "done_at_ns")
-    __slots__ += ("dropped", "due_ns", "failed", "gate", "in_flight_limit", "is_sending")
-    __slots__ += ("limit_bytes", "ok", "on_alarm", "on_due", "planned", "recorder", "sent")
-    __slots__ += ("sent_at_ns",)
+    __slots__ = (
+        "alarm_ns",
+        "backlog_limit",
+        "backlog_size",
+        "client_error",
+        "done_at_ns",
+        "dropped",
+        "due_ns",
+        "failed",
+        "gate",
+        "in_flight_limit",
+        "is_sending",
+        "limit_bytes",
+        "ok",
+        "on_alarm",
+        "on_due",
+        "planned",
+        "recorder",
+        "sent",
+        "sent_at_ns",
+    )
 
     def __init__(
         self,

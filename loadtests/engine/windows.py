@@ -19,9 +19,21 @@ from loadtests.record.window import EngineHealth, Window
 class WindowClock:
     """Closes windows of one engine; `emit` gets each finished one in order."""
 
-    __slots__ = ("_begun_ns", "_closing", "_cpu_ns", "_emit", "_engine", "_integral_ns", "_label")
-    __slots__ += ("_recorder", "_traffic", "connections", "ends_ns", "last_round_ns")
-    __slots__ += ("longest_gap_ns",)
+    __slots__ = (
+        "_begun_ns",
+        "_closing",
+        "_cpu_ns",
+        "_emit",
+        "_engine",
+        "_integral_ns",
+        "_label",
+        "_recorder",
+        "_traffic",
+        "connections",
+        "ends_ns",
+        "last_round_ns",
+        "longest_gap_ns",
+    )
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Self
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.engine.messages import (
@@ -124,7 +125,7 @@ class EngineDriver:
         self.t0_ns = 0
         self._renew_ns = 0
 
-    def __enter__(self) -> EngineDriver:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
