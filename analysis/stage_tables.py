@@ -135,39 +135,70 @@ def objective_table(verdict: Verdict) -> Table:
 
 
 def rate_table(stages: Sequence[StageFigures]) -> Table:
-    """Rates over the judged time, and how requests ended."""
+    """Rates over the judged time."""
 
     def cells(stage: StageFigures, part: Figures) -> Row:
-        seconds, tally, on_time = stage.span.seconds, part.tally, part.on_time
+        seconds, on_time = stage.span.seconds, part.on_time
 
         def per_s(value: int) -> Cell:
             return _rate(value / seconds if seconds else None)
 
-        bad = tally.count(Count.CLIENT_ERROR) + tally.count(Count.FAILED)
         return (
             per_s(on_time.count(Count.PLANNED)),
             per_s(on_time.count(Count.SENT)),
             per_s(on_time.done),
             per_s(on_time.count(Count.OK)),
-            _count(tally.done),
-            _count(tally.count(Count.DROPPED)),
+            _count(part.tally.count(Count.DROPPED)),
             _count(part.unanswered),
-            _ratio(bad, tally.done),
-            _ratio(tally.count(Count.FAILED), tally.done),
         )
 
     return Table(
         name="rates",
-        title="Rates (requests/s over the judged time) and errors",
+        title="Rates (requests/s over the judged time)",
         columns=(
-            _text("stage"), _text("request"), _number("planned_per_s", "planned"),
-            _number("sent_per_s", "sent"), _number("throughput_per_s", "throughput"),
-            _number("goodput_per_s", "goodput"), _number("n"), _number("dropped"),
-            _number("unanswered"), _number("error_ratio", "errors"),
+            _text("stage"),
+            _text("request"),
+            _number("planned_per_s", "planned"),
+            _number("sent_per_s", "sent"),
+            _number("throughput_per_s", "throughput"),
+            _number("goodput_per_s", "goodput"),
+            _number("dropped"),
+            _number("unanswered"),
+        ),
+        rows=_per_request(stages, cells),
+    )
+
+
+def outcome_table(stages: Sequence[StageFigures]) -> Table:
+    """How requests ended; `errors` is the strict ratio, `SLO errors` that of failed ones."""
+
+    def cells(_stage: StageFigures, part: Figures) -> Row:
+        tally = part.tally
+        client, failed = tally.count(Count.CLIENT_ERROR), tally.count(Count.FAILED)
+        return (
+            _count(tally.done),
+            _count(tally.count(Count.OK)),
+            _count(client),
+            _count(failed),
+            _ratio(client + failed, tally.done),
+            _ratio(failed, tally.done),
+        )
+
+    return Table(
+        name="outcomes",
+        title="Outcomes",
+        columns=(
+            _text("stage"),
+            _text("request"),
+            _number("n"),
+            _number("ok"),
+            _number("client_error", "client errors"),
+            _number("failed"),
+            _number("error_ratio", "errors"),
             _number("slo_error_ratio", "SLO errors"),
         ),
         rows=_per_request(stages, cells),
-    )  # fmt: skip
+    )
 
 
 def latency_table(
@@ -330,6 +361,7 @@ def build_tables(run: Run, verdict: Verdict, stages: Sequence[StageFigures]) -> 
     tables = [
         objective_table(verdict),
         rate_table(stages),
+        outcome_table(stages),
         latency_table(
             "response_time",
             response if is_closed else "Response time (from the intended start; ok requests)",

@@ -27,6 +27,8 @@ LONGEST_NAME: Final = 160
 _ACTIVE: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _FORMULA: Final = ("=", "+", "-", "@")
 _NS_PER_S: Final = 1_000_000_000
+_FEW: Final = 10
+_MANY: Final = 1000
 
 
 def clean(text: str, longest: int = LONGEST_NAME) -> str:
@@ -82,8 +84,12 @@ def ratio(value: float | None) -> str:
 
 
 def rate(value_per_s: float | None) -> str:
-    """Per second with one decimal: "776,000.0"."""
-    return UNKNOWN if value_per_s is None else f"{value_per_s:,.1f}"
+    """Per second: "776,000" from 1000 on, "500.0" from 10 on, three digits below."""
+    if value_per_s is None:
+        return UNKNOWN
+    if value_per_s < _FEW:
+        return significant(value_per_s)
+    return f"{value_per_s:,.1f}" if value_per_s < _MANY else f"{value_per_s:,.0f}"
 
 
 def count(value: int) -> str:
@@ -97,7 +103,10 @@ def with_unit(unit: Unit, value: float | None) -> str:
         return latency(value)
     if unit is Unit.RATIO:
         return ratio(value)
-    return UNKNOWN if value is None else f"{rate(value)} rps"
+    if value is None:
+        return UNKNOWN
+    # An objective can be missed by less than one per second.
+    return f"{significant(value)} rps" if value < _FEW else f"{value:,.1f} rps"
 
 
 def reading_text(reading: Reading) -> str:

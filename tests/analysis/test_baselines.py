@@ -105,7 +105,7 @@ def test_the_verdict_of_another_run_is_refused(tmp_path: Path) -> None:
     run, verdict = judged(tmp_path)
     for other in ({"run_id": SECOND_ID}, {"scale": 0.5}):
         with pytest.raises(ScenarioError, match="another run"):
-            promote(run, dataclasses.replace(verdict, **other), tmp_path)  # type: ignore[arg-type]
+            promote(run, dataclasses.replace(verdict, **other), tmp_path)
 
 
 def test_promoting_again_changes_nothing(tmp_path: Path) -> None:
