@@ -15,8 +15,9 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
@@ -34,7 +35,7 @@ from loadtests.engine.messages import (
 from loadtests.errors import ExitCode, HarnessError, HeadroomError, ScenarioError, TargetError
 
 if TYPE_CHECKING:
-    from loadtests.engine.run import Run
+    from loadtests.engine import run as engine_run
 
 _PR_SET_PDEATHSIG: Final = 1
 _FLUSH_S: Final = 5.0
@@ -46,7 +47,7 @@ class _Agent(asyncio.Protocol):
     def __init__(self) -> None:
         self._reader = engine_side()
         self._transport: asyncio.Transport | None = None
-        self._run: Run | None = None
+        self._run: engine_run.Run | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_flushed = asyncio.Event()
         self._is_flushed.set()
@@ -86,6 +87,7 @@ class _Agent(asyncio.Protocol):
         run = self._run
         if isinstance(message, Configure) and not self._tasks:
             task = asyncio.get_running_loop().create_task(self._configure(message))
+            task.add_done_callback(self._configured)
             self._tasks.add(task)
         elif run is None or isinstance(message, Configure):
             self.give_up(
@@ -105,9 +107,12 @@ class _Agent(asyncio.Protocol):
             run.stop(message)
 
     async def _configure(self, configure: Configure) -> None:
+        # NumPy's BLAS starts a thread per core when it is imported, unless it is told not to:
+        # an engine has one core and multiplies no matrices.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        from loadtests.engine.run import Run  # noqa: PLC0415 - after the line above
+
         try:
-            if self._run is not None:
-                raise ValueError("Configure twice")
             self._run = run = Run(configure, self.send, environment=os.environ, pid=os.getpid())
             await run.prepare()
             await run.over.wait()
@@ -117,6 +122,19 @@ class _Agent(asyncio.Protocol):
             self.give_up(error)
         except ValueError as error:
             self.give_up(HarnessError(where="configure", seen=str(error), expected="a plan"))
+
+    def _configured(self, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self.broken({"message": "the run broke", "exception": error})
+
+    def broken(self, context: dict[str, Any]) -> None:
+        """An error of ours in a callback: an engine that half works is worse than none."""
+        error = context.get("exception")
+        if isinstance(error, BaseException):
+            traceback.print_exception(error)
+        seen = f"{context.get('message')}: {error!r}"
+        self.give_up(HarnessError(where="engine", seen=seen, expected="no error of its own"))
 
     async def _flush(self) -> None:
         if self._transport is not None:
@@ -153,6 +171,7 @@ async def _serve(descriptor: int) -> int:
     own.setblocking(False)  # noqa: FBT003 - the standard library's signature
     loop = asyncio.get_running_loop()
     transport, agent = await loop.connect_accepted_socket(_Agent, own)
+    loop.set_exception_handler(lambda _, context: agent.broken(context))
     code = await agent.exit_code
     await asyncio.sleep(0)  # what was written in this turn leaves in this turn
     transport.close()
