@@ -46,8 +46,11 @@ def sources() -> list[Path]:
     return sorted([*ROOT.glob("loadtests/**/*.py"), *ROOT.glob("analysis/**/*.py")])
 
 
+MODULES = frozenset(module_name(path) for path in sources())
+
+
 def imports_of(path: Path) -> set[str]:
-    """All modules that a file imports, anywhere in it; `from a import b` yields a and a.b."""
+    """All modules that a file imports, anywhere in it; `from a import b` means a.b if that is one."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -55,8 +58,9 @@ def imports_of(path: Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import hides the room"
             assert node.module is not None
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            submodules = names & MODULES
+            found |= submodules if submodules == names else submodules | {node.module}
     return found
 
 
