@@ -50,7 +50,7 @@ MODULES = frozenset(module_name(path) for path in sources())
 
 
 def imports_of(path: Path) -> set[str]:
-    """All modules that a file imports, anywhere in it; `from a import b` means a.b if that is one."""
+    """All modules that a file imports; `from a import b` means a.b where that is a module."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
