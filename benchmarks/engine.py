@@ -88,7 +88,9 @@ def _wait_event(child: Child, name: str) -> dict:  # type: ignore[type-arg]  # a
         child.require_alive()
         if time.monotonic() > deadline:
             raise HarnessError(
-                where=child.name, seen=f"not {name} after {_READY_S:g} s", expected=name
+                where=child.name,
+                seen=f"not {name} after {_READY_S:g} s: {child.output()}{child.complaint()}",
+                expected=name,
             )
         time.sleep(0.02)
     return event

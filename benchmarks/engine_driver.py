@@ -68,6 +68,7 @@ class Driver:
         self._reader = agent_side()
         self._is_stopping = False
         self._final: FinalReport | None = None
+        self._renew_ns: int | None = None  # an engine takes no lease before its start
         ours, theirs = socket.socketpair()
         with theirs:
             program = [sys.executable, "-m", "loadtests.engine.process", "--fd"]
@@ -98,12 +99,11 @@ class Driver:
                 authorised_hosts=(),
             )
         )
-        renew_ns = 0
         while self._final is None:
             now_ns = time.monotonic_ns()
-            if now_ns >= renew_ns:
+            if self._renew_ns is not None and now_ns >= self._renew_ns:
                 self._send(Lease(until_ns=now_ns + _LEASE_NS))
-                renew_ns = now_ns + NS_PER_S
+                self._renew_ns = now_ns + NS_PER_S
             readable, _, _ = select.select([self._socket], [], [], 0.5)
             if readable and not self._receive():
                 break
@@ -139,6 +139,7 @@ class Driver:
         _say("ready", pid=self._engine.pid, connections=ready.connections, warnings=ready.warnings)
         lease_ns = now_ns + _LEASE_NS
         self._send(Start(t0_ns=t0_ns, t0_unix_ns=t0_unix_ns, lease_until_ns=lease_ns))
+        self._renew_ns = now_ns + NS_PER_S
         _say("started", t0_ns=t0_ns, t0_unix_ns=t0_unix_ns)
 
     def _send(self, message: Configure | Start | Lease | Stop) -> None:
