@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
+
 from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.engine import messages as frames
 from loadtests.plan.codec import encode_plan
@@ -35,7 +36,7 @@ from loadtests.record.manifest import HostFacts
 from loadtests.record.window import Count, Window, pack_window
 from loadtests.swarm import actions
 from loadtests.swarm.agency import Agency, AgentSetup
-from loadtests.swarm.coordinator import Coordinator, RunPhase, RunSetup
+from loadtests.swarm.coordinator import Coordinator, RunSetup
 from loadtests.swarm.messages import (
     Ack,
     Lease,
@@ -166,13 +167,21 @@ class Arithmetic:
         return len(self.sequences(share, from_ns, to_ns))
 
 
+@dataclass(slots=True)
+class Held:
+    """A share and up to where its arrivals have been sent or dropped."""
+
+    share: Share
+    cursor_ns: int
+
+
 class VirtualEngine:
     """Obeys its lease, its stop and its shares; keeps the truth of what it did."""
 
     def __init__(self, host: VirtualHost, k: int) -> None:
         self.host, self.k, self.world = host, k, host.world
         self.is_dead = self.is_paused = self.has_ended = False
-        self.shares: list[list[object]] = []
+        self.shares: list[Held] = []
         self.sent_sequences: list[int] = []
         self.last_send_ns: int | None = None  # world time
         self.start: frames.Start | None = None
@@ -184,8 +193,8 @@ class VirtualEngine:
         self.end_reason = self.run_id = ""
         self.deferred: list[Callable[[], None]] = []
 
-    # Everything that happens to a stopped process happens when it is resumed.
     def run(self, what: Callable[[], None]) -> None:
+        """Let something happen to it: to a stopped process, when it is resumed."""
         if self.is_dead or self.has_ended:
             return
         if self.is_paused:
@@ -194,6 +203,7 @@ class VirtualEngine:
             what()
 
     def receive(self, message: frames.ToEngine) -> None:
+        """Take a frame of its agent."""
         now_ns = self.host.now_ns
         match message:
             case frames.Configure():
@@ -215,7 +225,7 @@ class VirtualEngine:
                 self._stop("stopped")
 
     def _add_share(self, share: Share) -> None:
-        self.shares.append([share, share.from_ns])
+        self.shares.append(Held(share, share.from_ns))
 
     def _ready(self) -> None:
         self.host.from_engine(self.k, frames.Ready(1, 1, ()))
@@ -236,15 +246,15 @@ class VirtualEngine:
         if self.stop_ns is not None:
             limit_ns = min(limit_ns, self.stop_ns)
         upto_ns = min(limit_ns - self.start.t0_ns, self.world.plan.duration_ns)
-        for entry in self.shares:
-            share, cursor_ns = entry
-            for k in self.world.arithmetic.sequences(share, cursor_ns, upto_ns):
+        for held in self.shares:
+            for k in self.world.arithmetic.sequences(held.share, held.cursor_ns, upto_ns):
                 self._count(k)
                 due_ns = self.start.t0_ns + (2 * k + 1) * self.world.arithmetic.period_ns // 2
                 self.note_send(min(now_ns, max(due_ns, self.start.t0_ns)))
-            entry[1] = max(cursor_ns, upto_ns)
+            held.cursor_ns = max(held.cursor_ns, upto_ns)
 
     def note_send(self, at_ns: int) -> None:
+        """Note when, on its host's clock, a request left."""
         world_ns = at_ns - self.host.offset_ns
         self.last_send_ns = max(world_ns, self.last_send_ns or world_ns)
 
@@ -309,10 +319,19 @@ class VirtualEngine:
         self._answer(self.world.unanswered)
         label = (self.start.t0_unix_ns + self.host.now_ns - self.start.t0_ns) // NS_PER_S
         self._report(label)
-        totals = self.totals[: Count.FAILED + 1]
-        self.host.from_engine(
-            self.k, frames.FinalReport(*totals, self.in_flight, self.end_reason, ())
+        planned, sent, dropped, ok, client_error, failed = self.totals[: Count.FAILED + 1]
+        final = frames.FinalReport(
+            planned=planned,
+            sent=sent,
+            dropped=dropped,
+            ok=ok,
+            client_error=client_error,
+            failed=failed,
+            in_flight_at_stop=self.in_flight,
+            reason=self.end_reason,
+            warnings=(),
         )
+        self.host.from_engine(self.k, final)
         self.has_ended = True
         self.host.engine_eof(self.k, "exit 0")
 
@@ -379,9 +398,11 @@ class VirtualHost:
 
     @property
     def is_gone(self) -> bool:
+        """True when its process is no more."""
         return self.is_dead or self.exit is not None
 
     def run(self, what: Callable[[], list[actions.AgentAction]]) -> None:
+        """Let something happen to it: to a stopped process, when it is resumed."""
         if self.is_gone:
             return
         if self.is_paused:
@@ -390,6 +411,7 @@ class VirtualHost:
             self.act(what())
 
     def tick(self) -> None:
+        """Tick, and again after `TICK_NS`."""
         if self.is_gone:
             return
         if not self.is_paused:
@@ -397,6 +419,8 @@ class VirtualHost:
         self.world.after(TICK_NS, self.tick)
 
     def receive(self, data: bytes) -> None:
+        """Take bytes from the network."""
+
         def take() -> list[actions.AgentAction]:
             try:
                 message = decode_to_agent(data)
@@ -407,18 +431,23 @@ class VirtualHost:
         self.run(take)
 
     def from_engine(self, k: int, frame: frames.FromEngine) -> None:
+        """Take what an engine writes: the socket keeps it when the writer dies."""
+
         def take() -> list[actions.AgentAction]:
             return self.agency.engine_frame(k, frame, self.now_ns)
 
         self.world.after(SOCKET_NS, lambda: self.run(take))
 
     def engine_eof(self, k: int, how: str) -> None:
+        """Take the end of an engine's socket, after what it wrote."""
+
         def take() -> list[actions.AgentAction]:
             return self.agency.engine_gone(k, how, self.now_ns)
 
         self.world.after(SOCKET_NS, lambda: self.run(take))
 
     def act(self, todo: list[actions.AgentAction]) -> None:
+        """Carry out what the agency asks for."""
         for action in todo:
             match action:
                 case actions.SendMaster():
@@ -454,9 +483,11 @@ class VirtualHost:
         self._kill_engines()
 
     def pause(self) -> None:
+        """SIGSTOP; its engines go on."""
         self.is_paused = True
 
     def resume(self) -> None:
+        """SIGCONT: what came in meanwhile is taken in order."""
         self.is_paused = False
         deferred, self.deferred = self.deferred, []
         for what in deferred:
@@ -514,10 +545,12 @@ class World:
         self.masters: list[Master] = []
 
     def after(self, wait_ns: int, what: Callable[[], None]) -> None:
+        """Let something happen later."""
         self._count += 1
         heapq.heappush(self._queue, (self.now_ns + wait_ns, self._count, what))
 
     def run(self, until_ns: int, is_over: Callable[[], bool]) -> None:
+        """Let time pass."""
         while self._queue and self._queue[0][0] <= until_ns and not is_over():
             self.now_ns, _, what = heapq.heappop(self._queue)
             what()
@@ -525,6 +558,7 @@ class World:
     def setup(
         self, *, agents: int, engines: int, plan: Plan, plan_bytes: bytes, weather: Weather
     ) -> None:
+        """Start a master and its agents."""
         self.plan, self.plan_bytes, self.weather = plan, plan_bytes, weather
         period_ns = self.random.randrange(20, 90) * NS_PER_MS
         self.arithmetic = Arithmetic(
@@ -538,6 +572,7 @@ class World:
             self.new_host(f"agent-{number}", wait_ns=self.random.randrange(300 * NS_PER_MS))
 
     def new_master(self, run_id: str) -> Master:
+        """Start a master process for a run of the same plan."""
         master = Master(
             Coordinator(
                 setup=RunSetup(
@@ -559,6 +594,8 @@ class World:
         return master
 
     def new_host(self, agent: str, wait_ns: int) -> None:
+        """Start an agent process, later."""
+
         def start() -> None:
             name = f"{agent}-{len(self.hosts)}"
             self.hosts.append(VirtualHost(self, agent, name, self.engines_each))
@@ -592,9 +629,11 @@ class World:
             self.after(int(draw() * weather.delay_ns) + 1, lambda: arrive(data))
 
     def to_master(self, host: VirtualHost, message: ToMaster) -> None:
+        """Send up."""
         self._send(host, message, lambda d: self.at_master(self.master, host.peer, d), up=True)
 
     def to_host(self, peer: str, message: ToAgent) -> None:
+        """Send down."""
         for host in self.hosts:
             if host.peer == peer:
                 self._send(host, message, host.receive, up=False)
@@ -602,6 +641,7 @@ class World:
     # ---- master ---------------------------------------------------------------------
 
     def at_master(self, master: Master, peer: str, data: bytes) -> None:
+        """Bytes arrive at a master, whatever they are."""
         if master.is_dead:
             return
         if master.is_paused:
@@ -615,6 +655,7 @@ class World:
         self.act(master, master.coordinator.receive(peer, message, self.now_ns))
 
     def tick_master(self, master: Master) -> None:
+        """Tick, and again after `TICK_NS`."""
         if master.is_dead or master.finished is not None:
             return
         if not master.is_paused:
@@ -622,6 +663,7 @@ class World:
         self.after(TICK_NS, lambda: self.tick_master(master))
 
     def act(self, master: Master, todo: list[actions.MasterAction]) -> None:
+        """Carry out what the coordinator asks for, and check the order of it."""
         for action in todo:
             assert master.finished is None, "an action after Finished"
             match action:

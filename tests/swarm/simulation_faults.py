@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+
+from simulation import VirtualEngine, VirtualHost, Weather, World, plan_and_bytes
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.plan.model import LossPolicy
-from simulation import VirtualEngine, VirtualHost, Weather, World, plan_and_bytes
 
 LIMIT_NS = 40 * NS_PER_S
 
@@ -125,8 +127,8 @@ def _garbage(world: World) -> None:
 
 def _replay(world: World) -> None:
     """Old messages again, some with a flipped bit, some to the wrong side."""
-    for host, up, data in world.random.sample(world.seen, min(6, len(world.seen))):
-        chance = world.random.random()
+    for host, up, seen in world.random.sample(world.seen, min(6, len(world.seen))):
+        chance, data = world.random.random(), seen
         if chance < 0.3:
             place = world.random.randrange(len(data))
             data = data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :]
@@ -174,8 +176,7 @@ def simulate(seed: int) -> Schedule:
     for name in names:
         # Nearly all of them under load; it begins about two seconds after the start.
         at_ns = int(draw.triangular(0, (4 + seconds) * NS_PER_S, 3 * NS_PER_S))
-        world.after(at_ns, lambda name=name: FAULTS[name](world))
-    master = world.master
+        world.after(at_ns, partial(FAULTS[name], world))
 
     def is_over() -> bool:
         has_ended = world.master.finished is not None or world.master.is_dead
