@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import gevent
-from locust import stats
+from locust import argument_parser, stats
 from locust.env import Environment
 
 from loadtests.errors import HarnessError
@@ -32,6 +32,10 @@ class Web:
     """A running web UI."""
 
     def __init__(self, environment: Environment, address: WebAddress) -> None:
+        # Locust's page asks for options that locustfiles added, and to find them parses
+        # sys.argv as Locust's command line, which it is not.
+        parsing: Any = argument_parser
+        parsing.ui_extra_args_dict = dict
         create: Any = environment.create_web_ui  # through Any: its result is half typed
         self._ui = create(host=address.host, port=address.port, delayed_start=True)
         self._ui.start()
