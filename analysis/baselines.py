@@ -24,9 +24,9 @@ import msgspec
 
 from analysis.baseline_tables import to_csv, to_page
 from analysis.baseline_types import BASELINE_SCHEMA, Baseline, BaselineRow
+from analysis.cells import quantile_cell
 from analysis.figures import StageFigures, build_figures
 from analysis.judging import State
-from analysis.stage_tables import quantile_cell
 from analysis.verdict import Verdict, plan_of
 from loadtests.errors import HarnessError, Mistake, ScenarioError
 from loadtests.record.archive import Run

@@ -17,7 +17,7 @@ from rich.text import Text
 from analysis.figures import build_figures
 from analysis.findings import Finding
 from analysis.judging import ObjectiveResult, State
-from analysis.stage_tables import build_tables
+from analysis.run_tables import build_tables
 from analysis.tables import CellValue, style_of, to_rich, to_rows
 from analysis.text import clean, reading_text, scale_text, utc, with_unit
 from analysis.verdict import AlertResult, Verdict
