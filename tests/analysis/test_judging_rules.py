@@ -86,15 +86,15 @@ def test_every_measure_can_pass(text: str) -> None:
     assert judge_objective(case_of(text)).state is State.PASS
 
 
-@pytest.mark.parametrize("text", OBJECTIVES)
 @pytest.mark.parametrize("law", Law)
-@pytest.mark.parametrize("stage", [None, "steady"])
-def test_no_objective_passes_beside_a_broken_law(text: str, law: Law, stage: str | None) -> None:
-    """Whatever is invalid, and whatever is measured: no PASS."""
-    finding = Finding(law=law, effect=Effect.INVALID, stage=stage, text="broken")
-    result = judge_objective(case_of(text, finding))
-    assert result.state is State.INCONCLUSIVE
-    assert law.value in result.reason
+def test_no_objective_passes_beside_a_broken_law(law: Law) -> None:
+    """Whatever is invalid, in the stage or the run, and whatever is measured: no PASS."""
+    for stage in (None, "steady"):
+        finding = Finding(law=law, effect=Effect.INVALID, stage=stage, text="broken")
+        for text in OBJECTIVES:
+            result = judge_objective(case_of(text, finding))
+            assert result.state is State.INCONCLUSIVE, text
+            assert law.value in result.reason
 
 
 @pytest.mark.parametrize("text", OBJECTIVES)
@@ -111,6 +111,28 @@ def test_without_data_nothing_passes(text: str) -> None:
     figures = dataclasses.replace(case.figures, tally=empty_tally(), on_time=empty_tally())
     result = judge_objective(dataclasses.replace(case, figures=figures))
     assert (result.state, result.reason) == (State.INCONCLUSIVE, "no data")
+
+
+@pytest.mark.parametrize(
+    ("text", "lost", "state"),
+    [
+        ("p95 < 200 ms", 100, State.PASS),
+        ("p95 < 200 ms", 300, State.INCONCLUSIVE),
+        ("p99.9 < 1 s", 4, State.PASS),
+        ("p99.9 < 1 s", 10, State.INCONCLUSIVE),
+        ("error_ratio < 0.1 %", 4, State.PASS),
+        ("error_ratio < 0.1 %", 6, State.INCONCLUSIVE),
+        ("dropped_ratio < 0.1 %", 6, State.INCONCLUSIVE),
+        ("throughput >= 501 rps", 10, State.INCONCLUSIVE),
+        ("p95 < 28 ms", 10, State.FAIL),
+        ("p95 < 29.18 ms", 300, State.INCONCLUSIVE),
+    ],
+)
+def test_lost_arrivals_may_not_decide(text: str, lost: int, state: State) -> None:
+    """A result stands only if arrivals of lost windows, at their worst or best, leave it so."""
+    case = case_of(text)
+    stage = dataclasses.replace(case.stage, lost_planned=lost)
+    assert judge_objective(dataclasses.replace(case, stage=stage)).state is state
 
 
 def test_a_check_that_crashes_is_inconclusive() -> None:
