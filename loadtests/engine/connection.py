@@ -156,7 +156,7 @@ class Connection(asyncio.Protocol):
         feed = self._feed
         try:
             feed(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._verdict = 0
         verdict, task = self._verdict, self.task
         if not verdict or task is None or len(data) > self._traffic.limit_bytes:
