@@ -132,12 +132,15 @@ def _lost(books: Books, member: Member, index: int) -> list[LostWindow]:
         return []
     holding, counted = books.holdings[index], member.ledger.totals(index).planned
     if holding.loss is not None:
+        # An aborted run does not wait for the lease of an engine that is out of sight: what
+        # that one may have sent until then reached the target, and is stated.
+        unseen_ns = 0 if member.has_handed_over else holding.loss.free_ns
         return lost_windows(
             holding,
             counted=counted,
             through_s=member.ledger.through_s(index),
             t0_unix_ns=books.t0_unix_ns,
-            end_ns=books.end_ns,
+            end_ns=max(books.end_ns, unseen_ns),
             planned=books.planned,
         )
     missing = _surplus(books, holding, counted)

@@ -454,8 +454,9 @@ class Coordinator:
         self, lost: list[Holding], how: str, last_ns: int, free_ns: int, now_ns: int
     ) -> None:
         """Apply the loss policy; nobody sends the shares from `free_ns` (master's clock) on."""
+        free_offset_ns = min(self._plan.duration_ns, self._offset_ns(free_ns))
         for holding in lost:
-            holding.loss = Loss(how=how, last_ns=last_ns, cut_ns=None)
+            holding.loss = Loss(how=how, last_ns=last_ns, free_ns=free_offset_ns, cut_ns=None)
             self._tell("engine_lost", holding.engine, how, now_ns)
         is_running = self._phase is RunPhase.RUNNING
         is_draining = self._end is not None and self._end.cause is EndCause.PLAN

@@ -23,12 +23,14 @@ PlannedCount = Callable[[Share, int, int], int]
 class Loss:
     """An engine was lost; offsets are ns from T0.
 
-    `last_ns` is the last time it is known to have worked, `cut_ns` when survivors take
-    over, None when nobody does.
+    `last_ns` is the last time it is known to have worked, `free_ns` the first at which it
+    cannot send any more (the lease of an agent that went silent ends later than a run that
+    is aborted), `cut_ns` when survivors take over, None when nobody does.
     """
 
     how: str
     last_ns: int
+    free_ns: int
     cut_ns: int | None
 
 
