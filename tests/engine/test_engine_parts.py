@@ -1,0 +1,315 @@
+"""The engine's small parts: shares, gate, authority, checks, outcomes, recorder, requests."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+from typing import Any
+
+import numpy as np
+import pytest
+from bench_of_connections import HEALTH
+from engine_plans import node, plan_for, request
+from hypothesis import given
+from hypothesis import strategies as st
+
+from loadtests.clock import NS_PER_MS
+from loadtests.engine.authority import refusal
+from loadtests.engine.catalogue import Catalogue
+from loadtests.engine.checks import failed_check
+from loadtests.engine.gate import Gate, gate_of
+from loadtests.engine.outcome import count_of_status, kind_of_connect_error, kind_of_loss
+from loadtests.engine.pool import backoff_ns
+from loadtests.engine.recorder import MOST_KINDS, SLOT_BITS, Recorder
+from loadtests.engine.shares import connections_per_node, portion, split_by_weight
+from loadtests.plan.model import BodyContains, Feed, JsonEquals, MaxBytes
+from loadtests.record.window import Count, Kind, histogram_of, pack_window, unpack_window
+
+
+@given(total=st.integers(0, 10**6), engines=st.integers(1, 300))
+def test_parts_of_engines_add_up(total: int, engines: int) -> None:
+    """The parts of all engines are the total, and differ by at most one."""
+    parts = [portion(total, index, engines) for index in range(engines)]
+    assert sum(parts) == total
+    assert max(parts) - min(parts) <= 1
+
+
+@given(
+    total=st.integers(0, 10_000),
+    weights=st.lists(st.floats(0.01, 100), min_size=1, max_size=12),
+    turn=st.integers(0, 100),
+)
+def test_weighted_parts_add_up(total: int, weights: list[float], turn: int) -> None:
+    """Parts by weight are the total, each within one of its exact part."""
+    parts = split_by_weight(total, weights, turn)
+    assert sum(parts) == total
+    for part, weight in zip(parts, weights, strict=True):
+        assert abs(part - total * weight / sum(weights)) < 1 + 1e-6
+
+
+def test_no_node_is_left_without_a_connection() -> None:
+    """A node of small weight still gets one connection, taken from the richest."""
+    assert connections_per_node(10, [100.0, 1.0, 1.0], 0) == [8, 1, 1]
+    assert connections_per_node(2, [1.0, 1.0, 1.0], 0) == [1, 1, 1]
+
+
+def test_the_odd_connection_goes_round() -> None:
+    """Engines that split the same total do not all favour the same node."""
+    sums = np.sum([connections_per_node(5, [1.0] * 4, engine) for engine in range(4)], axis=0)
+    assert sums.tolist() == [5, 5, 5, 5]
+
+
+@given(
+    rate=st.floats(0.5, 5000),
+    pauses_ms=st.lists(st.integers(0, 300), min_size=1, max_size=60),
+    burst=st.integers(1, 200),
+)
+def test_no_interval_holds_more_than_the_ceiling(
+    rate: float, pauses_ms: list[int], burst: int
+) -> None:
+    """Bursts after any pauses: no 100 ms hold more than rate x 0.1 s (at least one)."""
+    gate = Gate(rate)
+    now_ns, sent = 0, []
+    for pause_ms in pauses_ms:
+        now_ns += pause_ms * NS_PER_MS
+        sent += [now_ns for _ in range(burst) if gate.take(now_ns)]
+    limit = max(1, int(rate * 0.1))
+    assert gate.interval_ns >= 100 * NS_PER_MS
+    for first, last in zip(sent, sent[limit:], strict=False):
+        assert last - first >= gate.interval_ns
+
+
+def test_a_gate_opens_when_it_says() -> None:
+    """A refused request may go at `opens_ns`, and not a nanosecond earlier."""
+    gate = Gate(20.0)
+    assert gate.take(0)
+    assert gate.take(5)
+    assert not gate.take(99_999_999)
+    assert gate.opens_ns() == 100_000_000
+    assert gate.take(100_000_000)
+    assert gate_of(10.0**9) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "authorised", "is_refused"),
+    [
+        ("localhost", "127.0.0.1", (), False),
+        ("::1", "::1", (), False),
+        ("x", "::ffff:127.0.0.1", (), False),
+        ("example.test", "192.0.2.7", (), True),
+        ("example.test", "192.0.2.7", ("example.test",), False),
+        ("Example.Test.", "192.0.2.7", ("example.test",), False),
+        ("example.test", "192.0.2.7", ("192.0.2.0/24",), False),
+        ("example.test", "192.0.2.7", ("192.0.2.7",), False),
+        ("example.test", "192.0.3.7", ("192.0.2.0/24",), True),
+        ("localhost", "192.0.2.7", (), True),
+        ("meta", "169.254.169.254", ("meta", "169.254.0.0/16"), True),
+        ("meta", "fe80::1%eth0", ("meta",), True),
+        ("meta", "fd00:ec2::254", ("meta",), True),
+        ("any", "0.0.0.0", ("any",), True),
+        ("any", "224.0.0.1", ("any",), True),
+    ],
+)
+def test_only_authorised_addresses_may_be_loaded(
+    host: str, address: str, authorised: tuple[str, ...], *, is_refused: bool
+) -> None:
+    """Loopback always, listed hosts and networks, link-local and group addresses never."""
+    assert (refusal(host, address, authorised) is not None) == is_refused
+
+
+@pytest.mark.parametrize(
+    ("check", "body", "holds"),
+    [
+        (BodyContains(text="b"), b"abc", True),
+        (BodyContains(text="x"), b"abc", False),
+        (MaxBytes(size_bytes=3), b"abc", True),
+        (MaxBytes(size_bytes=2), b"abc", False),
+        (JsonEquals(pointer="/a", value=1), b'{"a":1}', True),
+        (JsonEquals(pointer="/a", value=1.0), b'{"a":1}', True),
+        (JsonEquals(pointer="/a", value=1), b'{"a":true}', False),
+        (JsonEquals(pointer="/a", value=True), b'{"a":1}', False),
+        (JsonEquals(pointer="/a", value="1"), b'{"a":1}', False),
+        (JsonEquals(pointer="/a", value=None), b'{"a":null}', True),
+        (JsonEquals(pointer="/a", value=None), b"{}", False),
+        (JsonEquals(pointer="/a/0/b", value="x"), b'{"a":[{"b":"x"}]}', True),
+        (JsonEquals(pointer="/a/-", value="x"), b'{"a":["x"]}', False),
+        (JsonEquals(pointer="/a/b", value="x"), b'{"a":"text"}', False),
+        (JsonEquals(pointer="", value=5), b"5", True),
+        (JsonEquals(pointer="/a", value=1), b"not json", False),
+        (JsonEquals(pointer="/a", value=1), b"", False),
+        (JsonEquals(pointer="/a", value=1), b"[" * 100_000, False),
+    ],
+)
+def test_checks(check: Any, body: bytes, *, holds: bool) -> None:
+    """A check holds, or its failure is described; what cannot be evaluated has failed."""
+    assert (failed_check([check], body) is None) == holds
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "x"), "connect_refused"),
+        (TimeoutError(), "connect_timeout"),
+        (OSError(errno.ETIMEDOUT, "x"), "connect_timeout"),
+        (OSError(errno.EADDRNOTAVAIL, "x"), "client_port_exhausted"),
+        (OSError(errno.EMFILE, "x"), "client_descriptors_exhausted"),
+        (OSError(errno.EHOSTUNREACH, "x"), "connect_failed"),
+        (socket.gaierror(socket.EAI_NONAME, "x"), "dns"),
+        (ssl.SSLCertVerificationError(1, "x"), "tls"),
+        (ConnectionResetError(errno.ECONNRESET, "x"), "reset"),
+    ],
+)
+def test_connect_errors_have_kinds(error: Exception, kind: str) -> None:
+    """Whatever the kernel or a library says, a failed attempt has one of our kinds."""
+    assert kind_of_connect_error(error) == kind
+
+
+def test_losses_and_statuses_have_kinds() -> None:
+    """An end before any byte, in the middle, by reset; 429 is the target's, 404 the client's."""
+    assert kind_of_loss(None, has_response_bytes=False) == "closed_before_response"
+    assert kind_of_loss(None, has_response_bytes=True) == "closed"
+    assert kind_of_loss(ConnectionResetError(), has_response_bytes=True) == "reset"
+    assert count_of_status(404) is Count.CLIENT_ERROR
+    assert count_of_status(429) is count_of_status(500) is count_of_status(301) is Count.FAILED
+
+
+def test_backoff_doubles_up_to_a_second_with_jitter() -> None:
+    """50 ms doubled up to 1 s, and half to all of that by luck."""
+    assert [backoff_ns(n, 1.0) // NS_PER_MS for n in (1, 2, 3, 6, 60)] == [50, 100, 200, 1000, 1000]
+    assert backoff_ns(1, 0.0) == 25 * NS_PER_MS
+
+
+def test_kinds_are_bounded_and_their_counts_conserved() -> None:
+    """A server that invents statuses fills 64 kinds; the rest is `other`, nothing is lost."""
+    recorder = Recorder(1)
+    for status in range(600, 1000):
+        recorder.not_ok(
+            0,
+            Count.FAILED,
+            kind=f"status_{status}",
+            message="x\x1b[2J" * 1000,
+            response_ns=5,
+            service_ns=5,
+            received_bytes=1,
+        )
+    window = recorder.close(1, HEALTH).finish()
+    assert len(window.errors) == MOST_KINDS
+    assert sum(window.errors.values()) == window.total(Count.FAILED) == 400
+    assert window.errors[0, "other"] == 400 - (MOST_KINDS - 1)
+    assert all(len(text) <= 200 and "\x1b" not in text for text in window.messages.values())
+
+
+@given(
+    events=st.lists(
+        st.tuples(st.integers(0, 5), st.integers(0, 10**13), st.integers(0, 10**6)), max_size=60
+    ),
+    closes_after=st.integers(0, 60),
+)
+def test_windows_hold_every_event_once(
+    events: list[tuple[int, int, int]], closes_after: int
+) -> None:
+    """Over two windows, read out in steps, counts and histograms are those of the events."""
+    recorder, windows = Recorder(6), []
+    for number, (slot, latency_ns, size) in enumerate(events):
+        if number == closes_after:
+            windows.append(recorder.close(1, HEALTH).finish())
+        recorder.log_sent(size << SLOT_BITS | slot)
+        recorder.log_lag(latency_ns // 2)
+        recorder.log_ok(size << SLOT_BITS | slot)
+        recorder.log_response(latency_ns)
+        recorder.log_service(latency_ns)
+        recorder.log_received(size)
+    windows.append(recorder.close(2, HEALTH).finish())
+    windows = [unpack_window(pack_window(window)) for window in windows]
+    for count in (Count.SENT, Count.OK):
+        assert sum(window.total(count) for window in windows) == len(events)
+    for count in (Count.BYTES_SENT, Count.BYTES_RECEIVED):
+        assert sum(window.total(count) for window in windows) == sum(e[2] for e in events)
+    for slot in range(6):
+        mine = [e[1] for e in events if e[0] == slot]
+        merged = histogram_of(windows[-1], Kind.RESPONSE, [slot])
+        for window in windows[:-1]:
+            merged += histogram_of(window, Kind.RESPONSE, [slot])
+        assert merged.n == len(mine)
+        if mine:
+            exact_us = max(mine) // 1000
+            assert merged.max_us() == pytest.approx(exact_us, rel=0.001, abs=1) or (
+                exact_us > 3_600_000_000 and merged.overflow
+            )
+
+
+def test_recorder_memory_is_reused() -> None:
+    """Windows closed one after the other leave no trace in the next one."""
+    recorder = Recorder(3)
+    for number in range(5):
+        recorder.log_sent(number % 3)
+        recorder.log_lag(number * 1_000_000)
+        window = recorder.close(number, HEALTH).finish()
+        assert window.total(Count.SENT) == 1
+        assert int(window.counts.sum()) == 1
+        assert window.slots.tolist() == [number % 3]
+
+
+def _payloads(
+    plan: Any, sequences: list[int], requests: list[int], nodes: list[int]
+) -> list[bytes]:
+    catalogue = Catalogue(plan, run_id="run-1", environment={"TOKEN": "s3cret"})
+    return catalogue.render(np.array(sequences, dtype=np.int64), requests, nodes)
+
+
+def test_request_bytes_are_complete_http() -> None:
+    """Method, base path, Host, given headers, defaults and the body's length are all there."""
+    plan = plan_for(
+        8080,
+        [
+            request(
+                "/x?a=1", headers=(("Accept", "text/plain"), ("Authorization", "${env:TOKEN}"))
+            ),
+            request("/y", method="POST", body=b"abc", name="y"),
+            request("/z", method="DELETE", name="z"),
+            request("/w", method="POST", name="w"),
+        ],
+        nodes=(node(8080), node(9000, name="n2", host="::1")),
+    )
+    got = _payloads(plan, [0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 0, 1])
+    assert got[0].split(b"\r\n") == [
+        b"GET /x?a=1 HTTP/1.1",
+        b"Host: 127.0.0.1:8080",
+        b"Accept: text/plain",
+        b"Authorization: s3cret",
+        b"User-Agent: headroom",
+        b"",
+        b"",
+    ]
+    assert got[1].startswith(b"POST /y HTTP/1.1\r\nHost: [::1]:9000\r\n")
+    assert got[1].endswith(b"\r\nContent-Length: 3\r\n\r\nabc")
+    assert b"Content-Length" not in got[2]
+    assert got[3].endswith(b"\r\nContent-Length: 0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "body", [b'{"id":"${uuid}"}', b"${seq}", b"${words.text}", b"${seq}-${hex:4}"]
+)
+@pytest.mark.parametrize("path", ["/p", "/p/${seq}"])
+def test_the_length_is_the_bodys_for_every_sequence(body: bytes, path: str) -> None:
+    """Fixed, varying and empty bodies: Content-Length is right, and values are the plan's."""
+    plan = plan_for(
+        80,
+        [request(path, name="r", method="POST", body=body)],
+        feeds=(Feed(name="words", columns=("text",), rows=(("a",), ("",), ("long text",))),),
+        nodes=(node(80), node(81, name="n2")),
+    )
+    sequences = [0, 1, 2, 9, 10, 12345, 10**9]
+    seen = set()
+    for number, data in enumerate(_payloads(plan, sequences, [0] * 7, [0, 1] * 3 + [0])):
+        head, _, sent = data.partition(b"\r\n\r\n")
+        (length,) = (line for line in head.split(b"\r\n") if line.startswith(b"Content-Length"))
+        assert int(length.split(b":")[1]) == len(sent)
+        assert (b"Host: 127.0.0.1\r\n" in head + b"\r\n") == (number % 2 == 0)
+        assert b"\x00" not in data
+        assert b"\x01" not in data
+        if b"seq" in body:
+            assert sent.startswith(b"%d" % sequences[number])
+        seen.add(data)
+    assert len(seen) == 7 or (body == b"${words.text}" and path == "/p")
