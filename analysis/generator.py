@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 
 from analysis.figures import NS_PER_S, RESOLUTION_S, StageFigures
 from analysis.findings import Finding, Law, invalid, warning
-from loadtests.plan.model import LoadModel, MeasureKind, Plan
+from analysis.reading import FROM_INTENDED
+from loadtests.plan.model import LoadModel, Plan
 from loadtests.plan.units import format_duration
 from loadtests.record.archive import Run
 from loadtests.record.manifest import LostWindow
@@ -45,14 +46,20 @@ _P95: Final = 0.95
 
 
 def send_lag_limit_ns(plan: Plan, stage: str) -> float:
-    """The send lag p99 that a stage may have: max(1 ms, 5 % of its smallest p95 limit)."""
-    limits = [
-        objective.limit
+    """The send lag p99 that a stage may have: max(1 ms, 5 % of the judged p95 limit).
+
+    Of several p95 limits the smallest; where none is judged, the smallest limit of another
+    percentile; with no limit on a response time at all, 1 ms.
+    """
+    judged = [
+        (objective.measure.quantile, objective.limit)
         for objective in plan.objectives
-        if objective.measure.kind is MeasureKind.RESPONSE_QUANTILE
-        and objective.measure.quantile == _P95
+        if objective.measure.kind in FROM_INTENDED
+        and objective.measure.quantile is not None
         and objective.stage in {None, stage}
     ]
+    limits = [limit for quantile, limit in judged if quantile == _P95]
+    limits = limits or [limit for _quantile, limit in judged]
     return max(SEND_LAG_FLOOR_NS, SEND_LAG_RATIO * min(limits)) if limits else SEND_LAG_FLOOR_NS
 
 

@@ -39,9 +39,16 @@ QUANTILE_KINDS: Final = frozenset(
         MeasureKind.RESPONSE_QUANTILE,
         MeasureKind.SERVICE_QUANTILE,
         MeasureKind.FAILED_RESPONSE_QUANTILE,
+        MeasureKind.DONE_RESPONSE_QUANTILE,
     }
 )
-FROM_INTENDED: Final = frozenset({MeasureKind.RESPONSE_QUANTILE, MeasureKind.RESPONSE_MAX})
+FROM_INTENDED: Final = frozenset(
+    {
+        MeasureKind.RESPONSE_QUANTILE,
+        MeasureKind.DONE_RESPONSE_QUANTILE,
+        MeasureKind.RESPONSE_MAX,
+    }
+)
 LAYOUT_RESOLUTION_RATIO: Final = 10.0**-SIGNIFICANT_DIGITS
 
 
@@ -139,11 +146,13 @@ def read_with(objective: Objective, figures: Figures, span: Span, unknown: Unkno
     # Only a ratio of dropped arrivals is over planned ones; there a lost arrival may be one.
     counters[Count.PLANNED] += unknown.good + unknown.bad
     counters[Count.DROPPED] += unknown.bad
+    # Each once: a measure over ok and failed requests adds both histograms up.
+    is_failed = objective.measure.kind is MeasureKind.FAILED_RESPONSE_QUANTILE
     changed = Tally(
         counters=counters,
         response=_with(tally.response, unknown),
         service=_with(tally.service, unknown),
-        failed_response=_with(tally.failed_response, unknown),
+        failed_response=_with(tally.failed_response, unknown if is_failed else Unknown()),
         failed_service=tally.failed_service,
         send_lag=tally.send_lag,
     )

@@ -45,6 +45,7 @@ def objective_table(verdict: Verdict) -> Table:
             (
                 words(result.stage),
                 words(result.objective),
+                Cell(text=with_unit(reading.unit, result.limit), value=result.limit),
                 Cell(text=text, value=reading.value if is_number else None),
                 count_cell(reading.samples),
                 Cell(text=f"±{resolution}", value=reading.resolution),
@@ -58,6 +59,7 @@ def objective_table(verdict: Verdict) -> Table:
         columns=(
             text_column("stage"),
             text_column("objective"),
+            number_column("limit"),
             number_column("value"),
             number_column("n"),
             number_column("resolution"),
@@ -175,6 +177,7 @@ def alert_table(verdict: Verdict) -> Table:
             (
                 words(alert.stage),
                 words(alert.alert),
+                Cell(text=with_unit(alert.reading.unit, alert.limit), value=alert.limit),
                 Cell(text=text, value=shown_value),
                 words(alert.state.value),
             )
@@ -185,6 +188,7 @@ def alert_table(verdict: Verdict) -> Table:
         columns=(
             text_column("stage"),
             text_column("alert"),
+            number_column("limit"),
             number_column("value"),
             text_column("state"),
         ),

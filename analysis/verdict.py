@@ -28,6 +28,7 @@ from analysis.generator import generator_findings
 from analysis.judging import Case, ObjectiveResult, State, judge_objective
 from analysis.little import little_findings
 from analysis.reading import Reading, read
+from analysis.text import reading_text
 from loadtests.errors import HarnessError
 from loadtests.plan.codec import decode_plan
 from loadtests.plan.model import LoadModel, Objective, Plan
@@ -187,10 +188,12 @@ def _judge_alert(alert: Objective, stage: StageFigures, findings: Sequence[Findi
 def _reasons(objectives: Sequence[ObjectiveResult], findings: Sequence[Finding]) -> tuple[str, ...]:
     """FAILs, then what made the run INCONCLUSIVE, then what could not be judged."""
 
+    def line(result: ObjectiveResult) -> str:
+        value = f"{reading_text(result.reading)}, " if result.state is State.FAIL else ""
+        return f"{result.objective} (stage {result.stage}): {value}{result.reason}"
+
     def lines(state: State) -> list[str]:
-        return [
-            f"{o.objective} (stage {o.stage}): {o.reason}" for o in objectives if o.state is state
-        ]
+        return [line(result) for result in objectives if result.state is state]
 
     invalid = [str(finding) for finding in findings if finding.is_invalid]
     none = [] if objectives else ["no objective was judged"]
