@@ -386,7 +386,7 @@ class VirtualHost:
                 unix_minus_monotonic_ns=EPOCH_UNIX_NS - self.offset_ns,
                 expects_hiccups=False,
             ),
-            timing=TIMING,
+            timing=world.timing,
             now_ns=self.now_ns,
         )
         self.tick()
@@ -471,7 +471,9 @@ class VirtualHost:
         return lambda: engine.run(lambda: engine.receive(message))
 
     def _checked(self) -> list[actions.AgentAction]:
-        return self.agency.checked(warnings=(), failure=None, now_ns=self.now_ns)
+        return self.agency.checked(
+            warnings=(), failure=self.world.preflight_failure, now_ns=self.now_ns
+        )
 
     def _kill_engines(self) -> None:
         for engine in self.engines.values():
@@ -532,7 +534,8 @@ class Master:
 class World:
     """Virtual time, the network and everybody in it."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, timing: Timing = TIMING) -> None:
+        self.timing = timing
         self.random = random.Random(seed)
         self.now_ns = 5 * NS_PER_S + self.random.randrange(NS_PER_S)
         self._queue: list[tuple[int, int, Callable[[], None]]] = []
@@ -543,6 +546,7 @@ class World:
         self.cut: set[tuple[str, bool]] = set()
         self.seen: list[tuple[VirtualHost, bool, bytes]] = []  # for replays
         self.masters: list[Master] = []
+        self.preflight_failure: tuple[str, str] | None = None
 
     def after(self, wait_ns: int, what: Callable[[], None]) -> None:
         """Let something happen later."""
@@ -585,7 +589,7 @@ class World:
                     unix_minus_monotonic_ns=EPOCH_UNIX_NS,
                     join_wait_ns=6 * NS_PER_S,
                 ),
-                timing=TIMING,
+                timing=self.timing,
                 planned=self.arithmetic.planned,
             )
         )
@@ -690,7 +694,7 @@ class World:
             journalled = master.journalled.get(message.incarnation, 0)
             assert message.batch <= journalled, "acknowledged before it was journalled"
         if isinstance(message, Lease):
-            master.granted[action.peer] = message.sent_ns + TIMING.lease_ns
+            master.granted[action.peer] = message.sent_ns + self.timing.lease_ns
 
 
 def _add(sums: list[int], window: Window) -> None:

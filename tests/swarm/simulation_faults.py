@@ -168,7 +168,9 @@ def simulate(seed: int) -> Schedule:
     draw = world.random
     policy = draw.choice(list(LossPolicy))
     agents, engines = draw.choice([(1, 1), (1, 2), (2, 1), (2, 1), (2, 2), (3, 1)])
-    seconds = draw.choice([1, 2, 2, 3, 6 if policy is LossPolicy.REDISTRIBUTE else 2])
+    # Survivors take over when the lease of a lost agent has ended: that needs a longer run.
+    lengths = [2, 3, 7] if policy is LossPolicy.REDISTRIBUTE else [1, 2, 2, 3]
+    seconds = draw.choice(lengths)
     weather = draw.choice([CALM, CALM, ROUGH, ROUGH, ROUGH, STORM])
     plan, plan_bytes = plan_and_bytes(seconds * NS_PER_S, policy)
     world.setup(agents=agents, engines=engines, plan=plan, plan_bytes=plan_bytes, weather=weather)
