@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -40,9 +41,9 @@ from loadtests.swarm.timing import Timing
 # Of an archive, and the exit code of a run that ended early (None of a complete one).
 Judge = Callable[[Path, ExitCode | None], ExitCode]
 
+LOOPBACK: Final = "127.0.0.1"
 JOIN_WAIT_S: Final = 60.0
 _LAST_CSV_ROWS_S: Final = 1.2  # Locust writes its CSV files once a second, not at the end
-_AT_ONCE_S: Final = 10.0
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -55,6 +56,9 @@ def install(judge: Judge) -> None:
 
 
 def _add_options(parser: Any, **_: object) -> None:
+    # Loopback unless told otherwise: Locust's own defaults are all interfaces.
+    parser.set_defaults(master_bind_host=LOOPBACK, web_host=LOOPBACK)
+
     def add(name: str, **rest: Any) -> None:
         parser.add_argument(name, include_in_web_ui=False, **rest)
 
@@ -112,12 +116,16 @@ class FrontMaster:
         environment.host = self._plan.nodes[0].authority
         guard_master(runner)
         self._locust_start, self._locust_quit = runner.start, runner.quit
+        self._interrupts = 0
+        gevent.signal_handler(signal.SIGINT, self._interrupt)
         for name, ours in (("start", self._start), ("stop", self._stop), ("quit", self._quit)):
             setattr(runner, name, ours)
 
     def _start(self, *_: object, **__: object) -> None:
         """Begin the run; the second time, and when a worker joins late, there is nothing to do."""
         if self._shell is not None:
+            if self._done.is_set():
+                _LOG.warning("this run is over; start Locust again for another")
             return
         agents = max(self._options.expect_workers, self._runner.worker_count)
         order = Order(
@@ -145,12 +153,25 @@ class FrontMaster:
             if self._quits > 1:
                 self._shell.stop_at_once("Locust was told to quit twice")
             self._shell.request_stop("Locust was told to quit")
-            try:
-                self._done.wait()
-            except KeyboardInterrupt:
-                self._shell.stop_at_once("interrupted twice")
-                self._done.wait(timeout=_AT_ONCE_S)
+            self._done.wait()
         self._locust_quit()
+
+    def _interrupt(self) -> None:
+        """Act on SIGINT: as a KeyboardInterrupt it would strike wherever the run just is."""
+        self._interrupts += 1
+        if self._shell is None:
+            raise_in_main()
+        elif self._interrupts > 1:
+            self._shell.stop_at_once("interrupted twice")
+        else:
+            self._shell.request_stop("interrupted by SIGINT")
+            self._quit()
+            self._close_ui()
+
+    def _close_ui(self) -> None:
+        ui: Any = self._environment.web_ui
+        if ui is not None:
+            ui.stop()
 
     def _run(self, shell: MasterShell) -> None:
         try:
@@ -170,8 +191,7 @@ class FrontMaster:
         elif self._options.autoquit != -1:
             gevent.sleep(self._options.autoquit)
             self._runner.quit()
-            ui: Any = self._environment.web_ui
-            ui.stop()
+            self._close_ui()
 
     def _code_of(self, end: RunOutcome) -> ExitCode:
         _LOG.info("archive: %s", end.path)
@@ -196,6 +216,8 @@ class FrontWorker:
             configuration=own_configuration(),
             timing=Timing(),
         )
+        self._interrupts = 0
+        gevent.signal_handler(signal.SIGINT, self._interrupt)
         hooks: Any = environment.events
         hooks.quitting.add_listener(lambda **_: self._quit())
         gevent.spawn(self._run)
@@ -213,8 +235,18 @@ class FrontWorker:
 
     def _quit(self) -> None:
         self._shell.request_stop("the agent was told to quit")
-        try:
-            self._done.wait()
-        except KeyboardInterrupt:
+        self._done.wait()
+
+    def _interrupt(self) -> None:
+        """Act on SIGINT: once in order, twice at once; Locust ends when the shell has."""
+        self._interrupts += 1
+        if self._interrupts > 1:
             self._shell.stop_at_once("interrupted twice")
-            self._done.wait(timeout=_AT_ONCE_S)
+        else:
+            self._shell.request_stop("the agent got SIGINT")
+
+
+def raise_in_main() -> None:
+    """End Locust as Ctrl-C does when nothing of ours runs yet."""
+    hub: Any = gevent.get_hub()
+    hub.handle_system_error(KeyboardInterrupt, None)
