@@ -32,7 +32,7 @@ HEARTBEAT_NS: Final = 500_000_000
 GENESIS_HASH: Final = "0" * 64
 _BUSY_TIMEOUT_MS: Final = 5_000
 _CHECKPOINT_PAGES: Final = 8_192  # 32 MiB of log between checkpoints
-_SCHEMA: Final = """
+_SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS entry (
   seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, amount TEXT NOT NULL, height INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS block (
@@ -44,6 +44,7 @@ CREATE TABLE IF NOT EXISTS lease (
   one INTEGER PRIMARY KEY CHECK (one = 1), leader TEXT NOT NULL, term INTEGER NOT NULL,
   until_ns INTEGER NOT NULL);
 INSERT OR IGNORE INTO lease VALUES (1, '', 0, 0);
+INSERT OR IGNORE INTO block VALUES (0, '{GENESIS_HASH}', '', 0, 0, 'genesis', 0);
 """
 _INSERT: Final = (
     "INSERT OR IGNORE INTO entry (id, amount, height) "
@@ -158,19 +159,18 @@ class Store:
         """
         rows = msgspec.json.encode(entries)
         with self._transaction() as database:
-            parent = self._one_block(_LAST_BLOCK, ())
-            height = parent.height + 1 if parent else 1
+            parent = self.last_block()
+            height = parent.height + 1
             (before,) = database.execute("SELECT coalesce(max(seq), 0) FROM entry").fetchall()[0]
             inserted = database.execute(_INSERT, (height, rows.decode())).rowcount
             if not inserted:
                 return None
-            parent_hash = parent.hash if parent else GENESIS_HASH
             block = Block(
                 height=height,
-                hash=hashlib.sha256(parent_hash.encode() + rows).hexdigest(),
-                parent=parent_hash,
+                hash=hashlib.sha256(parent.hash.encode() + rows).hexdigest(),
+                parent=parent.hash,
                 entries=inserted,
-                total=inserted + (parent.total if parent else 0),
+                total=inserted + parent.total,
                 proposer=proposer,
                 created_ms=now_ms,
             )
@@ -220,9 +220,11 @@ class Store:
             leader=leader if alive else "", term=term, until_ns=until_ns, members=members
         )
 
-    def last_block(self) -> Block | None:
-        """The newest block, or None in an empty ledger."""
-        return self._one_block(_LAST_BLOCK, ())
+    def last_block(self) -> Block:
+        """The newest block; the genesis block, of height 0, in an empty ledger."""
+        newest = self._one_block(_LAST_BLOCK, ())
+        assert newest is not None, "the schema begins with the genesis block"
+        return newest
 
     def block(self, height: int) -> Block | None:
         """The block of that height."""

@@ -101,17 +101,16 @@ class TransactionPaths:
         passed_ns = now_ns - self._throughput_since_ns
         if passed_ns < _THROUGHPUT_WINDOW_NS:
             return
-        last = self._store.last_block()
-        total = last.total if last else 0
+        total = self._store.last_block().total
         self._throughput_per_s = (total - self._throughput_total) * NS_PER_S / passed_ns
         self._throughput_since_ns, self._throughput_total = now_ns, total
 
     def _stats(self, exchange: Exchange, _: bytes) -> Answer:
         last = self._store.last_block()
         body = {
-            "totalProcessed": last.total if last else 0,
+            "totalProcessed": last.total,
             "currentThroughputMeasurement": round(self._throughput_per_s, 1),
-            "blocks": last.height if last else 0,
+            "blocks": last.height,
             "timestamp": now_ms(),
         }
         return self._replies.ok(exchange, f"{TRANSACTIONS}/stats", body)
@@ -125,7 +124,7 @@ class TransactionPaths:
             "transactions": [_stored_view(entry) for entry in entries],
             "limit": limit,
             "offset": offset,
-            "total": last.total if last else 0,
+            "total": last.total,
         }
         return self._replies.ok(exchange, TRANSACTIONS, body)
 

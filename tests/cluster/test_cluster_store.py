@@ -93,7 +93,7 @@ def test_failed_append_leaves_nothing(store: Store) -> None:
     """An append that fails raises and stores none of its rows."""
     with pytest.raises(sqlite3.Error):
         store.append([("b", "1")], proposer=None, now_ms=1)  # type: ignore[arg-type]  # on purpose
-    assert store.last_block() is None
+    assert store.last_block().height == 0
     assert store.entry("b") is None
     assert append(store, "b") == {"b"}
 
@@ -147,3 +147,11 @@ def test_unusable_file_is_a_clear_error(tmp_path: Path) -> None:
         Store(tmp_path / "text.db", Durability.FULL)
     with pytest.raises(HarnessError, match="missing"):
         Store(tmp_path / "missing" / "ledger.db", Durability.FULL)
+
+
+def test_an_empty_ledger_has_its_genesis_block(store: Store) -> None:
+    """A chain begins with a block, so that asking for the newest one is never an error."""
+    genesis = store.last_block()
+    assert (genesis.height, genesis.entries, genesis.total) == (0, 0, 0)
+    append(store, "a")
+    assert store.last_block().parent == genesis.hash
