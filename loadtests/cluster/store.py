@@ -29,10 +29,9 @@ from loadtests.errors import HarnessError
 
 LEASE_NS: Final = 2_000_000_000  # a dead leader is replaced within this and one heartbeat
 HEARTBEAT_NS: Final = 500_000_000
-GENESIS_HASH: Final = "0" * 64
 _BUSY_TIMEOUT_MS: Final = 5_000
 _CHECKPOINT_PAGES: Final = 8_192  # 32 MiB of log between checkpoints
-_SCHEMA: Final = f"""
+_SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS entry (
   seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, amount TEXT NOT NULL, height INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS block (
@@ -44,7 +43,7 @@ CREATE TABLE IF NOT EXISTS lease (
   one INTEGER PRIMARY KEY CHECK (one = 1), leader TEXT NOT NULL, term INTEGER NOT NULL,
   until_ns INTEGER NOT NULL);
 INSERT OR IGNORE INTO lease VALUES (1, '', 0, 0);
-INSERT OR IGNORE INTO block VALUES (0, '{GENESIS_HASH}', '', 0, 0, 'genesis', 0);
+INSERT OR IGNORE INTO block VALUES (0, hex(zeroblob(32)), '', 0, 0, 'genesis', 0);
 """
 _INSERT: Final = (
     "INSERT OR IGNORE INTO entry (id, amount, height) "

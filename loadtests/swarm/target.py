@@ -1,7 +1,7 @@
 """The target's own version, asked once before a run, for the manifest.
 
 One GET of `plan.version_path` to the first nodes, until one answers; nothing else runs
-meanwhile. The answer is kept as text, cut short; a target that does not answer is worth a
+meanwhile. Of a JSON answer its name and version are kept, of any other the text, cut short; a target that does not answer is worth a
 warning and no more, because the run itself will show what it does. Verification follows
 the plan's TLS settings.
 """
@@ -9,6 +9,7 @@ the plan's TLS settings.
 from __future__ import annotations
 
 import http.client
+import json
 import ssl
 from typing import Final
 
@@ -39,9 +40,25 @@ def _get(node: Node, path: str, tls: Tls | None) -> str:
         answer = connection.getresponse()
         if answer.status != http.client.OK:
             raise http.client.HTTPException(f"status {answer.status}")
-        return answer.read(MAX_BYTES).decode(errors="replace").strip()
+        return version_of(answer.read(MAX_BYTES).decode(errors="replace").strip())
     finally:
         connection.close()
+
+
+def version_of(text: str) -> str:
+    """The name and version that a JSON answer states, else the answer itself.
+
+    An info document says much that differs from node to node and from hour to hour; what
+    identifies the software are these two members.
+    """
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(document, dict) or not isinstance(document.get("version"), str):
+        return text
+    name = document.get("name")
+    return f"{name} {document['version']}" if isinstance(name, str) else document["version"]
 
 
 def _connection(node: Node, tls: Tls | None) -> http.client.HTTPConnection:
