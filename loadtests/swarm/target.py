@@ -1,9 +1,9 @@
 """The target's own version, asked once before a run, for the manifest.
 
 One GET of `plan.version_path` to the first nodes, until one answers; nothing else runs
-meanwhile. Of a JSON answer its name and version are kept, of any other the text, cut short; a target that does not answer is worth a
-warning and no more, because the run itself will show what it does. Verification follows
-the plan's TLS settings.
+meanwhile. Of a JSON answer its name and version are kept, of any other the text, cut
+short; a target that does not answer is worth a warning and no more, because the run itself
+will show what it does. Verification follows the plan's TLS settings.
 """
 
 from __future__ import annotations
