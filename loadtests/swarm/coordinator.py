@@ -7,115 +7,42 @@ Laws: membership is frozen at the barrier with exactly N agents; load begins onl
 have confirmed the same T0; a batch is acknowledged only after its `Journal`; a share is
 taken over only when its old holder cannot send any more; a run with a loss says so.
 
-Longer than the other modules: it is one transition system, and its parts (membership,
-ledgers, leases, holdings, accounts, guards) are already elsewhere.
+Longer than the other modules: it is one transition system. What is not transition is
+elsewhere: lobby, roster, ledgers, leases, accounts, guards, outbox.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from enum import IntEnum
+from dataclasses import replace
 from typing import Final
 
 from loadtests.clock import NS_PER_S
-from loadtests.plan.codec import plan_hash
-from loadtests.plan.model import LoadModel, LossPolicy, Plan, Share
+from loadtests.plan.model import LoadModel, LossPolicy
 from loadtests.record.manifest import Outcome
 from loadtests.swarm.accounting import Account, Books, build_account
-from loadtests.swarm.actions import (
-    Barrier,
-    EndCause,
-    Finished,
-    Journal,
-    MasterAction,
-    Record,
-    Release,
-    Send,
-)
-from loadtests.swarm.chronicle import Chronicle
+from loadtests.swarm.actions import Barrier, EndCause, Finished, MasterAction
 from loadtests.swarm.guards import build_guards
-from loadtests.swarm.holdings import Holding, Loss, PlannedCount, divide
-from loadtests.swarm.lease import ClockEstimate
+from loadtests.swarm.holdings import Holding, Loss, PlannedCount
+from loadtests.swarm.lobby import Lobby
 from loadtests.swarm.membership import Member, Standing
-from loadtests.swarm.merge import Assembly, Ledger, LedgerError
+from loadtests.swarm.merge import Assembly, LedgerError
 from loadtests.swarm.messages import (
-    PROTOCOL,
-    Ack,
     AgentPhase,
-    Assign,
-    Begin,
     EnginePhase,
     EngineState,
     Hello,
-    Lease,
-    Ping,
     Pong,
-    Prepare,
-    Quit,
-    Refuse,
-    SharePart,
     Snapshot,
-    Stop,
-    TakeOver,
-    ToAgent,
     ToMaster,
 )
+from loadtests.swarm.outbox import Outbox
+from loadtests.swarm.roster import Roster
+from loadtests.swarm.run_state import End, RunPhase, RunSetup, Status
 from loadtests.swarm.timing import Timing
 
-_STRANGERS: Final = 1000  # incarnations without a part that are remembered
 _START_PATIENCE: Final = 4  # before load runs, silence may be so many times longer
 _CAUSES: Final = {"target": EndCause.TARGET, "scenario": EndCause.SCENARIO}
-
-
-class RunPhase(IntEnum):
-    """How far a run has come; it never goes back."""
-
-    GATHERING = 0  # agents join and are checked
-    SPAWNING = 1  # membership is frozen, engines start
-    ARMING = 2  # T0 is told and confirmed
-    RUNNING = 3  # leases are renewed
-    STOPPING = 4  # engines drain, FINALs come in
-    LINGERING = 5  # everything is in; Quit is repeated
-    ENDED = 6
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunSetup:
-    """What a coordinator is made for."""
-
-    run_id: str
-    plan: Plan
-    plan_bytes: bytes  # `encode_plan(plan)`
-    agents: int  # exactly so many take part
-    version: str  # of the package; agents of another one are refused
-    boot_id: str  # of this kernel; equal ids share CLOCK_MONOTONIC
-    unix_minus_monotonic_ns: int  # of the master: labels only
-    join_wait_ns: int  # until the agents must have come
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """For progress displays."""
-
-    phase: RunPhase
-    agents_joined: int
-    agents_alive: int
-    engines: int
-    engines_alive: int
-    elapsed_ns: int | None  # since T0, negative before it; None before the barrier
-    t0_ns: int | None
-    events: int
-    stop_reason: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _End:
-    """Why and when the run is being ended."""
-
-    cause: EndCause
-    reason: str
-    at_ns: int
-    deadline_ns: int  # FINALs that are not in by then are missing
+_OUTCOMES: Final = {EndCause.PLAN: Outcome.COMPLETE, EndCause.HARNESS: Outcome.CRASHED}
 
 
 class Coordinator:
@@ -124,20 +51,18 @@ class Coordinator:
     def __init__(self, *, setup: RunSetup, timing: Timing, planned: PlannedCount) -> None:
         self._setup, self._timing, self._planned = setup, timing, planned
         self._plan = setup.plan
-        self._sha256 = plan_hash(setup.plan_bytes)
         self._phase = RunPhase.GATHERING
-        self._actions: list[MasterAction] = []
+        self._out = Outbox(setup, timing)
         self._members: dict[str, Member] = {}  # by incarnation
-        self._strangers: dict[str, int] = {}  # incarnation -> last answered
-        self._holdings: dict[int, Holding] = {}
+        self._lobby = Lobby(setup, self._members, self._out, timing.repeat_ns)
+        self._roster = Roster(self._members)
         self._assembly = Assembly()
         self._guards = build_guards(setup.plan)
-        self._chronicle = Chronicle(setup.unix_minus_monotonic_ns)
         self._attempt = 0
         self._t0_ns: int | None = None
         self._phase_since_ns: int | None = None
         self._tick_ns: int | None = None
-        self._end: _End | None = None
+        self._end: End | None = None
 
     # ---- inputs ---------------------------------------------------------------------
 
@@ -146,25 +71,29 @@ class Coordinator:
         if self._phase is RunPhase.ENDED:
             return []
         if isinstance(message, Hello):
-            self._hello(peer, message, now_ns)
+            is_frozen = self._phase is not RunPhase.GATHERING
+            joined = self._lobby.hello(peer, message, now_ns, is_frozen=is_frozen)
+            if joined is not None:
+                self._repeat(joined, now_ns)
         else:
             member = self._members.get(message.incarnation)
             if member is None or member.agent != message.agent:
-                self._stranger(peer, message, now_ns)
+                text = f"{message.agent} of run {message.run_id} has no part in this run"
+                self._lobby.refuse(peer, message.incarnation, message.agent, text, now_ns)
             elif member.peer != peer or message.run_id != self._setup.run_id:
-                self._drop("message_foreign", peer, f"claims to be {message.agent}", now_ns)
+                self._out.noise("message_foreign", peer, f"claims to be {message.agent}", now_ns)
             elif isinstance(message, Pong):
                 self._pong(member, message, now_ns)
             else:
                 self._snapshot(member, message, now_ns)
         self._advance(now_ns)
-        return self._take_actions()
+        return self._out.take()
 
     def malformed(self, peer: str, error: str, now_ns: int) -> list[MasterAction]:
         """Count bytes that `decode_to_master` refused."""
         if self._phase is not RunPhase.ENDED:
-            self._drop("message_malformed", peer, error, now_ns)
-        return self._take_actions()
+            self._out.noise("message_malformed", peer, error, now_ns)
+        return self._out.take()
 
     def left(self, peer: str, now_ns: int) -> list[MasterAction]:
         """The transport says that a peer is gone for good (quit, connection closed)."""
@@ -173,13 +102,13 @@ class Coordinator:
             if member.is_working and self._phase < RunPhase.LINGERING:
                 self._lose(member, "left", now_ns)
         self._advance(now_ns)
-        return self._take_actions()
+        return self._out.take()
 
     def request_stop(self, reason: str, now_ns: int) -> list[MasterAction]:
         """End gracefully on the user's wish; further calls change nothing."""
         self._stop(EndCause.USER, reason, now_ns)
         self._advance(now_ns)
-        return self._take_actions()
+        return self._out.take()
 
     def tick(self, now_ns: int) -> list[MasterAction]:
         """Call about every 100 ms: renews, repeats, notices silence, releases windows."""
@@ -188,17 +117,12 @@ class Coordinator:
         if self._phase_since_ns is None:
             self._phase_since_ns = now_ns
         self._forgive_stall(now_ns)
-        for member in list(self._members.values()):
-            if self._phase >= RunPhase.LINGERING:
-                break
-            if member.is_working and now_ns - member.heard_ns > self._silence_ns():
-                seconds = (now_ns - member.heard_ns) / NS_PER_S
-                self._lose(member, f"silent for {seconds:.1f} s", now_ns)
+        self._notice_silence(now_ns)
         self._release()
         for member in self._members.values():
             self._repeat(member, now_ns)
         self._advance(now_ns)
-        return self._take_actions()
+        return self._out.take()
 
     def status(self, now_ns: int) -> Status:
         """Figures for a progress display."""
@@ -207,10 +131,10 @@ class Coordinator:
             agents_joined=len(self._members),
             agents_alive=sum(member.is_alive for member in self._members.values()),
             engines=sum(member.hello.engines for member in self._members.values()),
-            engines_alive=len(self._living_engines()),
+            engines_alive=len(self._roster.living()),
             elapsed_ns=None if self._t0_ns is None else now_ns - self._t0_ns,
             t0_ns=self._t0_ns,
-            events=self._chronicle.count,
+            events=self._out.chronicle.count,
             stop_reason=None if self._end is None else self._end.reason,
         )
 
@@ -222,7 +146,7 @@ class Coordinator:
         return build_account(
             Books(
                 members=tuple(sorted(self._members.values(), key=lambda m: m.first_index)),
-                holdings=self._holdings,
+                holdings=self._roster.holdings,
                 archived=self._assembly.totals,
                 t0_unix_ns=self._t0_unix_ns(),
                 end_ns=end_ns,
@@ -230,26 +154,11 @@ class Coordinator:
                 is_open_load=self._plan.load_model is LoadModel.OPEN,
                 planned=self._planned,
                 master_wall_ns=self._setup.unix_minus_monotonic_ns,
-                noise=self._chronicle.warnings(),
+                noise=self._out.chronicle.warnings(),
             )
         )
 
     # ---- small parts ----------------------------------------------------------------
-
-    def _take_actions(self) -> list[MasterAction]:
-        actions, self._actions = self._actions, []
-        return actions
-
-    def _send(self, member: Member, message: ToAgent) -> None:
-        self._actions.append(Send(peer=member.peer, message=message))
-
-    def _tell(self, kind: str, who: str, text: str, now_ns: int) -> None:
-        self._actions.append(Record(event=self._chronicle.tell(kind, who, text, now_ns)))
-
-    def _drop(self, kind: str, who: str, text: str, now_ns: int) -> None:
-        event = self._chronicle.noise(kind, who, text, now_ns)
-        if event is not None:
-            self._actions.append(Record(event=event))
 
     def _enter(self, phase: RunPhase, now_ns: int) -> None:
         self._phase, self._phase_since_ns = phase, now_ns
@@ -269,80 +178,30 @@ class Coordinator:
         return self._timing.silence_ns * (_START_PATIENCE if is_starting else 1)
 
     def _forgive_stall(self, now_ns: int) -> None:
-        """After a stall of our own, silence is not the agents' fault: their time starts anew."""
+        """After a stall of our own, nobody else is late: all times run from now on again."""
         gap_ns = 0 if self._tick_ns is None else now_ns - self._tick_ns
         self._tick_ns = now_ns
-        if gap_ns > self._timing.stall_ns:
-            self._tell("master_stalled", "master", f"stood still for {gap_ns / 1e9:.1f} s", now_ns)
-            for member in self._members.values():
-                member.heard_ns = min(now_ns, member.heard_ns + gap_ns)
-
-    # ---- joining --------------------------------------------------------------------
-
-    def _hello(self, peer: str, hello: Hello, now_ns: int) -> None:
-        known = self._members.get(hello.incarnation)
-        if known is not None:
-            if known.peer != peer or known.agent != hello.agent:
-                self._drop("message_foreign", peer, f"claims to be {hello.agent}", now_ns)
+        if gap_ns <= self._timing.stall_ns:
             return
-        refusal = self._refusal(hello)
-        if refusal is not None:
-            self._refuse(peer, hello.incarnation, hello.agent, refusal, now_ns)
-        elif any(m.agent == hello.agent for m in self._members.values()):
-            text = "a second agent of this name waits until the first one is gone"
-            self._once(hello.incarnation, "agent_duplicate", hello.agent, text, now_ns)
-        elif len(self._members) >= self._setup.agents:
-            text = f"the run has its {self._setup.agents} agents; this one waits as a spare"
-            self._once(hello.incarnation, "agent_spare", hello.agent, text, now_ns)
-        else:
-            self._join(peer, hello, now_ns)
+        text = f"stood still for {gap_ns / NS_PER_S:.1f} s"
+        self._out.tell("master_stalled", "master", text, now_ns)
+        for member in self._members.values():
+            member.heard_ns = min(now_ns, member.heard_ns + gap_ns)
+        if self._phase_since_ns is not None:
+            self._phase_since_ns = min(now_ns, self._phase_since_ns + gap_ns)
+        if self._end is not None:
+            self._end = replace(self._end, deadline_ns=self._end.deadline_ns + gap_ns)
 
-    def _refusal(self, hello: Hello) -> str | None:
-        if hello.protocol != PROTOCOL or hello.version != self._setup.version:
-            return (
-                f"version {hello.version} (protocol {hello.protocol}), expected "
-                f"{self._setup.version} (protocol {PROTOCOL})"
-            )
-        if self._phase is RunPhase.GATHERING:
-            return None
-        if any(member.agent == hello.agent for member in self._members.values()):
-            return "membership is frozen: a new incarnation of an agent has no part in the run"
-        return "membership is frozen: it came too late"
-
-    def _join(self, peer: str, hello: Hello, now_ns: int) -> None:
-        is_same_kernel = bool(hello.boot_id) and hello.boot_id == self._setup.boot_id
-        self._members[hello.incarnation] = Member(
-            peer=peer,
-            hello=hello,
-            clock=ClockEstimate(is_same_kernel=is_same_kernel),
-            joined_ns=now_ns,
-            heard_ns=now_ns,
-        )
-        self._tell("agent_joined", hello.agent, f"joined with {hello.engines} engines", now_ns)
-        self._repeat(self._members[hello.incarnation], now_ns)
-
-    def _once(self, incarnation: str, kind: str, who: str, text: str, now_ns: int) -> None:
-        if incarnation not in self._strangers:
-            self._note_stranger(incarnation, now_ns)
-            self._drop(kind, who, text, now_ns)
-
-    def _note_stranger(self, incarnation: str, now_ns: int) -> None:
-        if len(self._strangers) >= _STRANGERS:
-            self._strangers.pop(next(iter(self._strangers)))
-        self._strangers[incarnation] = now_ns
-
-    def _stranger(self, peer: str, message: Pong | Snapshot, now_ns: int) -> None:
-        text = f"{message.agent}@{message.incarnation} of run {message.run_id} has no part in this"
-        self._refuse(peer, message.incarnation, message.agent, text, now_ns)
-
-    def _refuse(self, peer: str, incarnation: str, who: str, reason: str, now_ns: int) -> None:
-        last_ns = self._strangers.get(incarnation)
-        if last_ns is not None and now_ns - last_ns < self._timing.repeat_ns:
-            return
-        self._note_stranger(incarnation, now_ns)
-        self._drop("agent_refused", who, reason, now_ns)
-        message = Refuse(run_id=self._setup.run_id, incarnation=incarnation, reason=reason[:1000])
-        self._actions.append(Send(peer=peer, message=message))
+    def _notice_silence(self, now_ns: int) -> None:
+        """Give up members that are silent, or late with their FINAL."""
+        for member in list(self._members.values()):
+            if self._phase >= RunPhase.LINGERING or not member.is_working:
+                continue
+            silent_ns = now_ns - member.heard_ns
+            if silent_ns > self._silence_ns():
+                self._lose(member, f"silent for {silent_ns / NS_PER_S:.1f} s", now_ns)
+            elif self._end is not None and now_ns > self._end.deadline_ns:
+                self._lose(member, "no FINAL in time", now_ns)
 
     # ---- what members say -----------------------------------------------------------
 
@@ -352,20 +211,14 @@ class Coordinator:
             pong.sent_ns, pong.received_ns, pong.replied_ns, now_ns, wall_ns
         )
         if not is_sound:
-            self._drop("message_impossible", member.agent, "a pong before its ping", now_ns)
+            self._out.noise("message_impossible", member.agent, "a pong before its ping", now_ns)
             return
         if self._phase is RunPhase.GATHERING and member.clock.rounds < self._timing.clock_rounds:
-            self._ping(member, now_ns)
-
-    def _ping(self, member: Member, now_ns: int) -> None:
-        self._send(
-            member,
-            Ping(run_id=self._setup.run_id, incarnation=member.incarnation, sent_ns=now_ns),
-        )
+            self._out.ping(member, now_ns)
 
     def _snapshot(self, member: Member, snapshot: Snapshot, now_ns: int) -> None:
-        if snapshot.plan_sha256 != self._sha256:
-            self._drop("plan_differs", member.agent, f"plan {snapshot.plan_sha256}", now_ns)
+        if snapshot.plan_sha256 != self._out.sha256:
+            self._out.noise("plan_differs", member.agent, f"plan {snapshot.plan_sha256}", now_ns)
             return
         self._take_batches(member, snapshot, now_ns)
         if not member.adopt(snapshot):
@@ -381,37 +234,29 @@ class Coordinator:
             self._engine_state(member, state, now_ns)
 
     def _take_batches(self, member: Member, snapshot: Snapshot, now_ns: int) -> None:
-        source = f"{member.agent}@{member.incarnation}"
         for batch in snapshot.batches:
             try:
                 window = member.ledger.take(batch)
             except LedgerError as error:
-                self._drop(error.kind, member.agent, str(error), now_ns)
+                self._out.noise(error.kind, member.agent, str(error), now_ns)
                 break
             if window is not None:
-                self._actions.append(Journal(source=source, window=window))
+                self._out.journal(member, window)
                 self._assembly.add(window)
         if snapshot.batches:
             member.note_watermark()
-            self._send(
-                member,
-                Ack(
-                    run_id=self._setup.run_id,
-                    incarnation=member.incarnation,
-                    batch=member.ledger.contiguous,
-                ),
-            )
+            self._out.acknowledge(member)
 
     def _tell_back(self, member: Member, now_ns: int) -> None:
         if "back" not in member.sent_ns:
             member.sent_ns["back"] = now_ns
             text = "was given up and is heard again: what it hands over counts, it gets no lease"
-            self._tell("agent_back", member.agent, text, now_ns)
+            self._out.tell("agent_back", member.agent, text, now_ns)
 
     def _engine_state(self, member: Member, state: EngineState, now_ns: int) -> None:
-        holding = self._holdings.get(state.index)
-        if holding is None or holding.incarnation != member.incarnation:
-            self._drop("engine_foreign", member.agent, f"names engine {state.index}", now_ns)
+        holding = self._roster.holding(member, state.index)
+        if holding is None:
+            self._out.noise("engine_foreign", member.agent, f"names engine {state.index}", now_ns)
             return
         if holding.loss is not None or not member.is_alive or self._t0_ns is None:
             return
@@ -425,7 +270,7 @@ class Coordinator:
 
     def _is_early(self, last_ns: int) -> bool:
         """An engine ended before the plan did, and nobody had told it to."""
-        is_natural = self._end is None or self._end.cause is EndCause.PLAN
+        is_natural = self._end is None or self._end.is_natural
         return is_natural and last_ns < self._plan.duration_ns
 
     # ---- losses ---------------------------------------------------------------------
@@ -433,21 +278,17 @@ class Coordinator:
     def _lose(self, member: Member, how: str, now_ns: int) -> None:
         """Give a member up."""
         member.standing, member.lost_ns = Standing.LOST, now_ns
-        self._tell("agent_lost", member.agent, how, now_ns)
+        self._out.tell("agent_lost", member.agent, how, now_ns)
         if self._phase is RunPhase.GATHERING:
             del self._members[member.incarnation]  # another one may take its place
             return
         if self._phase < RunPhase.RUNNING:
             self._stop(EndCause.HARNESS, f"{member.agent} was lost at the start: {how}", now_ns)
             return
-        held = [
-            holding
-            for holding in self._holdings.values()
-            if holding.incarnation == member.incarnation and holding.loss is None
-        ]
         # Its engines may still be sending, out of our sight, until their lease has ended.
         free_ns = max(now_ns, (member.granted_until_ns or now_ns) + self._timing.lease_margin_ns)
         last_ns = self._offset_ns(min(member.heard_ns, now_ns))
+        held = self._roster.not_lost(member)
         self._lose_engines(held, f"{member.agent}: {how}", last_ns, free_ns, now_ns)
 
     def _lose_engines(
@@ -457,32 +298,18 @@ class Coordinator:
         free_offset_ns = min(self._plan.duration_ns, self._offset_ns(free_ns))
         for holding in lost:
             holding.loss = Loss(how=how, last_ns=last_ns, free_ns=free_offset_ns, cut_ns=None)
-            self._tell("engine_lost", holding.engine, how, now_ns)
+            self._out.tell("engine_lost", holding.engine, how, now_ns)
         is_running = self._phase is RunPhase.RUNNING
-        is_draining = self._end is not None and self._end.cause is EndCause.PLAN
+        is_draining = self._end is not None and self._end.is_natural
         if not lost or not (is_running or is_draining):
             return
         names = ", ".join(holding.engine for holding in lost)
         if self._plan.loss_policy is LossPolicy.ABORT:
             self._stop(EndCause.LOSS, f"lost {names}: {how}", now_ns)
-        elif is_running and not self._living_engines():
+        elif is_running and not self._roster.living():
             self._stop(EndCause.LOSS, f"no engine is left: lost {names}: {how}", now_ns)
         elif is_running and self._plan.loss_policy is LossPolicy.REDISTRIBUTE:
             self._redistribute(lost, free_ns, now_ns)
-
-    def _living_engines(self) -> list[Holding]:
-        """Engines that are not known to have ended."""
-        ended = {
-            state.index
-            for member in self._members.values()
-            for state in member.engine_states
-            if state.phase >= EnginePhase.FINAL
-        }
-        return [
-            holding
-            for holding in self._holdings.values()
-            if holding.loss is None and holding.index not in ended
-        ]
 
     def _redistribute(self, lost: list[Holding], free_ns: int, now_ns: int) -> None:
         """Divide the shares between the survivors, from a whole second on."""
@@ -490,35 +317,11 @@ class Coordinator:
         cut_ns = max(0, -(-earliest_ns // NS_PER_S)) * NS_PER_S
         if cut_ns >= self._plan.duration_ns:
             return
-        survivors = self._living_engines()
-        heirs: dict[str, Member] = {}
+        for member in self._roster.redistribute(lost, cut_ns):
+            self._out.take_over(member, now_ns)
         for holding in lost:
-            assert holding.loss is not None, "only lost engines come here"
-            holding.loss = replace(holding.loss, cut_ns=cut_ns)
-            for part in divide(holding, survivors, cut_ns):
-                heir = self._hand_share(self._holdings[part.index], part.share)
-                heirs[heir.incarnation] = heir
-            text = f"{len(survivors)} engines take over from second {cut_ns // NS_PER_S}"
-            self._tell("takeover", holding.engine, text, now_ns)
-        for member in heirs.values():
-            self._tell_takeovers(member, now_ns)
-
-    def _hand_share(self, heir: Holding, share: Share) -> Member:
-        member = self._members[heir.incarnation]
-        heir.shares.append(share)
-        member.takeovers.append(SharePart(heir.index, share.residue, share.modulus, share.from_ns))
-        return member
-
-    def _tell_takeovers(self, member: Member, now_ns: int) -> None:
-        member.sent_ns["take_over"] = now_ns
-        self._send(
-            member,
-            TakeOver(
-                run_id=self._setup.run_id,
-                incarnation=member.incarnation,
-                parts=tuple(member.takeovers),
-            ),
-        )
+            text = f"the survivors take over from second {cut_ns // NS_PER_S}"
+            self._out.tell("takeover", holding.engine, text, now_ns)
 
     # ---- phases ---------------------------------------------------------------------
 
@@ -554,23 +357,10 @@ class Coordinator:
             self._stop(EndCause.HARNESS, reason, now_ns)
 
     def _freeze(self, now_ns: int) -> None:
-        """Pass the barrier: from now on nobody joins. Shares go by agents' names."""
-        first = 0
-        for member in sorted(self._members.values(), key=lambda m: m.agent):
-            member.first_index = first
-            first += member.hello.engines
-            member.ledger = Ledger(range(member.first_index, first))
-        for member in self._members.values():
-            for k in range(member.hello.engines):
-                index = member.first_index + k
-                self._holdings[index] = Holding(
-                    index=index,
-                    engine=f"{member.agent}/{k}",
-                    incarnation=member.incarnation,
-                    shares=[Share(residue=index, modulus=first, from_ns=0)],
-                )
-        text = f"{len(self._members)} agents with {first} engines"
-        self._tell("barrier_passed", "master", text, now_ns)
+        """Pass the barrier: from now on nobody joins."""
+        self._roster.freeze()
+        text = f"{len(self._members)} agents with {len(self._roster.holdings)} engines"
+        self._out.tell("barrier_passed", "master", text, now_ns)
         self._enter(RunPhase.SPAWNING, now_ns)
 
     def _advance_spawning(self, now_ns: int) -> None:
@@ -594,8 +384,8 @@ class Coordinator:
         self._t0_ns = t0_unix_ns - wall_ns
         self._attempt += 1
         kind = "t0_chosen" if self._attempt == 1 else "t0_moved"
-        self._tell(kind, "master", f"T0 is unix second {t0_unix_ns // NS_PER_S}", now_ns)
-        self._actions.append(Barrier(t0_unix_ns=t0_unix_ns, t0_ns=self._t0_ns))
+        self._out.tell(kind, "master", f"T0 is unix second {t0_unix_ns // NS_PER_S}", now_ns)
+        self._out.add(Barrier(t0_unix_ns=t0_unix_ns, t0_ns=self._t0_ns))
         for member in self._alive():
             member.sent_ns.pop("begin", None)
 
@@ -603,9 +393,9 @@ class Coordinator:
         assert self._t0_ns is not None, "entering this phase proposed one"
         if all(m.snapshot and m.snapshot.attempt == self._attempt for m in self._members.values()):
             self._enter(RunPhase.RUNNING, now_ns)
-            self._tell("load_confirmed", "master", "all agents have confirmed T0", now_ns)
+            self._out.tell("load_confirmed", "master", "all agents have confirmed T0", now_ns)
             for member in self._alive():
-                self._renew(member, now_ns)
+                self._out.renew(member, self._attempt, now_ns)
             return
         self._check_start(self._timing.start_ns, AgentPhase.ARMED, "did not confirm T0", now_ns)
         is_arming = self._phase is RunPhase.ARMING
@@ -618,17 +408,13 @@ class Coordinator:
         offset_ns = self._offset_ns(now_ns)
         if self._phase is RunPhase.RUNNING and offset_ns >= self._plan.duration_ns:
             margin_ns = self._plan.grace_ns + self._timing.drain_margin_ns
-            self._end = _End(
+            self._end = End(
                 cause=EndCause.PLAN,
                 reason="the last stage is over",
                 at_ns=now_ns,
                 deadline_ns=now_ns + margin_ns,
             )
             self._enter(RunPhase.STOPPING, now_ns)
-        if self._end is not None and now_ns > self._end.deadline_ns:
-            for member in self._alive():
-                if member.is_working:
-                    self._lose(member, "no FINAL in time", now_ns)
         if self._phase is RunPhase.STOPPING and not any(m.is_working for m in self._alive()):
             self._judge_end()
             self._linger(now_ns)
@@ -637,7 +423,7 @@ class Coordinator:
         """Under `abort`, a run whose engines fell short of their shares is not complete."""
         assert self._end is not None, "this phase has an end"
         is_strict = self._plan.loss_policy is LossPolicy.ABORT
-        if self._end.cause is not EndCause.PLAN or not is_strict:
+        if not self._end.is_natural or not is_strict:
             return
         lost = self.account().lost_windows
         if lost:
@@ -649,11 +435,11 @@ class Coordinator:
         """End the run before its plan does; the first reason counts."""
         if self._phase >= RunPhase.LINGERING:
             return
-        if self._end is not None and self._end.cause is not EndCause.PLAN:
+        if self._end is not None and not self._end.is_natural:
             return
         margin_ns = self._plan.grace_ns + self._timing.drain_margin_ns
-        self._end = _End(cause=cause, reason=reason, at_ns=now_ns, deadline_ns=now_ns + margin_ns)
-        self._tell("stopping", "master", f"{cause.value}: {reason}", now_ns)
+        self._end = End(cause=cause, reason=reason, at_ns=now_ns, deadline_ns=now_ns + margin_ns)
+        self._out.tell("stopping", "master", f"{cause.value}: {reason}", now_ns)
         if self._phase < RunPhase.RUNNING:
             self._linger(now_ns)
             return
@@ -675,13 +461,9 @@ class Coordinator:
         if not is_alone and now_ns - self._phase_since_ns <= self._timing.linger_ns:
             return
         self._release_all()
-        outcome = {EndCause.PLAN: Outcome.COMPLETE, EndCause.HARNESS: Outcome.CRASHED}.get(
-            self._end.cause, Outcome.ABORTED
-        )
-        self._tell("finished", "master", f"{outcome.value}: {self._end.reason}", now_ns)
-        self._actions.append(
-            Finished(outcome=outcome, cause=self._end.cause, reason=self._end.reason)
-        )
+        outcome = _OUTCOMES.get(self._end.cause, Outcome.ABORTED)
+        self._out.tell("finished", "master", f"{outcome.value}: {self._end.reason}", now_ns)
+        self._out.finish(Finished(outcome=outcome, cause=self._end.cause, reason=self._end.reason))
         self._enter(RunPhase.ENDED, now_ns)
 
     # ---- what is said again ---------------------------------------------------------
@@ -706,96 +488,42 @@ class Coordinator:
     def _repeat_gathering(self, member: Member, now_ns: int) -> None:
         timing = self._timing
         if member.snapshot is None and member.is_due("prepare", timing.repeat_ns, now_ns):
-            self._send(
-                member,
-                Prepare(
-                    run_id=self._setup.run_id,
-                    incarnation=member.incarnation,
-                    protocol=PROTOCOL,
-                    plan=self._setup.plan_bytes,
-                    plan_sha256=self._sha256,
-                    lease_ns=timing.lease_ns,
-                ),
-            )
+            self._out.prepare(member)
         is_measured = member.clock.rounds >= timing.clock_rounds
         every_ns = timing.repeat_ns if is_measured else timing.clock_round_ns
         if member.is_due("ping", every_ns, now_ns):
-            self._ping(member, now_ns)
+            self._out.ping(member, now_ns)
 
     def _repeat_spawning(self, member: Member, now_ns: int) -> None:
         is_assigned = member.phase >= AgentPhase.SPAWNING
         if not is_assigned and member.is_due("assign", self._timing.beat_ns, now_ns):
-            self._send(
-                member,
-                Assign(
-                    run_id=self._setup.run_id,
-                    incarnation=member.incarnation,
-                    first_index=member.first_index,
-                    of_engines=len(self._holdings),
-                ),
-            )
+            self._out.assign(member, len(self._roster.holdings))
         if member.is_due("ping", self._timing.repeat_ns, now_ns):
-            self._ping(member, now_ns)
+            self._out.ping(member, now_ns)
 
     def _repeat_arming(self, member: Member, now_ns: int) -> None:
-        t0_ns, t0_unix_ns = self._t0_ns, self._t0_unix_ns()
-        assert t0_ns is not None, "this phase has a T0"
-        assert t0_unix_ns is not None, "this phase has a T0"
+        assert self._t0_ns is not None, "this phase has a T0"
         is_told = member.snapshot is not None and member.snapshot.attempt == self._attempt
         if not is_told and member.is_due("begin", self._timing.beat_ns, now_ns):
-            self._send(
-                member,
-                Begin(
-                    run_id=self._setup.run_id,
-                    incarnation=member.incarnation,
-                    attempt=self._attempt,
-                    t0_ns=t0_ns + member.clock.offset_ns,
-                    t0_unix_ns=t0_unix_ns,
-                ),
-            )
+            self._out.begin(member, self._attempt, self._t0_ns)
         if member.is_due("ping", self._timing.repeat_ns, now_ns):
-            self._ping(member, now_ns)
+            self._out.ping(member, now_ns)
 
     def _repeat_load(self, member: Member, now_ns: int) -> None:
         if not member.is_working:
             return  # its FINAL is in; Quit follows when everybody's is
-        if self._end is None or self._end.cause is EndCause.PLAN:
+        if self._end is None or self._end.is_natural:
             if member.is_due("lease", self._timing.renew_ns, now_ns):
-                self._renew(member, now_ns)
+                self._out.renew(member, self._attempt, now_ns)
             taken = 0 if member.snapshot is None else member.snapshot.takeovers
             if len(member.takeovers) > taken and member.is_due(
                 "take_over", self._timing.repeat_ns, now_ns
             ):
-                self._tell_takeovers(member, now_ns)
+                self._out.take_over(member, now_ns)
             return
         if member.is_due("stop", self._timing.repeat_ns, now_ns):
-            self._send_stop(member, self._end.reason)
-            self._ping(member, now_ns)
-
-    def _renew(self, member: Member, now_ns: int) -> None:
-        member.sent_ns["lease"] = now_ns
-        member.granted_until_ns = now_ns + self._timing.lease_ns
-        self._send(
-            member,
-            Lease(
-                run_id=self._setup.run_id,
-                incarnation=member.incarnation,
-                attempt=self._attempt,
-                sent_ns=now_ns,
-                until_ns=member.granted_until_ns + member.clock.offset_ns,
-            ),
-        )
-
-    def _send_stop(self, member: Member, reason: str) -> None:
-        self._send(
-            member,
-            Stop(
-                run_id=self._setup.run_id,
-                incarnation=member.incarnation,
-                grace_ns=self._plan.grace_ns,
-                reason=reason[:1000],
-            ),
-        )
+            self._out.stop(member, self._end.reason)
+            self._out.ping(member, now_ns)
 
     def _repeat_lost(self, member: Member, now_ns: int) -> None:
         """A member that was given up and is heard again hands over what it has, and ends."""
@@ -804,16 +532,11 @@ class Coordinator:
             if member.has_handed_over or self._phase >= RunPhase.LINGERING:
                 self._quit(member, now_ns)
             else:
-                self._send_stop(member, "the master had given this agent up")
+                self._out.stop(member, "the master had given this agent up")
 
     def _quit(self, member: Member, now_ns: int) -> None:
-        if member.has_quit or not member.is_due("quit", self._timing.beat_ns, now_ns):
-            return
         reason = "the run is over" if self._end is None else self._end.reason
-        self._send(
-            member,
-            Quit(run_id=self._setup.run_id, incarnation=member.incarnation, reason=reason[:1000]),
-        )
+        self._out.quit(member, reason, now_ns)
 
     # ---- windows --------------------------------------------------------------------
 
@@ -832,7 +555,7 @@ class Coordinator:
 
     def _hand_out(self, through_s: int | None) -> None:
         for window, is_late in self._assembly.release(through_s):
-            self._actions.append(Release(window=window, is_late=is_late))
+            self._out.release(window, is_late=is_late)
             if is_late or self._phase is not RunPhase.RUNNING:
                 continue
             for guard in self._guards:

@@ -34,10 +34,11 @@ from loadtests.swarm.actions import EndCause, Finished, MasterAction
 from loadtests.swarm.agent_shell import boot_id
 from loadtests.swarm.books import draft_manifest, finished_manifest, with_account
 from loadtests.swarm.bus import MESSAGE, REFUSALS
-from loadtests.swarm.coordinator import Coordinator, RunPhase, RunSetup
+from loadtests.swarm.coordinator import Coordinator
 from loadtests.swarm.local_agents import LocalAgents
 from loadtests.swarm.messages import Ack, Hello, MessageError, decode_to_master, encode_message
 from loadtests.swarm.progress import Progress, ProgressBoard
+from loadtests.swarm.run_state import RunPhase, RunSetup
 from loadtests.swarm.target import fetch_version
 from loadtests.swarm.timing import Timing
 from loadtests.swarm.view import StatsView

@@ -14,7 +14,7 @@ from loadtests.plan.model import Plan
 from loadtests.record.histogram import Histogram
 from loadtests.record.tally import Tally, tally_of
 from loadtests.record.window import Count, Window
-from loadtests.swarm.coordinator import RunPhase, Status
+from loadtests.swarm.run_state import RunPhase, Status
 
 _KEPT_EVENTS: Final = 5
 

@@ -36,7 +36,7 @@ from loadtests.record.manifest import HostFacts
 from loadtests.record.window import Count, Window, pack_window
 from loadtests.swarm import actions
 from loadtests.swarm.agency import Agency, AgentSetup
-from loadtests.swarm.coordinator import Coordinator, RunSetup
+from loadtests.swarm.coordinator import Coordinator
 from loadtests.swarm.messages import (
     Ack,
     Lease,
@@ -47,6 +47,7 @@ from loadtests.swarm.messages import (
     decode_to_master,
     encode_message,
 )
+from loadtests.swarm.run_state import RunSetup
 from loadtests.swarm.timing import Timing
 
 TICK_NS = 125 * NS_PER_MS

@@ -1,0 +1,65 @@
+"""The words of a run at its master: what it is set up with, how far it is, why it ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from loadtests.plan.model import Plan
+from loadtests.swarm.actions import EndCause
+
+
+class RunPhase(IntEnum):
+    """How far a run has come; it never goes back."""
+
+    GATHERING = 0  # agents join and are checked
+    SPAWNING = 1  # membership is frozen, engines start
+    ARMING = 2  # T0 is told and confirmed
+    RUNNING = 3  # leases are renewed
+    STOPPING = 4  # engines drain, FINALs come in
+    LINGERING = 5  # everything is in; Quit is repeated
+    ENDED = 6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSetup:
+    """What a coordinator is made for."""
+
+    run_id: str
+    plan: Plan
+    plan_bytes: bytes  # `encode_plan(plan)`
+    agents: int  # exactly so many take part
+    version: str  # of the package; agents of another one are refused
+    boot_id: str  # of this kernel; equal ids share CLOCK_MONOTONIC
+    unix_minus_monotonic_ns: int  # of the master: labels only
+    join_wait_ns: int  # until the agents must have come
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """For progress displays."""
+
+    phase: RunPhase
+    agents_joined: int
+    agents_alive: int
+    engines: int
+    engines_alive: int
+    elapsed_ns: int | None  # since T0, negative before it; None before the barrier
+    t0_ns: int | None
+    events: int
+    stop_reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """Why and when a run is being ended; times on the master's clock."""
+
+    cause: EndCause
+    reason: str
+    at_ns: int
+    deadline_ns: int  # FINALs that are not in by then are missing
+
+    @property
+    def is_natural(self) -> bool:
+        """True if nobody cut the plan short."""
+        return self.cause is EndCause.PLAN
