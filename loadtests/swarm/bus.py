@@ -196,7 +196,8 @@ class GuardedServer(zmqrpc.Server):
         """Sending may have swallowed the signal that messages wait: look, and wake who waits."""
         self._is_look_due = False
         if not self.socket.closed:
-            self.socket.getsockopt(zmq.EVENTS)
+            # `get`, not its alias `getsockopt`: only the former is overridden to wake waiters.
+            self.socket.get(zmq.EVENTS)
 
 
 class GuardedClient(zmqrpc.Client):

@@ -112,12 +112,12 @@ class FrontMaster:
         self._plan = _load_plan(self._options)
         self._shell: MasterShell | None = None
         self._done = Signal()
-        self._quits = 0
         environment.host = self._plan.nodes[0].authority
         guard_master(runner)
         self._locust_start, self._locust_quit = runner.start, runner.quit
-        self._interrupts = 0
-        gevent.signal_handler(signal.SIGINT, self._interrupt)
+        self._signals = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            gevent.signal_handler(number, self._on_signal, number)
         for name, ours in (("start", self._start), ("stop", self._stop), ("quit", self._quit)):
             setattr(runner, name, ours)
 
@@ -147,26 +147,29 @@ class FrontMaster:
             self._shell.request_stop("stopped in Locust")
 
     def _quit(self) -> None:
-        """End a run in order before Locust ends; asked again meanwhile, end it at once."""
+        """End a run in order before Locust ends."""
         if self._shell is not None and not self._done.is_set():
-            self._quits += 1
-            if self._quits > 1:
-                self._shell.stop_at_once("Locust was told to quit twice")
+            if gevent.getcurrent() in self._runner.greenlet:
+                # Locust's listener calls this when its last worker has gone: it must go on
+                # listening, or the run could not end.
+                gevent.spawn(self._quit)
+                return
             self._shell.request_stop("Locust was told to quit")
             self._done.wait()
         self._locust_quit()
 
-    def _interrupt(self) -> None:
-        """Act on SIGINT: as a KeyboardInterrupt it would strike wherever the run just is."""
-        self._interrupts += 1
-        if self._shell is None:
-            raise_in_main()
-        elif self._interrupts > 1:
-            self._shell.stop_at_once("interrupted twice")
-        else:
-            self._shell.request_stop("interrupted by SIGINT")
+    def _on_signal(self, number: int) -> None:
+        """Act on a signal: as a KeyboardInterrupt it would strike wherever the run just is."""
+        self._signals += 1
+        name = signal.Signals(number).name
+        if self._shell is not None and self._signals > 1:
+            self._shell.stop_at_once(f"stopped at once by {name}")
+        elif self._shell is not None:
+            self._shell.request_stop(f"stopped by {name}")
             self._quit()
             self._close_ui()
+        elif number == signal.SIGINT:  # Locust acts on SIGTERM itself
+            raise_in_main()
 
     def _close_ui(self) -> None:
         ui: Any = self._environment.web_ui
@@ -216,8 +219,9 @@ class FrontWorker:
             configuration=own_configuration(),
             timing=Timing(),
         )
-        self._interrupts = 0
-        gevent.signal_handler(signal.SIGINT, self._interrupt)
+        self._signals = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            gevent.signal_handler(number, self._on_signal, number)
         hooks: Any = environment.events
         hooks.quitting.add_listener(lambda **_: self._quit())
         gevent.spawn(self._run)
@@ -237,13 +241,14 @@ class FrontWorker:
         self._shell.request_stop("the agent was told to quit")
         self._done.wait()
 
-    def _interrupt(self) -> None:
-        """Act on SIGINT: once in order, twice at once; Locust ends when the shell has."""
-        self._interrupts += 1
-        if self._interrupts > 1:
-            self._shell.stop_at_once("interrupted twice")
+    def _on_signal(self, number: int) -> None:
+        """Act on a signal: once in order, twice at once; Locust ends when the shell has."""
+        self._signals += 1
+        name = signal.Signals(number).name
+        if self._signals > 1:
+            self._shell.stop_at_once(f"the agent got {name} again")
         else:
-            self._shell.request_stop("the agent got SIGINT")
+            self._shell.request_stop(f"the agent got {name}")
 
 
 def raise_in_main() -> None:

@@ -194,3 +194,22 @@ def test_a_wall_clock_step_does_not_end_a_worker(
     assert quits == []
     worker.greenlet.kill(block=True)
     worker.client.socket.close(linger=0)
+
+
+def test_sending_does_not_swallow_the_signal_that_messages_wait(master: MasterRunner) -> None:
+    """A message that arrives while the master sends is read at once, not at the next one.
+
+    ZeroMQ signals arrivals by edge, and a send clears the edge: unless somebody looks again
+    after it, a listener sleeps on a full queue (pyzmq then wakes it after 11.6 s).
+    """
+    worker = Stranger(master.server.port, b"honest")
+    worker.say("client_ready", "2.47.0")
+    wait_until(lambda: "honest" in master.clients)
+    heard: list[bytes] = []
+    master.register_message(bus.MESSAGE, lambda msg, **_: heard.append(msg.data))
+    for number in range(200):
+        worker.say(bus.MESSAGE, b"x")
+        # Blocks the hub, so that the arrival is pending when the master sends.
+        time.sleep(0.002)
+        master.send_message(bus.MESSAGE, client_id="honest")
+        wait_until(lambda expected=number + 1: len(heard) == expected, 5.0)
