@@ -4,6 +4,10 @@ Pure: times are handed in. A ring holds the times of the last `allowance` reques
 more may go when the oldest of them is a whole interval ago. That bounds every sliding
 interval exactly, also after a stall, when all that is overdue would go at once. Below one
 request per 100 ms the interval is stretched to 1 / rate for one request.
+
+Once the ring has refused, what waits leaves evenly (a bucket of 5 ms) until nothing is held
+back any more: otherwise whole allowances would leave 100 ms apart, and the least jitter
+on the way would show the target two of them in one interval.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from typing import Final
 from loadtests.clock import NS_PER_MS, NS_PER_S
 
 INTERVAL_NS: Final = 100 * NS_PER_MS
+_BURST_NS: Final = 5 * NS_PER_MS
 # One core cannot send so many in 100 ms (1.5 us each, less than the system call takes):
 # such a ceiling needs no ring, which would only cost memory and 0.1 us per request.
 UNREACHABLE: Final = 65_536
@@ -22,7 +27,17 @@ UNREACHABLE: Final = 65_536
 class Gate:
     """Ceiling of `rate_per_s` (> 0) requests per second over every interval."""
 
-    __slots__ = ("_at", "_ring", "allowance", "interval_ns")
+    __slots__ = (
+        "_at",
+        "_burst_ns",
+        "_credit_ns",
+        "_is_held",
+        "_last_ns",
+        "_ring",
+        "_spacing_ns",
+        "allowance",
+        "interval_ns",
+    )
 
     def __init__(self, rate_per_s: float) -> None:
         allowance = int(rate_per_s * INTERVAL_NS / NS_PER_S)
@@ -30,19 +45,43 @@ class Gate:
         self.allowance = max(1, allowance)
         self._ring = array("q", [-(1 << 62)]) * self.allowance
         self._at = 0
+        self._spacing_ns = self.interval_ns // self.allowance
+        self._burst_ns = max(_BURST_NS, self._spacing_ns)
+        self._is_held = False
+        self._credit_ns = self._last_ns = 0
 
     def take(self, now_ns: int) -> bool:
         """Count one request now, or refuse it."""
         at = self._at
         if now_ns - self._ring[at] < self.interval_ns:
+            self._is_held, self._credit_ns, self._last_ns = True, self._spacing_ns, now_ns
+            return False
+        if self._is_held and not self._pay(now_ns):
             return False
         self._ring[at] = now_ns
         self._at = at + 1 if at + 1 < self.allowance else 0
         return True
 
+    def _pay(self, now_ns: int) -> bool:
+        """Take one request's spacing from the bucket; when it overflows, nobody waits."""
+        credit_ns = self._credit_ns + now_ns - max(self._last_ns, self._opens_by_ring_ns())
+        if credit_ns >= self._burst_ns + self._spacing_ns:
+            self._is_held = False
+            return True
+        self._last_ns = now_ns
+        is_paid = credit_ns >= self._spacing_ns
+        self._credit_ns = credit_ns - self._spacing_ns if is_paid else credit_ns
+        return is_paid
+
+    def _opens_by_ring_ns(self) -> int:
+        return self._ring[self._at] + self.interval_ns
+
     def opens_ns(self) -> int:
         """When the next request may go."""
-        return self._ring[self._at] + self.interval_ns
+        by_ring_ns = self._opens_by_ring_ns()
+        if not self._is_held:
+            return by_ring_ns
+        return max(by_ring_ns, self._last_ns) + self._spacing_ns - self._credit_ns
 
 
 def gate_of(rate_per_s: float) -> Gate | None:

@@ -86,6 +86,11 @@ class Pool:
             return min(1, max(0, self.wanted - len(self.connections))) - min(1, self.dialing)
         return self.wanted - len(self.connections) - self.dialing
 
+    @property
+    def is_down(self) -> bool:
+        """True after a failed attempt while no connection is up or being opened."""
+        return self.down is not None and not self.connections and not self.dialing
+
     def offer(self, due_ns: int, now_ns: int, code: int, task: Task, payload: bytes) -> None:
         """Take an arrival that found no free connection, or no permission to be sent."""
         traffic = self._traffic
@@ -166,8 +171,9 @@ class Pool:
 
     def refused(self, kind: str, message: str, now_ns: int) -> None:
         """An attempt failed: wait before the next; without any connection up, fail who waits."""
-        self.failures += 1
-        self.retry_ns = now_ns + backoff_ns(self.failures, self._random.random())
+        if now_ns >= self.retry_ns:  # attempts made at the same time fail together, once
+            self.failures += 1
+            self.retry_ns = now_ns + backoff_ns(self.failures, self._random.random())
         if self.connections:
             return
         self.down = (kind, message)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from loadtests.engine.outcome import OTHER
 from loadtests.record.histogram import LENGTH, buckets_of_ns
-from loadtests.record.window import Count, EngineHealth, Kind, Window
+from loadtests.record.window import Count, EngineHealth, Kind, Window, pack_window
 
 SLOT_BITS: Final = 16  # record.window.MAX_SLOTS is 30,392
 SLOT_MASK: Final = (1 << SLOT_BITS) - 1
@@ -269,6 +269,38 @@ class Recorder:
         rows = self._spare if self._spare is not None else _Rows(self._slots)
         self._spare, self._rows = self._rows, rows
         return closing
+
+
+def warm_up() -> None:
+    """Use every path once: what libraries import or allocate lazily is not paid under load."""
+    recorder = Recorder(1)
+    health = EngineHealth(
+        engine="",
+        wall_ns=0,
+        cpu_ns=0,
+        in_flight=0,
+        in_flight_ns=0,
+        backlog=0,
+        connections=0,
+        stalled_ns=0,
+    )
+    for _ in range(2):
+        for log in (recorder.log_sent, recorder.log_lag, recorder.log_ok, recorder.log_response):
+            log(0)
+        recorder.log_service(0)
+        recorder.log_received(0)
+        recorder.connected(0, 0, ("kind", "message"))
+        recorder.planned(np.zeros(1, dtype=np.int64))
+        recorder.not_ok(
+            0,
+            Count.FAILED,
+            kind="kind",
+            message="message",
+            response_ns=0,
+            service_ns=0,
+            received_bytes=0,
+        )
+        pack_window(recorder.close(0, health).finish())
 
 
 def _columns(events: list[int], width: int) -> Integers:

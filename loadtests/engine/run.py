@@ -38,7 +38,7 @@ from loadtests.engine.messages import (
 )
 from loadtests.engine.pacer import Pacer
 from loadtests.engine.pool import Pool
-from loadtests.engine.recorder import Recorder
+from loadtests.engine.recorder import Recorder, warm_up
 from loadtests.engine.shares import connections_per_node, portion
 from loadtests.engine.timer import Timer
 from loadtests.engine.traffic import NEVER_NS, Traffic
@@ -150,12 +150,15 @@ class Run:
         """Resolve, connect, and say Ready; TargetError when nothing can be loaded."""
         for node, error in await self._dialer.resolve():
             self._warnings.append(f"node {node.name}: {node.host} not resolved: {error}")
+        warm_up()
         self._set_wanted(0)
         wanted = sum(pool.wanted for pool in self._pools)
         rate = self._plan.connects_per_s / self._configure.of_engines
         patience_ns = int(wanted / rate * NS_PER_S) + 2 * self._plan.connect_timeout_ns
         deadline_ns = monotonic_ns() + patience_ns + _PREPARE_SLACK_NS
         while monotonic_ns() < deadline_ns and not self._is_prepared():
+            if self.over.is_set():
+                return
             self._dialer.fill(self._pools, monotonic_ns())
             await asyncio.sleep(_ROUND_NS / 2 / NS_PER_S)
         self._require_target()
@@ -179,12 +182,16 @@ class Run:
             pool.wanted = part
 
     def _is_prepared(self) -> bool:
-        if all(pool.failures >= _HOPELESS_ATTEMPTS for pool in self._pools if pool.wanted):
-            return True
+        """All connections are up, or it is plain which nodes are down.
+
+        A node that accepts some connections and refuses others is given the whole time.
+        """
+        wanting = [pool for pool in self._pools if pool.wanted]
+        is_hopeless = all(pool.is_down for pool in wanting)
+        attempts = _HOPELESS_ATTEMPTS if is_hopeless else _DOWN_ATTEMPTS
         return all(
-            len(pool.connections) >= pool.wanted
-            or (pool.failures >= _DOWN_ATTEMPTS and not pool.connections)
-            for pool in self._pools
+            len(pool.connections) >= pool.wanted or (pool.is_down and pool.failures >= attempts)
+            for pool in wanting
         )
 
     def _require_target(self) -> None:
@@ -242,6 +249,8 @@ class Run:
     def stop(self, stop: Stop) -> None:
         """Send nothing more and drain."""
         self._halt(monotonic_ns(), stop.grace_ns, stop.reason)
+        if self._t0_ns == NEVER_NS and not self.over.is_set():
+            self._finish()  # given up at the barrier: nothing was sent, nothing to wait for
 
     # The loop's turns
 
@@ -381,8 +390,6 @@ class Run:
         self._dialer.is_dialing = False
         self._drain_until_ns = min(self._drain_until_ns, now_ns + grace_ns)
         self._set_alarm()
-        if self._t0_ns == NEVER_NS:  # stopped before the start
-            self._finish()
 
     def _is_at_end(self, now_ns: int) -> bool:
         traffic = self._traffic

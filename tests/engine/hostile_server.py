@@ -214,6 +214,7 @@ class HostileServer:
         self.keeps_requests = False
         self.refuses_reads = False
         self.frozen_from_ns = self.frozen_until_ns = 0
+        self.longest_gap_ns = 0  # how long this server's own loop did not come round
 
 
 async def _serve(
@@ -230,7 +231,12 @@ async def _serve(
     )
     hostile.port = server.sockets[0].getsockname()[1]
     ready.set()
-    await stop.wait()
+    last_ns = time.monotonic_ns()
+    while not stop.is_set():
+        await asyncio.sleep(0.002)
+        now_ns = time.monotonic_ns()
+        hostile.longest_gap_ns = max(hostile.longest_gap_ns, now_ns - last_ns)
+        last_ns = now_ns
     server.close()
 
 

@@ -80,6 +80,18 @@ def test_no_interval_holds_more_than_the_ceiling(
         assert last - first >= gate.interval_ns
 
 
+def test_what_was_held_back_leaves_evenly() -> None:
+    """After a stall one allowance leaves at once, the rest at even distances behind it."""
+    gate = Gate(400.0)
+    sent = [now_ms for now_ms in range(1000) for _ in range(500) if gate.take(now_ms * NS_PER_MS)]
+    assert sent[:40] == [0] * 40
+    rest = sent[40:]
+    assert rest[0] == 100
+    for first, later in zip(rest, rest[10:], strict=False):
+        assert 20 <= later - first <= 30
+    assert len(rest) == pytest.approx(360, abs=5)
+
+
 def test_a_gate_opens_when_it_says() -> None:
     """A refused request may go at `opens_ns`, and not a nanosecond earlier."""
     gate = Gate(20.0)

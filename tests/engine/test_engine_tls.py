@@ -1,0 +1,203 @@
+"""TLS: verification is on, names and authorities count, clients can show a certificate."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import ssl
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from driver import run_plan
+from engine_plans import node, plan_for, request
+from hostile_server import HostileServer, hostile_server
+
+from loadtests.plan.model import Plan, Tls
+
+pytestmark = pytest.mark.system
+
+_NOW = dt.datetime.now(dt.UTC)
+Key = ec.EllipticCurvePrivateKey
+
+
+class Authority:
+    """A certificate authority of one test."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._folder, self._name = folder, name
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        self._subject = subject
+        builder = self._builder(subject, self._key).add_extension(
+            x509.BasicConstraints(ca=True, path_length=None), critical=True
+        )
+        self.certificate = builder.sign(self._key, hashes.SHA256())
+        self.pem = self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+        self.path = folder / f"{name}.pem"
+        self.path.write_text(self.pem, encoding="ascii")
+
+    def _builder(self, subject: x509.Name, key: Key, *, days: int = 1) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._subject)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(_NOW - dt.timedelta(days=2))
+            .not_valid_after(_NOW + dt.timedelta(days=days))
+        )
+
+    def issue(self, *names: str, days: int = 1) -> tuple[str, str]:
+        """Issue for DNS names and addresses; the paths of certificate and key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
+        alternatives: list[x509.GeneralName] = []
+        for name in names:
+            try:
+                alternatives.append(x509.IPAddress(ipaddress.ip_address(name)))
+            except ValueError:
+                alternatives.append(x509.DNSName(name))
+        certificate = (
+            self._builder(subject, key, days=days)
+            .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+        stem = self._folder / f"{self._name}-{names[0].replace(':', '_')}"
+        certificate_path, key_path = stem.with_suffix(".crt"), stem.with_suffix(".key")
+        certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+        key_path.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        return str(certificate_path), str(key_path)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    """The authority that the plan trusts."""
+    return Authority(tmp_path, "good")
+
+
+def server_context(files: tuple[str, str], *, client_ca: Authority | None = None) -> ssl.SSLContext:
+    """A server that shows this certificate, and may demand one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*files)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    if client_ca is not None:
+        context.verify_mode = ssl.CERT_REQUIRED
+        context.load_verify_locations(cadata=client_ca.pem)
+    return context
+
+
+def tls_plan(
+    server: HostileServer,
+    *,
+    ca_pem: str | None,
+    verify: bool = True,
+    server_name: str | None = None,
+    client: tuple[str, str] | None = None,
+) -> Plan:
+    """50 requests over TLS."""
+    tls = Tls(
+        verify=verify,
+        ca_pem=ca_pem,
+        client_certificate_path=client[0] if client else None,
+        client_key_path=client[1] if client else None,
+        server_name=server_name,
+    )
+    return plan_for(
+        server.port,
+        [request("/ok"), request("/chunked")],
+        level=100,
+        seconds=0.5,
+        connections=4,
+        nodes=(node(server.port, scheme="https"),),
+        tls=tls,
+    )
+
+
+def test_a_trusted_server_is_loaded(authority: Authority) -> None:
+    """A certificate of the plan's own authority for the node's address is accepted."""
+    with hostile_server(context=server_context(authority.issue("127.0.0.1"))) as server:
+        result = run_plan(tls_plan(server, ca_pem=authority.pem))
+    result.check_conservation()
+    assert result.final.ok == 50
+    assert server.connections == 4
+
+
+@pytest.mark.parametrize("ca_pem", ["other", "system"])
+def test_an_unknown_authority_is_refused(authority: Authority, tmp_path: Path, ca_pem: str) -> None:
+    """Verification is on: neither another authority nor the system's list will do."""
+    pem = Authority(tmp_path, "other").pem if ca_pem == "other" else None
+    with hostile_server(context=server_context(authority.issue("127.0.0.1"))) as server:
+        with pytest.raises(AssertionError, match=r"tls.*CERTIFICATE_VERIFY_FAILED"):
+            run_plan(tls_plan(server, ca_pem=pem))
+        assert server.seen.total() == 0
+
+
+def test_a_wrong_name_is_refused(authority: Authority) -> None:
+    """A good certificate for somebody else is no certificate."""
+    with hostile_server(context=server_context(authority.issue("example.test"))) as server:
+        with pytest.raises(AssertionError, match="tls"):
+            run_plan(tls_plan(server, ca_pem=authority.pem))
+        assert server.seen.total() == 0
+
+
+def test_an_expired_certificate_is_refused(authority: Authority) -> None:
+    """Yesterday's certificate is no certificate."""
+    files = authority.issue("127.0.0.1", days=-1)
+    with (
+        hostile_server(context=server_context(files)) as server,
+        pytest.raises(AssertionError, match="tls"),
+    ):
+        run_plan(tls_plan(server, ca_pem=authority.pem))
+
+
+def test_the_server_name_is_sent_and_verified(authority: Authority) -> None:
+    """SNI carries the plan's server name, the certificate must be for it, ALPN is http/1.1."""
+    context = server_context(authority.issue("service.test"))
+    names: list[str | None] = []
+    context.sni_callback = lambda _object, name, _context: names.append(name)
+    with hostile_server(context=context) as server:
+        result = run_plan(tls_plan(server, ca_pem=authority.pem, server_name="service.test"))
+    assert result.final.ok == 50
+    assert names == ["service.test"] * 4
+
+
+def test_verification_can_be_switched_off_by_the_plan(authority: Authority) -> None:
+    """Only a plan that says so loads a server that cannot be verified."""
+    with hostile_server(context=server_context(authority.issue("example.test"))) as server:
+        result = run_plan(tls_plan(server, ca_pem=None, verify=False))
+    assert result.final.ok == 50
+
+
+def test_a_client_certificate_is_shown(authority: Authority) -> None:
+    """A server that demands a certificate gets the plan's."""
+    context = server_context(authority.issue("127.0.0.1"), client_ca=authority)
+    with hostile_server(context=context) as server:
+        client = authority.issue("engine")
+        result = run_plan(tls_plan(server, ca_pem=authority.pem, client=client))
+    assert result.final.ok == 50
+    assert all(server.client_certificates)
+
+
+def test_without_the_demanded_certificate_every_request_is_a_counted_failure(
+    authority: Authority,
+) -> None:
+    """TLS 1.3 refuses after the handshake: whatever the moment, it is never an ok."""
+    context = server_context(authority.issue("127.0.0.1"), client_ca=authority)
+    with hostile_server(context=context) as server:
+        try:
+            result = run_plan(tls_plan(server, ca_pem=authority.pem))
+        except AssertionError as refused:
+            assert "tls" in str(refused)  # noqa: PT017 - either way is right, see above
+            return
+    result.check_conservation()
+    assert result.final.ok == 0
