@@ -99,8 +99,10 @@ def lost_windows(
     end_s = max(middle_s, _ceil_s(t0_unix_ns + end_ns))
     unreported = max(0, due_last - counted)
     unsent = max(0, due_end - max(due_last, counted))
-    # Rounded up to seconds both stretches may start before what they lost; never later.
-    stretches = ((first_s, middle_s, unreported), (middle_s, end_s, unsent))
+    # Rounded to seconds both stretches may start before what they lost; never later.
+    stretches = [(first_s, middle_s, unreported), (middle_s, end_s, unsent)]
+    if middle_s == end_s:  # both ended in the same second: one stretch, not a later second one
+        stretches = [(min(first_s, end_s - 1), end_s, unreported + unsent)]
     found = [
         LostWindow(who=holding.engine, from_s=start_s, to_s=max(stop_s, start_s + 1), planned=lost)
         for start_s, stop_s, lost in stretches
