@@ -70,7 +70,7 @@ def build_account(books: Books) -> Account:
                 engine = _engine_sums(member, states.get(index), books.holdings[index])
                 engines.append(engine)
                 lost += _lost(books, member, index)
-                breaches += _breaches(books, member, states.get(index), engine)
+                breaches += _breaches(books, states.get(index), engine)
     handed_over = NO_TOTALS
     for engine in engines:
         handed_over = add_totals(handed_over, _totals(engine.sums))
@@ -158,9 +158,7 @@ def _surplus(books: Books, holding: Holding, counted: int) -> int:
     return holding.due(books.planned, books.end_ns) - counted
 
 
-def _breaches(
-    books: Books, member: Member, state: EngineState | None, engine: EngineSums
-) -> list[str]:
+def _breaches(books: Books, state: EngineState | None, engine: EngineSums) -> list[str]:
     if not engine.has_final or state is None:
         return []
     found = []

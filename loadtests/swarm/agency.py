@@ -5,6 +5,9 @@ sends is taken twice, everything it should know is repeated until it has answere
 
 Laws: engines get a lease only from a lease; an engine that is lost is reported at once;
 after FINAL nothing more comes; a window is dropped by nobody but an acknowledgement.
+
+Longer than the other modules: it is one transition system, and what is not transition
+(an engine's frames, batches, the lease) is elsewhere.
 """
 
 from __future__ import annotations

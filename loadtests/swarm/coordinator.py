@@ -213,6 +213,7 @@ class Coordinator:
         if not is_sound:
             self._out.noise("message_impossible", member.agent, "a pong before its ping", now_ns)
             return
+        member.heard_ns = max(member.heard_ns, pong.sent_ns)  # it lived when the ping came
         if self._phase is RunPhase.GATHERING and member.clock.rounds < self._timing.clock_rounds:
             self._out.ping(member, now_ns)
 

@@ -58,7 +58,7 @@ EPOCH_UNIX_NS = 1_700_000_000_000_000_000
 # All promises kept, everything four times faster than in production.
 TIMING = Timing(
     beat_ns=250 * NS_PER_MS,
-    silence_ns=1_250 * NS_PER_MS,
+    silence_ns=1_600 * NS_PER_MS,
     repeat_ns=300 * NS_PER_MS,
     lease_ns=2_000 * NS_PER_MS,
     renew_ns=400 * NS_PER_MS,
