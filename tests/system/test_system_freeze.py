@@ -34,10 +34,10 @@ from loadtests.record.window import Kind
 pytestmark = pytest.mark.system
 
 FROZEN = Load(
-    seconds=7, rate=200, connections=4, backlog=1000, objectives=("p95 < 200 ms", "p99 < 500 ms")
+    seconds=7, rate=200, connections=4, backlog=1000, objectives=("p95 < 500 ms", "p99 < 800 ms")
 )
 FREEZE_S = 1.0
-SETTLE_S = 0.1  # for 200 arrivals that waited to be answered over 4 connections, generously
+READ_LATE_US = 30_000  # an answer waits for the engine's turn on a machine that is shared
 QUICK = Load(seconds=7, rate=500, connections=16, objectives=("p95 < 20 ms",))
 SPIN = "while True: pass"
 
@@ -66,25 +66,26 @@ def test_a_freeze_is_in_the_response_time_and_not_in_the_service_time(tmp_path: 
     response, service = histogram(archive, Kind.RESPONSE), histogram(archive, Kind.SERVICE)
     assert response.n == service.n == FROZEN.arrivals
 
-    # By hand: arrivals of the freeze wait from 1 s down to 0, evenly.
-    frozen = FROZEN.rate * FREEZE_S
-    for wait_s in (0.2, 0.4, 0.6, 0.8):
-        seen = response.share_above(wait_s * 1e6) * response.n
-        fewest = frozen * (FREEZE_S - wait_s)
-        assert fewest - 2 <= seen <= fewest + frozen * SETTLE_S + 2, f"above {wait_s} s"
-    assert FREEZE_S * 1e6 - 10_000 <= response.max_us() <= (FREEZE_S + SETTLE_S) * 1e6
-
     # By the target's own log: answer i left at a time, and was due from T0 + i / rate.
     assert archive.manifest.t0_unix_ns is not None
     due_ns = requests["number"].to_numpy() * (NS_PER_S // FROZEN.rate)
     truth_us = np.sort(
         (requests["replied_ns"].to_numpy() + offset_ns - archive.manifest.t0_unix_ns - due_ns) / 1e3
     )
+    # An answer left just before it was logged, and was read when the engine had its turn.
     for quantile in (0.9, 0.95, 0.99, 0.999):
         true_us = truth_us[int(np.ceil(quantile * truth_us.size)) - 1]
-        # The answer left just before it was logged, and was read when the engine had its turn.
-        assert true_us * 0.998 - 2_000 <= response.quantile_us(quantile)
-        assert response.quantile_us(quantile) <= true_us * 1.002 + 30_000
+        seen_us = response.quantile_us(quantile)
+        assert true_us * 0.998 - 2_000 <= seen_us <= true_us * 1.002 + READ_LATE_US, quantile
+
+    # By hand: arrivals of the freeze wait from 1 s down to 0, evenly; more of them wait only
+    # if the target was slow to answer those that had queued, which its log shows.
+    for wait_us in (0.2e6, 0.4e6, 0.6e6, 0.8e6):
+        fewest = FROZEN.rate * (FREEZE_S - wait_us / 1e6)
+        most = max(fewest, int((truth_us > wait_us - READ_LATE_US).sum()))
+        seen = response.share_above(wait_us) * response.n
+        assert fewest - 2 <= seen <= most + 2, f"above {wait_us / 1e6} s"
+    assert FREEZE_S * 1e6 - 10_000 <= response.max_us() <= truth_us[-1] * 1.002 + READ_LATE_US
 
     # The service time knows only of those that were on the wire.
     assert service.share_above(0.5e6) * service.n <= FROZEN.connections

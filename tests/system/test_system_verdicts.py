@@ -131,7 +131,8 @@ def test_a_target_that_only_refuses_fails(tmp_path: Path, status: int) -> None:
 
 def test_a_target_that_dies_in_mid_run_fails(tmp_path: Path) -> None:
     """Exit 1, by the target's fault: the generator is not called the limit."""
-    load = Load(seconds=6, rate=200)
+    # The limit of p95 is wide, so that the one of send lag (5 % of it) forgives a busy machine.
+    load = Load(seconds=6, rate=200, objectives=("error_ratio < 1 %", "p95 < 2 s"))
     with target(tmp_path) as counted, fleet(tmp_path) as started:
         run = started.run(load.write(tmp_path, counted.url), *ONE)
         wait_for_answers(counted, 2 * load.rate, run)
