@@ -27,8 +27,12 @@ from locust.exception import RPCError
 from locust.rpc import Message, zmqrpc
 from locust.runners import MasterRunner, WorkerRunner
 
+from loadtests.swarm.messages import MAX_TO_AGENT_BYTES, MAX_TO_MASTER_BYTES
+
 MESSAGE: Final = "headroom"
-MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024  # a longer one costs its sender the connection
+# A longer message costs its sender the connection. Locust wraps ours in some bytes more.
+MAX_MESSAGE_BYTES: Final = MAX_TO_MASTER_BYTES + 4096
+_MAX_FROM_MASTER_BYTES: Final = MAX_TO_AGENT_BYTES + 4096
 LINGER_MS: Final = 1000  # how long a closed socket may still deliver what was queued
 
 _CHECK_STOPPED_S: Final = 0.1
@@ -92,7 +96,7 @@ def _is_exception(data: Any) -> bool:
 
 
 def _is_ours(data: Any) -> bool:
-    return isinstance(data, bytes) and len(data) <= MAX_MESSAGE_BYTES
+    return isinstance(data, bytes)  # its size and content are `messages.py`'s to check
 
 
 def _is_anything(data: Any) -> bool:
@@ -205,7 +209,7 @@ class GuardedClient(zmqrpc.Client):
 
     def __init__(self, host: str, port: int, identity: str) -> None:
         _rpc.BaseSocket.__init__(self, zmq.DEALER, self.ipv4_only(host, port))
-        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, _MAX_FROM_MASTER_BYTES)
         self.socket.setsockopt(zmq.LINGER, LINGER_MS)
         self.socket.setsockopt(zmq.IDENTITY, identity.encode())
         self.socket.connect(f"{_address(host)}:{port}")
@@ -255,6 +259,8 @@ def guard_master(runner: MasterRunner) -> None:
             if reason is not None:
                 REFUSALS.add(reason, f"{msg.type!r} from {client_id!r}")
                 return
+            if msg.type == MESSAGE and MESSAGE not in runner.custom_messages:
+                return  # between runs: agents repeat themselves until one begins
             if msg.type == "stats":
                 users = msg.data["user_classes_count"]
                 msg.data = {

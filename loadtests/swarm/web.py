@@ -6,6 +6,7 @@ a log. Its stop button calls the runner's `stop`, which is the run's graceful st
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ class Web:
     """A running web UI."""
 
     def __init__(self, environment: Environment, address: WebAddress) -> None:
+        _try_address(address)
         # Locust's page asks for options that locustfiles added, and to find them parses
         # sys.argv as Locust's command line, which it is not.
         parsing: Any = argument_parser
@@ -65,3 +67,18 @@ class Web:
 
     def _is_listening(self) -> bool:
         return self._ui.server is not None and self._ui.server.started
+
+
+def _try_address(address: WebAddress) -> None:
+    """Bind and let go: the server itself would fail in a greenlet, with a traceback."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address.host, address.port))
+        except OSError as error:
+            raise HarnessError(
+                where="web UI",
+                seen=str(error),
+                expected=f"{address.host}:{address.port} to be free",
+            ) from error
