@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from swarm_rig import (
@@ -271,3 +273,27 @@ def test_missing_workers_are_given_up_on(cluster: Cluster, tmp_path: Path) -> No
     with job(tmp_path, *command(cluster, tmp_path, *expect, *wait, seconds=3)) as started:
         assert started.wait() == 5, started.text()
     assert only_run(tmp_path / "results").manifest.outcome is not Outcome.COMPLETE
+
+
+def test_the_web_ui_is_served_during_a_run(cluster: Cluster, tmp_path: Path) -> None:
+    """With --web, Locust's page and figures are there under load, and gone with the run."""
+    port = free_port()
+    address = f"http://127.0.0.1:{port}"
+    words = command(cluster, tmp_path, "--web", "--web-port", str(port), seconds=60)
+    with job(tmp_path, *words) as started:
+        wait_for_load(started, tmp_path)
+        with urllib.request.urlopen(f"{address}/", timeout=10) as page:
+            assert b"Locust" in page.read()
+
+        def figures() -> dict[str, Any]:
+            with urllib.request.urlopen(f"{address}/stats/requests", timeout=10) as answer:
+                document: dict[str, Any] = json.load(answer)
+                return document
+
+        wait_until(lambda: figures()["stats"][-1]["num_requests"] > 0, "requests in the view")
+        assert figures()["state"] == "running"
+        assert len(figures()["workers"]) == 1
+        started.process.send_signal(signal.SIGTERM)
+        assert started.wait() == 4, started.text()
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", port)) != 0
