@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from bench_of_connections import HEALTH
 from engine_plans import node, plan_for, request
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.clock import NS_PER_MS
@@ -27,6 +27,7 @@ from loadtests.plan.model import BodyContains, Feed, JsonEquals, MaxBytes
 from loadtests.record.window import Count, Kind, histogram_of, pack_window, unpack_window
 
 
+@settings(deadline=None, max_examples=60)
 @given(total=st.integers(0, 10**6), engines=st.integers(1, 300))
 def test_parts_of_engines_add_up(total: int, engines: int) -> None:
     """The parts of all engines are the total, and differ by at most one."""
@@ -35,6 +36,7 @@ def test_parts_of_engines_add_up(total: int, engines: int) -> None:
     assert max(parts) - min(parts) <= 1
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     total=st.integers(0, 10_000),
     weights=st.lists(st.floats(0.01, 100), min_size=1, max_size=12),
@@ -60,6 +62,7 @@ def test_the_odd_connection_goes_round() -> None:
     assert sums.tolist() == [5, 5, 5, 5]
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     rate=st.floats(0.5, 5000),
     pauses_ms=st.lists(st.integers(0, 300), min_size=1, max_size=60),
@@ -212,6 +215,7 @@ def test_kinds_are_bounded_and_their_counts_conserved() -> None:
     assert all(len(text) <= 200 and "\x1b" not in text for text in window.messages.values())
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     events=st.lists(
         st.tuples(st.integers(0, 5), st.integers(0, 10**13), st.integers(0, 10**6)), max_size=60
