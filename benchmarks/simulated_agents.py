@@ -25,11 +25,11 @@ from typing import Final
 import msgspec
 import zmq
 
-from benchmarks.synthetic import ENDPOINTS, synthetic_window
+from benchmarks.synthetic import synthetic_window
 from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.plan.codec import decode_plan
 from loadtests.record.facts import host_facts, package_versions
-from loadtests.record.window import pack_window
+from loadtests.record.window import Count, Window, pack_window
 from loadtests.swarm.messages import (
     NO_TOTALS,
     PROTOCOL,
@@ -57,13 +57,14 @@ from loadtests.swarm.messages import (
     encode_message,
 )
 
+_DISTINCT: Final = 20  # agents' windows that differ
 _MESSAGE: Final = "headroom"  # Locust's message type that carries ours
 _BEAT_NS: Final = 500 * NS_PER_MS
 _LOCUST_BEAT_NS: Final = NS_PER_S
 _LOCUST_REPORT_NS: Final = 3 * NS_PER_S
 _HELLO_NS: Final = NS_PER_S
 _TICK_NS: Final = 100 * NS_PER_MS  # a real agent looks at its engines so often
-_TURN_S: Final = 0.005
+_TURN_S: Final = 0.02  # each look at hundreds of sockets costs milliseconds
 _LIFE_S: Final = 240.0  # bounded whatever the master does
 _USERS: Final = {"user_classes_count": {"EngineUser": 1}, "user_count": 1}
 
@@ -88,7 +89,11 @@ class Fleet:
 class SimulatedAgent:
     """One agent with one engine."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], port: int, number: int) -> None:
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], port: int, number: int, window: Window
+    ) -> None:
+        self._window = window  # repeated every second
+        self._requests = window.total(Count.SENT)
         self.agent = f"agent-{number}"
         self.identity = f"{self.agent}_simulated"
         self._incarnation = f"{self.agent}-1"  # unique over all agents
@@ -97,7 +102,6 @@ class SimulatedAgent:
         self.totals = NO_TOTALS
         self.sent_bytes = 0
         self.snapshot_sizes: list[int] = []
-        self._number = number
         self._delay_ns = number * 37 % 100 * NS_PER_MS  # agents' ticks are not in step
         self._run_id = self._plan_sha256 = ""
         self._phase = AgentPhase.JOINING
@@ -111,17 +115,6 @@ class SimulatedAgent:
         self._socket.setsockopt(zmq.LINGER, 1000)
         self._socket.connect(f"tcp://127.0.0.1:{port}")
         self._send_locust("client_ready", version("locust"))
-
-    def prepare_window(self, requests_per_endpoint: int) -> None:
-        """Fill the window that this agent repeats every second."""
-        self._window = synthetic_window(
-            start_s=0,
-            requests_per_endpoint=requests_per_endpoint,
-            engine=f"{self.agent}/0",
-            seed=self._number,
-            has_hiccup=True,
-        )
-        self._requests = requests_per_endpoint * ENDPOINTS
 
     def turn(self, now_ns: int) -> None:
         """Receive all there is, then send what is due."""
@@ -316,13 +309,33 @@ def _hello(agent: str) -> Hello:
     )
 
 
+def _window(seed: int, requests_per_endpoint: int) -> Window:
+    return synthetic_window(
+        start_s=0,
+        requests_per_endpoint=requests_per_endpoint,
+        engine="agent/0",
+        seed=seed,
+        has_hiccup=True,
+    )
+
+
+def _of_agent(window: Window, number: int) -> Window:
+    health = msgspec.structs.replace(window.health[0], engine=f"agent-{number}/0")
+    hiccup = msgspec.structs.replace(window.hiccups[0], agent=f"agent-{number}")
+    return dataclasses.replace(window, health=(health,), hiccups=(hiccup,))
+
+
 def run_fleet(port: int, first: int, count: int, requests_per_endpoint: int) -> Fleet:
     """Run so many agents until the master has sent them all home."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     context.set(zmq.MAX_SOCKETS, count + 64)
-    agents = [SimulatedAgent(context, port, first + i) for i in range(count)]
-    for agent in agents:
-        agent.prepare_window(requests_per_endpoint)
+    numbers = range(first, first + count)
+    # Before anybody connects: an agent that is busy making windows would count as silent.
+    windows = [_window(seed, requests_per_endpoint) for seed in range(_DISTINCT)]
+    agents = [
+        SimulatedAgent(context, port, number, _of_agent(windows[number % _DISTINCT], number))
+        for number in numbers
+    ]
     living = list(agents)
     end = time.monotonic() + _LIFE_S
     while living and time.monotonic() < end:

@@ -41,6 +41,7 @@ from loadtests.swarm.run_state import End, RunPhase, RunSetup, Status
 from loadtests.swarm.timing import Timing
 
 _START_PATIENCE: Final = 4  # before load runs, silence may be so many times longer
+_PING_BUDGET_NS: Final = NS_PER_S // 1000  # of the master, for each repeated ping
 _CAUSES: Final = {"target": EndCause.TARGET, "scenario": EndCause.SCENARIO}
 _OUTCOMES: Final = {EndCause.PLAN: Outcome.COMPLETE, EndCause.HARNESS: Outcome.CRASHED}
 
@@ -344,11 +345,11 @@ class Coordinator:
 
     def _advance_gathering(self, now_ns: int) -> None:
         members = list(self._members.values())
-        is_checked = all(
+        # Counted first: this is asked after every message, and 1,000 agents send thousands.
+        if len(members) == self._setup.agents and all(
             member.phase is AgentPhase.CHECKED and member.clock.rounds >= self._timing.clock_rounds
             for member in members
-        )
-        if len(members) == self._setup.agents and is_checked:
+        ):
             self._freeze(now_ns)
             return
         since_ns = now_ns if self._phase_since_ns is None else self._phase_since_ns
@@ -491,7 +492,10 @@ class Coordinator:
         if member.snapshot is None and member.is_due("prepare", timing.repeat_ns, now_ns):
             self._out.prepare(member)
         is_measured = member.clock.rounds >= timing.clock_rounds
-        every_ns = timing.repeat_ns if is_measured else timing.clock_round_ns
+        # A pong asks for the next ping; this repeats lost ones, and the more agents there are,
+        # the later: else the repeats for 1,000 of them outrun their answers and nobody is heard.
+        repeat_ns = max(timing.clock_round_ns, len(self._members) * _PING_BUDGET_NS)
+        every_ns = timing.repeat_ns if is_measured else min(timing.repeat_ns, repeat_ns)
         if member.is_due("ping", every_ns, now_ns):
             self._out.ping(member, now_ns)
 
