@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,7 +81,7 @@ class Load:
         """The scenario as a file."""
         path = folder / "truth.toml"
         objectives = ", ".join(f'"{text}"' for text in self.objectives)
-        fields = {name: getattr(self, name) for name in self.__slots__}  # type: ignore[attr-defined]  # made by dataclass
+        fields = {name: getattr(self, name) for name in self.__slots__}
         path.write_text(SCENARIO.format(url=url, **{**fields, "objectives": objectives}))
         return path
 
@@ -170,7 +170,12 @@ class Fleet:
         """Where its archives are."""
         return self.folder / "results"
 
-    def start(self, *words: str, before: tuple[str, ...] = (), **environment: str) -> Started:
+    def start(
+        self,
+        *words: str,
+        before: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> Started:
         """Run `headroom words...` in the fleet's folder."""
         out = self.folder / f"out-{len(self.started)}.txt"
         inherited = {k: v for k, v in os.environ.items() if k != "LOCUST_SKIP_MONKEY_PATCH"}
@@ -178,7 +183,7 @@ class Fleet:
             process = subprocess.Popen(
                 [*before, str(_BIN / "headroom"), *words],
                 stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, cwd=self.folder,
-                env={**inherited, **environment, _MARK: self.mark}, start_new_session=True,
+                env={**inherited, **(environment or {}), _MARK: self.mark}, start_new_session=True,
             )  # fmt: skip
         self.started.append(Started(process, out))
         return self.started[-1]

@@ -62,7 +62,9 @@ def test_one_signal_stops_gracefully(tmp_path: Path, number: signal.Signals) -> 
     assert number.name in archive.manifest.outcome_reason
     assert archive.manifest.lost_windows == ()
     sums = sums_of(archive)
-    assert sums.sent == sums.planned == len(requests)
+    assert sums.sent == len(requests)
+    # Due in the very moment of the stop and not yet on the wire: shed, and said.
+    assert 0 <= sums.dropped == sums.planned - sums.sent <= 2
     assert sums.ok == int((requests["replied_ns"] != ABANDONED).sum())
 
 

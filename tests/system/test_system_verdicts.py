@@ -162,7 +162,7 @@ def test_the_same_archive_has_the_same_verdict_everywhere(tmp_path: Path) -> Non
         code = run.wait()
         (path,) = (started.results / "runs").iterdir()
         stored = json.loads((path / "verdict.json").read_text())
-        shows = [started.start("show", str(path), "--json", **place) for place in places]
+        shows = [started.start("show", str(path), "--json", environment=place) for place in places]
         assert {show.wait() for show in shows} == {code}
         texts = {show.text() for show in shows}
     assert len(texts) == 1
