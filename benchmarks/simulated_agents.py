@@ -60,6 +60,7 @@ from loadtests.swarm.messages import (
 _DISTINCT: Final = 20  # agents' windows that differ
 _MESSAGE: Final = "headroom"  # Locust's message type that carries ours
 _BEAT_NS: Final = 500 * NS_PER_MS
+_REPEAT_NS: Final = NS_PER_S
 _LOCUST_BEAT_NS: Final = NS_PER_S
 _LOCUST_REPORT_NS: Final = 3 * NS_PER_S
 _HELLO_NS: Final = NS_PER_S
@@ -109,6 +110,7 @@ class SimulatedAgent:
         self._index = self._attempt = self._sequence = self._last_batch = 0
         self._t0_ns = self._t0_unix_s = self._next_s = self._end_s = self._duration_s = 0
         self._waiting: deque[Batch] = deque()
+        self._batches_sent = self._batches_sent_ns = 0
         self._due_ns = {"hello": 0, "beat": 0, "locust": 0, "report": 0}
         self._socket = context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.IDENTITY, self.identity.encode())
@@ -254,6 +256,11 @@ class SimulatedAgent:
     def _send_snapshot(self, now_ns: int) -> None:
         self._due_ns["beat"] = now_ns + _BEAT_NS
         self._sequence += 1
+        # As an agent does: batches go out when there is a new one, and again after a while.
+        has_new = self._last_batch > self._batches_sent
+        has_batches = has_new or now_ns - self._batches_sent_ns >= _REPEAT_NS
+        if self._waiting and has_batches:
+            self._batches_sent, self._batches_sent_ns = self._last_batch, now_ns
         size = self._send(
             Snapshot(
                 run_id=self._run_id,
@@ -267,14 +274,14 @@ class SimulatedAgent:
                 last_batch=self._last_batch,
                 complete_through_s=self._next_s - 1 if self._last_batch else None,
                 engines=(self._engine(),) if self._phase >= AgentPhase.READY else (),
-                batches=tuple(self._waiting),
+                batches=tuple(self._waiting) if has_batches else (),
                 dropped_messages=0,
                 warnings=(),
                 failure_family=None,
                 failure=None,
             )
         )
-        if len(self._waiting) == 1:
+        if has_batches and len(self._waiting) == 1:
             self.snapshot_sizes.append(size)
 
     def _send(self, message: ToMaster) -> int:

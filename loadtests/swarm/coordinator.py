@@ -417,7 +417,9 @@ class Coordinator:
                 deadline_ns=now_ns + margin_ns,
             )
             self._enter(RunPhase.STOPPING, now_ns)
-        if self._phase is RunPhase.STOPPING and not any(m.is_working for m in self._alive()):
+        # No list of the living: this is asked after every message.
+        members = self._members.values()
+        if self._phase is RunPhase.STOPPING and not any(m.is_working for m in members):
             self._judge_end()
             self._linger(now_ns)
 
