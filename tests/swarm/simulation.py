@@ -50,7 +50,7 @@ from loadtests.swarm.messages import (
 from loadtests.swarm.run_state import RunSetup
 from loadtests.swarm.timing import Timing
 
-TICK_NS = 125 * NS_PER_MS
+TICK_NS = 160 * NS_PER_MS
 SOCKET_NS = 1 * NS_PER_MS  # agent to engine and back
 DRAIN_NS = 120 * NS_PER_MS
 GRACE_NS = 300 * NS_PER_MS
