@@ -151,6 +151,19 @@ def _without_final(run: Run, plan: Plan) -> Iterator[Finding]:
             yield invalid(Law.WORKERS, None, f"no FINAL from agent {agent.agent}")
 
 
+def _given_up(run: Run, plan: Plan) -> Iterator[Finding]:
+    """An engine given up under load, though its FINAL came in after all, is a loss as well.
+
+    Only `redistribute` promises a run that goes on to count; the size of the loss is judged
+    there by the stage's law of lost windows.
+    """
+    if plan.loss_policy is LossPolicy.REDISTRIBUTE:
+        return
+    finals = {engine.engine for engine in run.manifest.engine_sums if engine.has_final}
+    for who in sorted({entry.who for entry in run.manifest.lost_windows} & finals):
+        yield invalid(Law.WORKERS, None, f"{who} was lost under load, or fell short of its share")
+
+
 def completeness_findings(run: Run, plan: Plan) -> Iterator[Finding]:
     """The run ended by itself, all workers reported, and the archive is whole."""
     manifest = run.manifest
@@ -166,6 +179,7 @@ def completeness_findings(run: Run, plan: Plan) -> Iterator[Finding]:
     if not manifest.agents:
         yield invalid(Law.WORKERS, None, "no worker took part")
     yield from _without_final(run, plan)
+    yield from _given_up(run, plan)
     for text in manifest.warnings:
         yield warning(Law.WORKERS, None, text)
     for agent in manifest.agents:

@@ -451,6 +451,21 @@ def test_a_lost_engine_cannot_pass_unless_its_share_was_taken_over(
     assert verdict.state is State.INCONCLUSIVE
 
 
+@pytest.mark.parametrize("policy", [LossPolicy.ABORT, LossPolicy.CONTINUE])
+def test_an_engine_given_up_under_load_cannot_pass_though_it_came_back(
+    tmp_path: Path, policy: LossPolicy
+) -> None:
+    """A stated loss of any size, of an engine with a FINAL, is INCONCLUSIVE."""
+
+    def change(manifest: Manifest) -> Manifest:
+        who = manifest.engine_sums[0].engine
+        return replaced(manifest, lost_windows=lost(0, who))  # type: ignore[no-any-return]
+
+    verdict = judge(write_run(tmp_path, good_plan(loss_policy=policy), change=change))
+    assert Law.WORKERS in laws(verdict)
+    assert verdict.state is State.INCONCLUSIVE
+
+
 def partial_run(folder: Path, *, windows: int, has_started: bool) -> Verdict:
     """A run whose master died: journalled windows, no end; or one that never started."""
     plan = good_plan()
