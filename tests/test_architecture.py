@@ -104,7 +104,7 @@ def test_nobody_imports_a_front_door(path: Path) -> None:
 
 @pytest.mark.parametrize("path", sources(), ids=module_name)
 def test_only_the_swarm_imports_locust(path: Path) -> None:
-    """Locust patches the standard library on import, so one room alone may do it."""
+    """Locust patches the standard library unless told not to, so one room alone imports it."""
     name = module_name(path)
     if is_within(name, ("loadtests.swarm", "loadtests.locustfile")):
         return

@@ -15,7 +15,7 @@ from rich.text import Text
 from loadtests.clock import NS_PER_S
 from loadtests.commands.terminal import Terminal
 
-if TYPE_CHECKING:  # importing the swarm patches the standard library
+if TYPE_CHECKING:  # importing the swarm loads Locust
     from loadtests.swarm.progress import Figures, Progress
 
 LINE_EVERY_S: Final = 5.0

@@ -29,10 +29,10 @@ from loadtests.commands.preparation import (
 from loadtests.commands.progress import LiveProgress
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
-from loadtests.plan.host import engine_count
+from loadtests.plan.host import engine_count, local_engine_count
 from loadtests.plan.model import Plan
 
-if TYPE_CHECKING:  # importing the swarm patches the standard library
+if TYPE_CHECKING:  # importing the swarm loads Locust
     from loadtests.swarm.run import ExpectedWorkers, LocalWorkers, RunOutcome, WebAddress
 
 DEFAULT_MASTER_PORT = 5557  # Locust's own
@@ -94,8 +94,10 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
         arguments.scenario, scale=arguments.scale, seed=arguments.seed, targets=arguments.target
     )
     hosts = arguments.expect_workers or 1
-    per_host = engine_count(arguments.engines, beside_master=arguments.expect_workers is None)
-    total = per_host * (arguments.expect_workers or arguments.workers)
+    if arguments.expect_workers is None:
+        total = local_engine_count(arguments.engines, arguments.workers) * arguments.workers
+    else:
+        total = engine_count(arguments.engines, beside_master=False) * arguments.expect_workers
     feasibility = assess_here(plan, hosts=hosts, engines=total)
     refuse_what_may_not_run(arguments.scenario, plan, feasibility, force=arguments.force)
     if not arguments.json:
@@ -108,7 +110,7 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
 
 def run_swarm(plan: Plan, arguments: argparse.Namespace, terminal: Terminal) -> RunOutcome:
     """Run a plan with the workers and the web UI that the arguments ask for."""
-    # Importing the swarm patches the standard library for gevent: nothing else may need it.
+    # Importing the swarm loads Locust, which takes a second: `--help` need not wait for it.
     from loadtests.swarm.run import (  # noqa: PLC0415 - see above
         ExpectedWorkers,
         LocalWorkers,
@@ -132,7 +134,7 @@ def run_swarm(plan: Plan, arguments: argparse.Namespace, terminal: Terminal) -> 
 
 def run_local(plan: Plan, results: Path, terminal: Terminal) -> RunOutcome:
     """Run a plan with one worker on this host."""
-    from loadtests.swarm.run import LocalWorkers  # noqa: PLC0415 - patches the standard library
+    from loadtests.swarm.run import LocalWorkers  # noqa: PLC0415 - loads Locust
 
     return _run(plan, results, LocalWorkers(count=1, engines=None), None, terminal)
 
@@ -144,7 +146,7 @@ def _run(
     web: WebAddress | None,
     terminal: Terminal,
 ) -> RunOutcome:
-    from loadtests.swarm.run import run_plan  # noqa: PLC0415 - patches the standard library
+    from loadtests.swarm.run import run_plan  # noqa: PLC0415 - loads Locust
 
     def tell(number: int) -> None:
         if web is not None:

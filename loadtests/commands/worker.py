@@ -29,7 +29,7 @@ def add_parser(commands: Commands) -> None:
 
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """Work until the master says quit."""
-    from loadtests.swarm.agent import run_worker  # noqa: PLC0415 - patches the standard library
+    from loadtests.swarm.agent import run_worker  # noqa: PLC0415 - loads Locust, a second
 
     host, number = arguments.master
     number = DEFAULT_MASTER_PORT if number is None else number

@@ -35,6 +35,11 @@ def engine_count(engines: int | None, *, beside_master: bool) -> int:
     return max(1, usable_cores() - 1) if beside_master else usable_cores()
 
 
+def local_engine_count(engines: int | None, workers: int) -> int:
+    """Engines of each worker on the master's own host: the cores left are divided among them."""
+    return engines or max(1, (usable_cores() - 1) // workers)
+
+
 def raise_descriptor_limit() -> int:
     """Raise the soft RLIMIT_NOFILE to the hard one and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -9,7 +9,8 @@ refused is counted by reason.
 `guard_sockets` replaces the two socket classes that Locust's runners look up when they
 connect (also when they reconnect), so it has to run before a runner is made;
 `guard_runner` then wraps the runner's message handling. Our own messages travel as one
-bytes value under `MESSAGE`.
+bytes value under `MESSAGE`. Both ends stay in one module: they share one list of what a
+frame may be.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ One loop owns coordinator and archive. The bus only puts what arrived, stamped, 
 inbox. Actions are carried out in order, and that order is the promise: a window is in the
 journal before its acknowledgement leaves. When the journal cannot be written, nothing is
 acknowledged any more, load is stopped, the partial archive is kept and a HarnessError
-says why. Locust's statistics and states are a view that this loop feeds.
+says why. Locust's statistics and states are a view that this loop feeds. Longer than most
+modules because every action of the coordinator is carried out here, in one order.
 """
 
 from __future__ import annotations
@@ -258,8 +259,8 @@ class MasterShell:
             return
         try:
             match action:
-                case actions.Journal(source=source, window=window):
-                    self._archive.journal_windows(source, [window])
+                case actions.Journal(source=source, window=window, packed=packed):
+                    self._archive.journal_windows(source, [window], [packed])
                 case actions.Release(window=window):
                     self._archive.append_window(window)
                 case actions.Record(event=event):

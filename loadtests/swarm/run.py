@@ -22,7 +22,7 @@ from locust.runners import MasterRunner
 from loadtests.clock import NS_PER_S
 from loadtests.errors import HarnessError, TargetError
 from loadtests.plan.authorisation import AuthorisedTarget
-from loadtests.plan.host import raise_descriptor_limit, usable_cores
+from loadtests.plan.host import local_engine_count, raise_descriptor_limit
 from loadtests.plan.model import Plan
 from loadtests.swarm.bus import guard_master, guard_sockets
 from loadtests.swarm.local_agents import LocalAgents
@@ -169,7 +169,7 @@ def _starter(
 ) -> Callable[[], LocalAgents] | None:
     if isinstance(workers, ExpectedWorkers):
         return None
-    engines = workers.engines or max(1, (usable_cores() - 1) // workers.count)
+    engines = local_engine_count(workers.engines, workers.count)
     return lambda: LocalAgents(workers.count, engines, LOOPBACK, runner.server.port)
 
 
