@@ -68,10 +68,10 @@ class Journal:
         """Append bytes that this module does not understand."""
         self._append(FrameKind.OPAQUE, body)
 
-    def append_windows(self, source: str, windows: Sequence[bytes]) -> None:
-        """Append the windows of one acknowledged batch, each as `pack_window` packs it."""
-        body = _Body(source, list(windows))
-        self._append(FrameKind.WINDOWS, msgspec.msgpack.encode(body))
+    def append_windows(self, source: str, windows: Sequence[Window]) -> None:
+        """Append the windows of one acknowledged batch."""
+        packed = _Body(source, [pack_window(window) for window in windows])
+        self._append(FrameKind.WINDOWS, msgspec.msgpack.encode(packed))
 
     def _append(self, kind: FrameKind, body: bytes) -> None:
         packed = _LZ4.compress(body, asbytes=True)

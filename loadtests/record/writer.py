@@ -111,28 +111,14 @@ class ArchiveWriter:
         """
         self._journal.append_opaque(batch)
 
-    def journal_windows(
-        self, source: str, windows: Sequence[Window], packed: Sequence[bytes] | None = None
-    ) -> None:
+    def journal_windows(self, source: str, windows: Sequence[Window]) -> None:
         """Append acknowledged windows of one agent: a partial run is rebuilt from these.
-
-        `packed`: the same windows as they came, which saves packing them again (a tenth of a
-        master of 1,000 agents); used for those without texts, which may hold secrets.
 
         ValueError, and nothing written, for a window with a slot that the run does not have.
         """
         for window in windows:
             check_slots(window, self._draft.slots)
-        came = packed or [None] * len(windows)
-        self._journal.append_windows(
-            source,
-            [
-                pack_window(self._without_secrets(window))
-                if whole is None or window.messages
-                else whole
-                for window, whole in zip(windows, came, strict=True)
-            ],
-        )
+        self._journal.append_windows(source, [self._without_secrets(w) for w in windows])
         self._has_journalled = True
         for window in windows:
             self._journalled += window.counters.sum(axis=0)

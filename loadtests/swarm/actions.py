@@ -43,7 +43,6 @@ class Journal:
 
     source: str  # "<agent>@<incarnation>"
     window: Window
-    packed: bytes  # the same, as it came
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,10 +64,10 @@ class Outbox:
         if event is not None:
             self._actions.append(Record(event=event))
 
-    def journal(self, member: Member, window: Window, packed: bytes) -> None:
-        """Make a window durable; `packed` is how it came."""
+    def journal(self, member: Member, window: Window) -> None:
+        """Make a window durable."""
         source = f"{member.agent}@{member.incarnation}"
-        self._actions.append(Journal(source=source, window=window, packed=packed))
+        self._actions.append(Journal(source=source, window=window))
 
     def release(self, window: Window, *, is_late: bool) -> None:
         """Hand out a merged window."""
