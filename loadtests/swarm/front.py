@@ -5,8 +5,8 @@ the same runs: the same coordinator, engines and archive as `headroom run`. Locu
 its UI, console and CSV files; start and stop become the run's.
 
 Locust's exit code is ours (0-5) once a run began: the verdict of a complete run comes
-from the `judge` that the locustfile hands in, because this room may not import analysis. Master's and worker's hooks stand together: they
-are one protocol with Locust's start-up.
+from the `judge` that the locustfile hands in, because this room may not import analysis.
+Master's and worker's hooks stand together: they are one protocol with Locust's start-up.
 """
 
 from __future__ import annotations
