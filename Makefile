@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint setup lock bench
+.PHONY: demo test test-faults lint setup lock bench
 
 setup: $(STAMP)
 
@@ -23,7 +23,11 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not faults"
+
+# Kills, stops and starves real runs under every loss policy; minutes, so apart from `test`.
+test-faults: $(STAMP)
+	$(BIN)/python -m pytest -m faults
 
 # Side by side with wrk, hey and Locust; about 25 minutes on a quiet machine.
 bench: $(STAMP)

@@ -16,7 +16,7 @@ from system_rig import Load, fleet, only_run, runs, target
 
 from loadtests.record.archive import verify
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 LOAD = Load(seconds=60, rate=200)
 KIB = 1024

@@ -22,7 +22,7 @@ from loadtests.record.archive import verify
 from loadtests.record.event import Event
 from loadtests.record.manifest import Outcome
 
-pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.system, pytest.mark.faults, pytest.mark.timeout(300)]
 
 SHARE = RATE / 2  # of one of two engines, per second
 NOTICED_WITHIN_S = {

@@ -25,7 +25,7 @@ from system_rig import (
 from loadtests.record.archive import Run, verify
 from loadtests.record.manifest import Outcome, Sums
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 LONG = Load(seconds=60, rate=100)
 TWO_WORKERS = ("--workers", "2", "--engines", "1")
