@@ -197,7 +197,9 @@ def test_without_the_demanded_certificate_every_request_is_a_counted_failure(
         try:
             result = run_plan(tls_plan(server, ca_pem=authority.pem))
         except AssertionError as refused:
-            assert "tls" in str(refused)  # noqa: PT017 - either way is right, see above
+            # Refused before load: which failure came last (tls, reset, or the end of the
+            # time to connect while attempts were being refused) depends on the machine.
+            assert "family='target'" in str(refused)  # noqa: PT017 - either way is right
             return
     result.check_conservation()
     assert result.final.ok == 0
