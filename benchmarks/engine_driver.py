@@ -8,6 +8,7 @@ and this process's are separate, so that the engine's own cost can be told.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -102,7 +103,8 @@ class Driver:
         while self._final is None:
             now_ns = time.monotonic_ns()
             if self._renew_ns is not None and now_ns >= self._renew_ns:
-                self._send(Lease(until_ns=now_ns + _LEASE_NS))
+                with contextlib.suppress(BrokenPipeError):  # it has ended; its report is to come
+                    self._send(Lease(until_ns=now_ns + _LEASE_NS))
                 self._renew_ns = now_ns + NS_PER_S
             readable, _, _ = select.select([self._socket], [], [], 0.5)
             if readable and not self._receive():

@@ -1,6 +1,6 @@
 """The request bytes of a plan, prepared before the run.
 
-Every (request, node) has its bytes ready when they never change; the others are rendered
+Every slot has its bytes ready when they never change; the others are rendered
 in batches by the plan's templates and put behind or around what differs between nodes.
 Author's headers win over the default ones. The law: a request's Content-Length is the
 length of the body that is sent, for every sequence.
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.engine.http1 import Expected
 from loadtests.engine.outcome import ANY_2XX
+from loadtests.engine.recorder import SLOT_BITS
 from loadtests.plan.model import Check, Feed, Node, Plan, Request
 from loadtests.plan.template import Template, compile_template
 
@@ -31,22 +32,27 @@ class Task:
 
     index: int
     expected_statuses: frozenset[int]
+    unchecked_statuses: frozenset[int]  # of them, those that alone make a response ok
     checks: tuple[Check, ...]
     timeout_ns: int
     expected: Expected
-    is_plain: bool  # the shortcut may read its responses: no checks, not HEAD
+
+
+# What is sent for one arrival: its code (size and slot, see recorder), its task, its bytes.
+Parcel = tuple[int, Task, bytes]
 
 
 def task_of(request: Request, index: int) -> Task:
     """Extract the task of a plan's request."""
     is_head = request.method == "HEAD"
+    expected_statuses = frozenset(request.expected_statuses) or ANY_2XX
     return Task(
         index=index,
-        expected_statuses=frozenset(request.expected_statuses) or ANY_2XX,
+        expected_statuses=expected_statuses,
+        unchecked_statuses=frozenset() if request.checks else expected_statuses,
         checks=request.checks,
         timeout_ns=request.timeout_ns,
         expected=Expected(is_head=is_head, keeps_body=bool(request.checks)),
-        is_plain=not is_head and not request.checks,
     )
 
 
@@ -142,9 +148,9 @@ class _Source:
 
 
 class Catalogue:
-    """All request bytes of a plan, for one engine."""
+    """All requests of a plan as parcels, for one engine."""
 
-    __slots__ = ("_constants", "_sources", "tasks")
+    __slots__ = ("_nodes", "_parcels", "_rows", "_sources", "_varies", "tasks")
 
     def __init__(self, plan: Plan, *, run_id: str, environment: Mapping[str, str]) -> None:
         self.tasks = [task_of(request, index) for index, request in enumerate(plan.requests)]
@@ -159,34 +165,39 @@ class Catalogue:
             )
             for request in plan.requests
         ]
-        nodes = range(len(plan.nodes))
-        self._constants = [
-            [source.constant(node) for node in nodes] if source.is_constant else None
-            for source in self._sources
-        ]
+        self._nodes, self._rows = len(plan.nodes), len(plan.slots.requests)
+        self._varies = not all(source.is_constant for source in self._sources)
+        self._parcels = [self._constant(slot) for slot in range(len(plan.slots))]
 
-    def constants(self, node: int) -> list[bytes] | None:
-        """Bytes of each request on a node, None if any of them differs between sequences."""
-        found = [constant[node] for constant in self._constants if constant is not None]
-        return found if len(found) == len(self._constants) else None
+    def _constant(self, slot: int) -> Parcel | None:
+        """Parcel of a slot whose bytes never change; the rows of connections have none."""
+        request, node = slot // self._nodes % self._rows, slot % self._nodes
+        if request >= len(self._sources) or not self._sources[request].is_constant:
+            return None
+        return self._parcel(slot, request, self._sources[request].constant(node))
 
-    def render(
-        self, sequences: NDArray[np.int64], requests: list[int], nodes: list[int]
-    ) -> list[bytes]:
-        """Bytes of each arrival (sequence, request index, node index), in order."""
-        payloads: list[bytes] = []
-        varying: dict[int, list[int]] = {}
-        constants = self._constants
-        for position, request in enumerate(requests):
-            constant = constants[request]
-            if constant is None:
+    def _parcel(self, slot: int, request: int, payload: bytes) -> Parcel:
+        return len(payload) << SLOT_BITS | slot, self.tasks[request], payload
+
+    def parcels(self, sequences: NDArray[np.int64], slots: Sequence[int]) -> list[Parcel]:
+        """Parcel of each arrival, a sequence number and a slot each, in order."""
+        ready = self._parcels
+        found = [ready[slot] for slot in slots]
+        if self._varies:
+            self._render(found, sequences, slots)
+        return cast("list[Parcel]", found)  # nothing of it is None any more
+
+    def _render(
+        self, found: list[Parcel | None], sequences: NDArray[np.int64], slots: Sequence[int]
+    ) -> None:
+        """Render what differs between sequences, a batch for each request."""
+        nodes, varying = self._nodes, dict[int, list[int]]()
+        for position, parcel in enumerate(found):
+            if parcel is None:
+                request = slots[position] // nodes % self._rows
                 varying.setdefault(request, []).append(position)
-                payloads.append(b"")
-            else:
-                payloads.append(constant[nodes[position]])
         for request, positions in varying.items():
-            on_nodes = [nodes[position] for position in positions]
+            on_nodes = [slots[position] % nodes for position in positions]
             rendered = self._sources[request].render(sequences[positions], on_nodes)
-            for position, data in zip(positions, rendered, strict=True):
-                payloads[position] = data
-        return payloads
+            for position, payload in zip(positions, rendered, strict=True):
+                found[position] = self._parcel(slots[position], request, payload)

@@ -15,10 +15,9 @@ from typing import Final
 
 import numpy as np
 
-from loadtests.engine.catalogue import Catalogue, Task
+from loadtests.engine.catalogue import Catalogue, Parcel
 from loadtests.engine.connection import Connection
 from loadtests.engine.pool import Pool
-from loadtests.engine.recorder import SLOT_BITS
 from loadtests.engine.shares import connections_per_node, portion
 from loadtests.engine.traffic import NEVER_NS, Traffic
 from loadtests.plan.model import Node, Plan, Share
@@ -34,10 +33,8 @@ class Supply:
         "_catalogue",
         "_plan",
         "_positions",
-        "_ready",
         "_schedule",
         "_shares",
-        "_slots",
         "_turn",
     )
 
@@ -47,44 +44,23 @@ class Supply:
         self._shares = [share]
         self._positions = [0]
         self._turn = 0
-        self._slots = plan.slots
-        self._ready = [self._ready_for(node) for node in range(len(plan.nodes))]
 
     def take_over(self, share: Share) -> None:
         """Send for another share, too."""
         self._shares.append(share)
         self._positions.append(0)
 
-    def batch(self, node: int) -> list[tuple[int, Task, bytes]]:
-        """Return the next requests for a node, last one first: (code in stage 0, task, bytes)."""
+    def batch(self, node: int) -> list[Parcel]:
+        """Return the next requests for a node, last one first, with the slots of stage 0."""
         self._turn = (self._turn + 1) % len(self._shares)
         share, position = self._shares[self._turn], self._positions[self._turn]
         self._positions[self._turn] += _BATCH
         numbers = np.arange(position, position + _BATCH, dtype=np.int64)
         sequences = share.residue + share.modulus * numbers
-        indices = self._schedule.mix(sequences)[0].tolist()
-        ready = self._ready[node]
-        if ready is not None:
-            batch = [ready[index] for index in indices]
-        else:
-            payloads = self._catalogue.render(sequences, indices, [node] * _BATCH)
-            batch = [
-                self._entry(index, node, payload)
-                for index, payload in zip(indices, payloads, strict=True)
-            ]
+        slots = self._schedule.mix(sequences)[0] * len(self._plan.nodes) + node
+        batch = self._catalogue.parcels(sequences, slots.tolist())
         batch.reverse()
         return batch
-
-    def _ready_for(self, node: int) -> list[tuple[int, Task, bytes]] | None:
-        """Entries by request, where none of a node's bytes differ between sequences."""
-        payloads = self._catalogue.constants(node)
-        if payloads is None:
-            return None
-        return [self._entry(index, node, payload) for index, payload in enumerate(payloads)]
-
-    def _entry(self, index: int, node: int, payload: bytes) -> tuple[int, Task, bytes]:
-        code = len(payload) << SLOT_BITS | self._slots.slot(0, index, node)
-        return code, self._catalogue.tasks[index], payload
 
     def level(self, offset_ns: int, turn: int) -> list[int]:
         """Connections that this engine holds to each node at an offset from T0."""
@@ -112,7 +88,7 @@ class ClosedPool(Pool):
         super().__init__(node, index, traffic, seed=seed)
         self.park = None
         self._supply, self._think_ns = supply, think_ns
-        self.batch: list[tuple[int, Task, bytes]] = []
+        self.batch: list[Parcel] = []
         self.stage_code = 0  # what the current stage adds to a code of stage 0
         self.thinking: deque[tuple[int, Connection]] = deque()
 

@@ -6,14 +6,20 @@ nobody asked for. No I/O, no clock. `Connection` reads ordinary responses, which
 whole in one read, with a bare parser; all others are read by this one, from their first
 byte on, so the shortcut can only decide *that* it is ordinary, never *what* it means.
 
+`HeadMemo` remembers what the parser found in a head, by the head's bytes. Where the
+length of a body stands in its head, the same head with as many bytes behind it is as
+complete as it was before (RFC 9112, 6.3), so nothing is guessed: half of the parser's
+work is spared (`make bench`, closed load).
+
 The law: every expected response ends in exactly one `Finished` or one `ResponseFault`.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import httptools
 
@@ -22,9 +28,13 @@ from loadtests.engine.outcome import CLOSED, CLOSED_BEFORE_RESPONSE, PROTOCOL, T
 HEAD_LIMIT_BYTES: Final = 64 * 1024
 _MOST_INFORMATIONAL: Final = 16  # 1xx responses before the final one (RFC 9110, 15.2)
 _OVERHEAD_PER_BODY_BYTE: Final = 16  # 1-byte chunks cost 6; anything far above is an attack
-_FIRST_FINAL_STATUS: Final = 200
+FIRST_FINAL_STATUS: Final = 200
 _SWITCHING: Final = 101
 _NO_BODY: Final = frozenset({204, 304})
+HEAD_END: Final = b"\r\n\r\n"
+_MOST_HEADS: Final = 1024
+_LONGEST_MEMO_BYTES: Final = 2048
+_FEWEST_USES: Final = 4  # of each head, on average: below that looking it up does not pay
 
 
 class ResponseFault(Exception):  # noqa: N818 - a verdict on a response, not an error of ours
@@ -50,6 +60,47 @@ class Finished:
     status: int
     is_keep_alive: bool
     body: bytes
+
+
+class Framing(NamedTuple):
+    """What a head says of its response; a tuple, because the hot path unpacks it."""
+
+    status: int
+    is_keep_alive: bool
+    rest_bytes: int  # from the blank line that ends the head to the end of the response
+
+
+class HeadMemo:
+    """Framings of an engine's connections by head; `find` gives None for an unknown one.
+
+    Bounded: whoever puts something new into most heads makes it give up, not grow.
+    """
+
+    __slots__ = ("_answered", "_framings", "_is_given_up", "find")
+
+    def __init__(self) -> None:
+        self._framings: dict[bytes, Framing] = {}
+        self._is_given_up = False
+        self._answered = 0
+        self.find: Callable[[bytes], Framing | None] = self._framings.get
+
+    def learn(self, head: bytes, framing: Framing, answered: int) -> bool:
+        """Remember a head that the parser accepted, if the length of the body stands in it.
+
+        `head` ends before the blank line; `answered` counts all responses until now.
+        """
+        if self._is_given_up or len(head) > _LONGEST_MEMO_BYTES:
+            return False
+        lower = head.lower()
+        if lower.count(b"\ncontent-length:") != 1 or b"\ntransfer-encoding" in lower:
+            return False
+        if len(self._framings) >= _MOST_HEADS:
+            self._framings.clear()
+            self._is_given_up = answered - self._answered < _FEWEST_USES * _MOST_HEADS
+            self._answered = answered
+        if not self._is_given_up:
+            self._framings[head] = framing
+        return not self._is_given_up
 
 
 class ResponseReader:
@@ -174,7 +225,7 @@ class ResponseReader:
             raise self._faulty(PROTOCOL, f"head longer than {HEAD_LIMIT_BYTES} bytes")
         if self._codings and self._length is not None:
             raise self._faulty(PROTOCOL, "both Content-Length and Transfer-Encoding")
-        if status < _FIRST_FINAL_STATUS:
+        if status < FIRST_FINAL_STATUS:
             return
         self._is_head_done = True
         now = self._now
@@ -200,7 +251,7 @@ class ResponseReader:
         """The last byte of a response, or of a 1xx before it."""
         if self._now is None:
             return  # the answer to a HEAD was complete with its head
-        if self._parser.get_status_code() < _FIRST_FINAL_STATUS:
+        if self._parser.get_status_code() < FIRST_FINAL_STATUS:
             informational = self._informational + 1
             if informational > _MOST_INFORMATIONAL:
                 raise self._faulty(PROTOCOL, f"more than {_MOST_INFORMATIONAL} 1xx responses")

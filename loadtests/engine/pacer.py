@@ -1,9 +1,11 @@
 """Open load: hands every arrival of the engine's shares to its node when it is due.
 
 Arrivals are computed a *stretch* (100 ms) at a time and made into bytes a *slice* at a
-time, so that neither holds the loop for long. On every wake-up, and after any response,
-all that is due is sent. The timer is armed for the next arrival, but not sooner than
-`_QUANTUM_NS` ahead: at high rates a wake-up per arrival would cost more than it is worth.
+time, so that neither holds the loop for long. All that is due leaves together; the next
+time is that of the next arrival, but not sooner than a *quantum* after the last. At
+high rates that halves the kernel's work: sent one by one, arrivals wake the engine, and
+the target's process on its idle core, for each (`make bench`, open load). Whoever looks
+at the clock first sends: the timer, or a connection that has just ended a request.
 
 The law: an arrival keeps its intended time for ever, is planned in the second of that
 time, and is sent, dropped, failed or waiting exactly once.
@@ -11,8 +13,10 @@ time, and is sent, dropped, failed or waiting exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from time import monotonic_ns
 from typing import Final
 
@@ -20,17 +24,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.clock import NS_PER_MS
-from loadtests.engine.catalogue import Catalogue, Task
+from loadtests.engine.catalogue import Catalogue, Parcel
 from loadtests.engine.pool import Pool
-from loadtests.engine.recorder import SLOT_BITS
 from loadtests.engine.traffic import NEVER_NS, Traffic
 from loadtests.plan.model import Plan, Share
 from loadtests.plan.schedule import Schedule
 
 STRETCH_NS: Final = 100 * NS_PER_MS
 _SLICE_ARRIVALS: Final = 256
-_AHEAD_NS: Final = 5 * NS_PER_MS  # the next stretch is computed so long before it is needed
-_QUANTUM_NS: Final = 150_000  # 75 us of send lag on average; responses in between send, too
+SHORTEST_QUANTUM_NS: Final = 120_000  # 60 us of send lag on average, where arrivals are denser
+LONGEST_QUANTUM_NS: Final = 400_000  # well below the 1 ms of send lag that voids a run
+_EASY_RATIO: Final = 0.65  # of its core: up to here an engine can afford to be exact
+_HARD_RATIO: Final = 0.8
 
 Integers = NDArray[np.int64]
 
@@ -41,17 +46,11 @@ class _Stretch:
 
     offsets_ns: Integers
     sequences: Integers
-    requests: Integers
-    nodes: Integers
     slots: Integers
 
     def part(self, begin: int, end: int) -> _Stretch:
         return _Stretch(
-            self.offsets_ns[begin:end],
-            self.sequences[begin:end],
-            self.requests[begin:end],
-            self.nodes[begin:end],
-            self.slots[begin:end],
+            self.offsets_ns[begin:end], self.sequences[begin:end], self.slots[begin:end]
         )
 
 
@@ -63,24 +62,29 @@ def _merged(parts: Sequence[_Stretch]) -> _Stretch:
     return _Stretch(
         offsets[order],
         np.concatenate([part.sequences for part in parts])[order],
-        np.concatenate([part.requests for part in parts])[order],
-        np.concatenate([part.nodes for part in parts])[order],
         np.concatenate([part.slots for part in parts])[order],
     )
+
+
+def quantum_ns(busy_ratio: float) -> int:
+    """Quantum of an engine that used this part of its core lately: longer when it is busy.
+
+    Linear between 0.65 and 0.8, so that what a longer quantum saves cannot make it swing.
+    """
+    strain = (busy_ratio - _EASY_RATIO) / (_HARD_RATIO - _EASY_RATIO)
+    span_ns = LONGEST_QUANTUM_NS - SHORTEST_QUANTUM_NS
+    return SHORTEST_QUANTUM_NS + round(span_ns * min(1.0, max(0.0, strain)))
 
 
 class Pacer:
     """The arrivals of one engine in order of time; `begin` fixes T0."""
 
     __slots__ = (
+        "_arrivals",
         "_at",
         "_catalogue",
-        "_codes",
-        "_counted_ns",
         "_dues_ns",
         "_horizon_ns",
-        "_nodes",
-        "_payloads",
         "_plan",
         "_pools",
         "_schedule",
@@ -91,9 +95,9 @@ class Pacer:
         "_slots_of",
         "_stretch",
         "_t0_ns",
-        "_tasks",
         "_traffic",
         "_uncounted",
+        "quantum_ns",
     )
 
     def __init__(
@@ -107,7 +111,8 @@ class Pacer:
         self._plan, self._catalogue = plan, catalogue
         self._schedule = Schedule(plan)
         self._shares = [share]
-        self._pools, self._traffic = pools, traffic
+        self._traffic = traffic
+        self._pools = [pools[slot % len(pools)] for slot in range(len(plan.slots))]
         self._t0_ns = 0
         self._horizon_ns = 0  # arrivals below this offset have been computed
         self._stretch = self._compute(0, 0)
@@ -115,11 +120,9 @@ class Pacer:
         self._slice_from = 0  # first arrival of the stretch that no slice has held
         self._uncounted: list[_Stretch] = []  # computed, not yet counted as planned
         self._dues_ns: list[int] = []
-        self._codes: list[int] = []
-        self._tasks: list[Task] = []
-        self._nodes: list[Pool] = []
-        self._payloads: list[bytes] = []
+        self._arrivals: Iterator[tuple[int, Pool, Parcel]] = iter(())
         self._at = self._size = 0
+        self.quantum_ns = SHORTEST_QUANTUM_NS
 
     def begin(self, t0_ns: int) -> None:
         """Fix T0 and prepare the first arrivals."""
@@ -132,15 +135,8 @@ class Pacer:
         for share in self._shares if shares is None else shares:
             found = self._schedule.arrivals(share, from_ns, to_ns)
             row = found.stages * len(slots.requests) + found.requests
-            parts.append(
-                _Stretch(
-                    found.offsets_ns,
-                    found.sequences,
-                    found.requests,
-                    found.nodes,
-                    row * len(slots.nodes) + found.nodes,
-                )
-            )
+            at = row * len(slots.nodes) + found.nodes
+            parts.append(_Stretch(found.offsets_ns, found.sequences, at))
         return _merged(parts)
 
     @property
@@ -160,16 +156,12 @@ class Pacer:
         part = self._stretch.part(self._slice_from, end)
         self._slice = part
         self._slice_from += len(part.offsets_ns)
-        requests, nodes = part.requests.tolist(), part.nodes.tolist()
-        payloads = self._catalogue.render(part.sequences, requests, nodes)
-        sizes = np.array([len(payload) for payload in payloads], dtype=np.int64)
+        slots, pools = part.slots.tolist(), self._pools
+        parcels = self._catalogue.parcels(part.sequences, slots)
+        to = [pools[slot] for slot in slots]
         self._dues_ns = (part.offsets_ns + self._t0_ns).tolist()
-        self._codes = ((sizes << SLOT_BITS) | part.slots).tolist()
-        tasks, pools = self._catalogue.tasks, self._pools
-        self._tasks = [tasks[request] for request in requests]
-        self._nodes = [pools[node] for node in nodes]
-        self._payloads = payloads
-        self._at, self._size = 0, len(payloads)
+        self._arrivals = zip(self._dues_ns, to, parcels, strict=True)
+        self._at, self._size = 0, len(parcels)
         self._traffic.due_ns = self._dues_ns[0]
 
     def _extend(self) -> None:
@@ -183,6 +175,8 @@ class Pacer:
     def dispatch(self, now_ns: int) -> None:
         """Hand out all arrivals that are due; the caller arms the timer."""
         traffic = self._traffic
+        if now_ns < traffic.due_ns:
+            return
         while traffic.due_ns <= now_ns:
             self._dispatch_slice(now_ns)
             if self._at == self._size:
@@ -190,34 +184,29 @@ class Pacer:
             else:
                 traffic.due_ns = self._dues_ns[self._at]
             now_ns = monotonic_ns()
+        if traffic.due_ns < NEVER_NS:
+            traffic.due_ns = max(traffic.due_ns, now_ns + self.quantum_ns)
 
     def _dispatch_slice(self, now_ns: int) -> None:
-        # While this runs nothing may dispatch again: connections that fail call back.
+        # While this runs nothing may dispatch again, or stop: connections that fail call back.
         traffic = self._traffic
-        traffic.due_ns = NEVER_NS
-        gate, first, at, size = traffic.gate, self._at, self._at, self._size
-        dues, codes, tasks = self._dues_ns, self._codes, self._tasks
-        nodes, payloads = self._nodes, self._payloads
-        is_bounded = traffic.in_flight_limit < NEVER_NS
-        while at < size and (due := dues[at]) <= now_ns:
-            pool = nodes[at]
-            now_ns = monotonic_ns()
+        alarm_ns, traffic.alarm_ns, traffic.due_ns = traffic.alarm_ns, NEVER_NS, NEVER_NS
+        count = bisect_right(self._dues_ns, now_ns, self._at) - self._at
+        gate, is_bounded = traffic.gate, traffic.in_flight_limit < NEVER_NS
+        for due_ns, pool, (code, task, payload) in islice(self._arrivals, count):
+            sent_ns = monotonic_ns()
             if (
                 pool.free
                 and not pool.backlog
                 and (not is_bounded or traffic.in_flight < traffic.in_flight_limit)
-                and (gate is None or gate.take(now_ns))
+                and (gate is None or gate.take(sent_ns))
             ):
-                pool.free.popleft().begin(due, now_ns, codes[at], tasks[at], payloads[at])
+                pool.free.popleft().begin(due_ns, sent_ns, code, task, payload)
             else:
-                pool.offer(due, now_ns, codes[at], tasks[at], payloads[at])
-            at += 1
-        self._at = at
-        traffic.planned += at - first
-
-    def wake_ns(self, now_ns: int) -> int:
-        """When to wake up next for arrivals."""
-        return max(self._traffic.due_ns, now_ns + _QUANTUM_NS)
+                pool.offer(due_ns, sent_ns, code, task, payload)
+        self._at += count
+        traffic.planned += count
+        traffic.alarm_ns = alarm_ns
 
     def count_planned(self, until_ns: int) -> None:
         """Count the arrivals intended before a CLOCK_MONOTONIC time, once each."""
@@ -260,7 +249,7 @@ class Pacer:
         for index in range(self._at, self._size):
             if self._dues_ns[index] <= now_ns:
                 traffic.planned += 1
-                traffic.drop(self._codes[index])
+                traffic.drop(int(self._slice.slots[index]))
         rest = self._stretch.part(self._slice_from, len(self._stretch.offsets_ns))
         for slot in rest.slots[rest.offsets_ns <= until].tolist():
             traffic.planned += 1

@@ -15,7 +15,7 @@ import asyncio
 import gc
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from time import monotonic_ns
+from time import monotonic_ns, process_time_ns
 from typing import Final
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
@@ -36,7 +36,7 @@ from loadtests.engine.messages import (
     TakeOver,
     WindowReport,
 )
-from loadtests.engine.pacer import Pacer
+from loadtests.engine.pacer import Pacer, quantum_ns
 from loadtests.engine.pool import Pool
 from loadtests.engine.recorder import Recorder, warm_up
 from loadtests.engine.shares import connections_per_node, portion
@@ -51,6 +51,7 @@ from loadtests.record.window import Window, pack_window
 _ROUND_NS: Final = 10 * NS_PER_MS
 _FEWEST_SWEPT: Final = 256  # connections looked at per round for a timeout
 _ROUNDS_PER_SWEEP: Final = 5
+_STRAIN_NS: Final = 100 * NS_PER_MS  # over which the engine's use of its core is taken
 _HOPELESS_ATTEMPTS: Final = 4  # in a row, on every node: the target is not there
 _DOWN_ATTEMPTS: Final = 2  # in a row, on one node: start without it
 _PREPARE_SLACK_NS: Final = 2 * NS_PER_S
@@ -117,6 +118,7 @@ class Run:
         self._drain_until_ns = NEVER_NS
         self._reason = ""
         self._swept: list[Connection] = []
+        self._strain_ns, self._strain_cpu_ns = monotonic_ns(), process_time_ns()
         self.over = asyncio.Event()
 
     def _part(self, name: str, total: int) -> int:
@@ -319,9 +321,7 @@ class Run:
 
     def _arm(self, now_ns: int) -> None:
         traffic = self._traffic
-        wake_ns = NEVER_NS
-        if traffic.due_ns < NEVER_NS:
-            wake_ns = self._pacer.wake_ns(now_ns)
+        wake_ns = traffic.due_ns
         if traffic.is_sending:
             if traffic.gate is not None and (traffic.backlog_size or self._is_closed):
                 wake_ns = min(wake_ns, max(traffic.gate.opens_ns(), now_ns + NS_PER_MS))
@@ -344,6 +344,7 @@ class Run:
             self._follow_level(now_ns)
         self._dialer.fill(self._pools, now_ns)
         self._sweep(now_ns)
+        self._feel_strain(now_ns)
         self._serve(now_ns)
         if self._recorder.is_full:
             self._recorder.absorb()
@@ -358,6 +359,14 @@ class Run:
         offset_ns = now_ns - self._t0_ns
         if 0 <= offset_ns < self._plan.duration_ns:
             self._set_wanted(offset_ns)
+
+    def _feel_strain(self, now_ns: int) -> None:
+        """Let arrivals leave in larger groups while the engine is busy."""
+        wall_ns = now_ns - self._strain_ns
+        if wall_ns >= _STRAIN_NS:
+            cpu_ns = process_time_ns()
+            self._pacer.quantum_ns = quantum_ns((cpu_ns - self._strain_cpu_ns) / wall_ns)
+            self._strain_ns, self._strain_cpu_ns = now_ns, cpu_ns
 
     def _sweep(self, now_ns: int) -> None:
         """Look at a part of the connections for requests that have timed out."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from loadtests.engine.gate import Gate
+from loadtests.engine.http1 import HeadMemo
 from loadtests.engine.recorder import SLOT_MASK, Recorder
 from loadtests.record.window import Count
 
@@ -30,6 +31,7 @@ class Traffic:
         "due_ns",
         "failed",
         "gate",
+        "heads",
         "in_flight_limit",
         "is_sending",
         "limit_bytes",
@@ -53,6 +55,7 @@ class Traffic:
     ) -> None:
         self.recorder = recorder
         self.gate = gate
+        self.heads = HeadMemo()
         self.in_flight_limit, self.backlog_limit = in_flight_limit, backlog_limit
         self.limit_bytes = limit_bytes
         self.planned = self.sent = self.dropped = 0

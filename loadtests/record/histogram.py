@@ -30,6 +30,8 @@ LENGTH: Final = BUCKETS + 1
 
 _HALF: Final = 1024  # sub-buckets that a further power of two adds (2048 / 2)
 _HALF_BITS: Final = 10
+_INDEX_SHIFT: Final = 52 - _HALF_BITS  # of a float64's 52 bits of mantissa
+_INDEX_OF_1: Final = (1023 + _HALF_BITS - 1) * _HALF  # its exponent has a bias of 1023
 
 
 def buckets_of_ns(values_ns: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -41,11 +43,13 @@ def buckets_of_ns(values_ns: NDArray[np.int64]) -> NDArray[np.int64]:
     if values_ns.size and int(values_ns.min()) < 0:
         raise ValueError(f"latency below zero: {int(values_ns.min())} ns")
     values_us = values_ns // 1000
-    # The exponent of a float64 is the position of the highest bit: exact below 2**53.
-    exponents = np.frexp((values_us | (2 * _HALF - 1)).astype(np.float64))[1].astype(np.int64)
-    shifts = exponents - (_HALF_BITS + 1)
-    buckets = (shifts << _HALF_BITS) + (values_us >> shifts)
-    return np.where(values_us > HIGHEST_US, OVERFLOW, buckets)
+    # A float64's exponent and its highest 10 bits of mantissa *are* the layout's index from
+    # 1024 us on, up to a constant; below, the value is. Exact below 2**53.
+    indices = (values_us.astype(np.float64).view(np.int64) >> _INDEX_SHIFT) - _INDEX_OF_1
+    buckets = np.where(values_us < _HALF, values_us, indices)
+    if values_us.size and int(values_us.max()) > HIGHEST_US:
+        buckets[values_us > HIGHEST_US] = OVERFLOW
+    return buckets
 
 
 def _bounds_us() -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -6,6 +6,7 @@ import random
 import tracemalloc
 from itertools import pairwise
 
+import pytest
 from bench_of_connections import Bench
 from engine_plans import plan_for, request
 from hypothesis import HealthCheck, given, settings
@@ -105,16 +106,62 @@ def test_thousands_of_hostile_responses_end_exactly_once_each() -> None:
         assert bench.traffic.failed > _CASES // 50
 
 
-def test_the_shortcut_agrees_with_the_careful_reader() -> None:
-    """A response judged in one read ends as it does byte by byte, where only care is used."""
+def test_the_shortcuts_agree_with_the_careful_reader() -> None:
+    """A response judged in one read, its head new or known, ends as it does byte by byte."""
     source = random.Random(7)
-    plan = plan_for(1, [request("/plain")], response_limit_bytes=1000)
+    requests = [request("/plain"), request("/checked", checks=(BodyContains(text="ok"),))]
+    plan = plan_for(1, requests, response_limit_bytes=1000)
     with Bench.of(plan) as whole, Bench.of(plan) as pieces:
         for _ in range(_CASES // 2):
-            data = _response(source)
-            one = _outcome_of(whole, [data], 0)
-            many = _outcome_of(pieces, [bytes([byte]) for byte in data], 0)
-            assert one == many, data
+            data, asked = _response(source), source.randrange(2)
+            many = _outcome_of(pieces, [bytes([byte]) for byte in data], asked)
+            assert _outcome_of(whole, [data], asked) == many, data
+            assert _outcome_of(whole, [data], asked) == many, ("head known", data)
+
+
+@pytest.mark.parametrize("body_bytes", [0, 2, 36, 37, 38, 39, 40])
+def test_a_known_head_with_another_end_is_not_complete(body_bytes: int) -> None:
+    """Cut anywhere, or a byte longer: what was complete before is not taken for complete."""
+    body = b"x" * body_bytes
+    data = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % body_bytes + body
+    with Bench.of(plan_for(1, [request("/plain")])) as bench:
+        assert _outcome_of(bench, [data], 0) == (1, 1, 0, 0)
+        assert bench.traffic.heads.find(data.partition(b"\r\n\r\n")[0]) is not None
+        for size in range(len(data)):
+            assert _outcome_of(bench, [data[:size]], 0) == (1, 0, 0, 1), size
+            assert _outcome_of(bench, [data[:size], data[size:]], 0) == (1, 1, 0, 0), size
+        assert _outcome_of(bench, [data + b"!"], 0) == (1, 1, 0, 0)  # and the connection goes
+        assert bench.pools[0].connections == set()
+
+
+def test_chunks_are_never_known_by_their_head() -> None:
+    """Without Content-Length the end of a response does not follow from its head."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with Bench.of(plan_for(1, [request("/plain")])) as bench:
+        assert _outcome_of(bench, [head + b"2\r\nok\r\n0\r\n\r\n"], 0) == (1, 1, 0, 0)
+        assert _outcome_of(bench, [head + b"2\r\nok\r\n4\r\n\r\n"], 0) == (1, 0, 0, 1)
+
+
+def test_the_memo_of_heads_is_bounded_and_gives_up() -> None:
+    """A target that puts an id into each head is answered from the parser, in bounded memory."""
+    with Bench.of(plan_for(1, [request("/plain")])) as bench:
+        for number in range(3_000):
+            data = b"HTTP/1.1 200 OK\r\nX-Id: %d\r\nContent-Length: 2\r\n\r\nok" % number
+            assert _outcome_of(bench, [data], 0) == (1, 1, 0, 0)
+        find = bench.traffic.heads.find
+        assert not any(
+            find(b"HTTP/1.1 200 OK\r\nX-Id: %d\r\nContent-Length: 2" % number)
+            for number in range(3_000)
+        )
+
+
+def test_the_memo_of_heads_stays_where_heads_return() -> None:
+    """A Date that moves on every few hundred responses only makes it forget old heads."""
+    with Bench.of(plan_for(1, [request("/plain")])) as bench:
+        for number in range(20_000):
+            data = b"HTTP/1.1 200 OK\r\nDate: %d\r\nContent-Length: 2\r\n\r\nok" % (number // 8)
+            assert _outcome_of(bench, [data], 0) == (1, 1, 0, 0)
+        assert bench.traffic.heads.find(data.partition(b"\r\n\r\n")[0]) is not None
 
 
 @settings(max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
-from bench_of_connections import HEALTH
+from bench_of_connections import HEALTH, Bench
 from engine_plans import node, plan_for, request
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,6 +21,7 @@ from loadtests.engine.catalogue import Catalogue
 from loadtests.engine.checks import failed_check
 from loadtests.engine.gate import Gate, gate_of
 from loadtests.engine.outcome import count_of_status, kind_of_connect_error, kind_of_loss
+from loadtests.engine.pacer import SHORTEST_QUANTUM_NS, quantum_ns
 from loadtests.engine.pool import backoff_ns
 from loadtests.engine.recorder import MOST_KINDS, SLOT_BITS, Recorder
 from loadtests.engine.shares import connections_per_node, portion, split_by_weight
@@ -271,7 +273,11 @@ def _payloads(
     plan: Any, sequences: list[int], requests: list[int], nodes: list[int]
 ) -> list[bytes]:
     catalogue = Catalogue(plan, run_id="run-1", environment={"TOKEN": "s3cret"})
-    return catalogue.render(np.array(sequences, dtype=np.int64), requests, nodes)
+    slots = [
+        plan.slots.slot(0, request, node) for request, node in zip(requests, nodes, strict=True)
+    ]
+    parcels = catalogue.parcels(np.array(sequences, dtype=np.int64), slots)
+    return [payload for _, _, payload in parcels]
 
 
 def test_request_bytes_are_complete_http() -> None:
@@ -329,3 +335,46 @@ def test_the_length_is_the_bodys_for_every_sequence(body: bytes, path: str) -> N
             assert sent.startswith(b"%d" % sequences[number])
         seen.add(data)
     assert len(seen) == 7 or (body == b"${words.text}" and path == "/p")
+
+
+@pytest.mark.parametrize(
+    ("busy_ratio", "quantum_us"),
+    [(0.0, 120), (0.65, 120), (0.725, 260), (0.8, 400), (1.3, 400)],
+)
+def test_a_busy_engine_groups_its_arrivals_more(busy_ratio: float, quantum_us: int) -> None:
+    """Exact while there is time to be, never more than 0.4 ms late."""
+    assert quantum_ns(busy_ratio) == quantum_us * 1000
+
+
+def _sent_at_us(plan: Any, *, quantum_ns: int, step_us: int, until_us: int) -> list[int]:
+    """Microseconds from T0 at which requests leave when the clock is looked at each `step_us`."""
+    with Bench.of(plan) as bench:
+        for _ in range(20):
+            bench.connect()
+        pacer, t0_ns = bench.pacer(), bench.clock.now_ns
+        pacer.quantum_ns = quantum_ns
+        pacer.begin(t0_ns)
+        sent_at_us: list[int] = []
+        for now_us in range(0, until_us, step_us):
+            bench.clock.now_ns = t0_ns + now_us * 1000
+            before = bench.traffic.sent
+            pacer.dispatch(bench.clock.now_ns)
+            sent_at_us += [now_us] * (bench.traffic.sent - before)
+    return sent_at_us
+
+
+def test_dense_arrivals_leave_together() -> None:
+    """An arrival each ms and a quantum of 3.5 ms: all that is due leaves at its end."""
+    plan = plan_for(1, [request("/ok")], level=1000, seconds=1)
+    sent_at_us = _sent_at_us(plan, quantum_ns=3_500_000, step_us=10, until_us=8_000)
+    first_us = sent_at_us[0]
+    groups = [(at - first_us, sent_at_us.count(at)) for at in sorted(set(sent_at_us))]
+    assert [at for at, _ in groups] == [0, 3500, 7000]
+    assert [count for _, count in groups[:2]] in ([1, 3], [1, 4])
+
+
+def test_lone_arrivals_leave_on_time() -> None:
+    """Where arrivals are rarer than quanta, each leaves when it is due."""
+    plan = plan_for(1, [request("/ok")], level=1000, seconds=1)
+    sent_at_us = _sent_at_us(plan, quantum_ns=SHORTEST_QUANTUM_NS, step_us=10, until_us=8_000)
+    assert {later - earlier for earlier, later in pairwise(sent_at_us)} == {1000}
