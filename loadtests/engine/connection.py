@@ -93,6 +93,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, pool: Pool, traffic: Traffic, own: socket.socket | None) -> None:
         self._pool, self._traffic = pool, traffic
         self._socket = own  # None under TLS: the bytes must go through the transport
+        self._send: Callable[[bytes], int] = self._send_by_transport
         self._transport: asyncio.Transport | None = None
         self.is_open = False
         self.task: Task | None = None
@@ -145,13 +146,25 @@ class Connection(asyncio.Protocol):
             self._read_with_care()
         try:
             taken = send(payload)
-        except BlockingIOError:
-            taken = 0
         except OSError as error:
-            self._lose(error)
+            self._send_failed(error, payload)
             return
-        if taken != len(payload) and self._transport is not None:
-            self._transport.write(payload[taken:])
+        if taken != len(payload):
+            self._send_rest(payload[taken:])
+
+    def _send_failed(self, error: OSError, payload: bytes) -> None:
+        if isinstance(error, BlockingIOError):
+            self._send_rest(payload)
+        else:
+            self._lose(error)
+
+    def _send_rest(self, rest: bytes) -> None:
+        """Leave to the transport what the socket does not take now, and all that comes later.
+
+        An answer may come before its request has left: the next must not overtake the rest.
+        """
+        self._send = self._send_by_transport
+        self._send(rest)
 
     def _send_by_transport(self, payload: bytes) -> int:
         if self._transport is not None:
@@ -322,8 +335,11 @@ class Connection(asyncio.Protocol):
 
     def fail(self, kind: str, message: str, now_ns: int) -> None:
         """End the request in flight as failed and close: its response could still come."""
-        self._end(Count.FAILED, kind, message, now_ns, self._received_bytes)
+        self._fail_request(kind, message, now_ns)
         self._retire()
+
+    def _fail_request(self, kind: str, message: str, now_ns: int) -> None:
+        self._end(Count.FAILED, kind, message, now_ns, self._received_bytes)
 
     def expire(self, now_ns: int) -> None:
         """Time out the request in flight."""
@@ -365,8 +381,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport and the quickest way to send."""
         self._transport = cast("asyncio.Transport", transport)
-        own = self._socket
-        self._send: Callable[[bytes], int] = self._send_by_transport if own is None else own.send
+        if self._socket is not None:
+            self._send = self._socket.send
         self.is_open = True
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -19,6 +19,7 @@ from loadtests.clock import NS_PER_S
 from loadtests.engine.authority import refusal
 from loadtests.engine.connection import Connection
 from loadtests.engine.outcome import DNS, kind_of_connect_error
+from loadtests.engine.pipelined import PipelinedConnection
 from loadtests.engine.pool import Pool
 from loadtests.engine.tls import build_context, server_name
 from loadtests.engine.traffic import Traffic
@@ -163,7 +164,7 @@ class Dialer:
             await loop.sock_connect(own, where)
             is_tls = node.scheme == "https"
             _, connection = await loop.create_connection(
-                lambda: Connection(pool, self._traffic, None if is_tls else own),
+                lambda: self._connection(pool, None if is_tls else own),
                 sock=own,
                 ssl=self._context if is_tls else None,
                 server_hostname=server_name(self._plan.tls, node) if is_tls else None,
@@ -172,6 +173,12 @@ class Dialer:
             own.close()
             raise
         return connection
+
+    def _connection(self, pool: Pool, own: socket.socket | None) -> Connection:
+        depth = self._plan.pipelining
+        if depth == 1:
+            return Connection(pool, self._traffic, own)
+        return PipelinedConnection(pool, self._traffic, own, depth=depth)
 
     async def stop(self) -> None:
         """Give up all attempts under way."""

@@ -162,7 +162,7 @@ class ResponseReader:
         if self._now is not None and is_until_close:
             self._finish(is_keep_alive=False)
         elif self._now is not None or self._expected:
-            has_bytes = self._raw_bytes > 0
+            has_bytes = self._raw_bytes > 0 or self._now is not None
             raise self._faulty(
                 CLOSED if has_bytes else CLOSED_BEFORE_RESPONSE,
                 f"connection closed after {self._raw_bytes} bytes of the response",

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Self, cast
 from unittest import mock
 
-from loadtests.engine import closed, connection, pacer, pool
+from loadtests.engine import closed, connection, pacer, pipelined, pool
 from loadtests.engine.catalogue import Catalogue, Task, task_of
 from loadtests.engine.connection import Connection
 from loadtests.engine.pacer import Pacer
@@ -110,6 +110,7 @@ class Bench:
             mock.patch.object(pool, "monotonic_ns", clock),
             mock.patch.object(pacer, "monotonic_ns", clock),
             mock.patch.object(closed, "monotonic_ns", clock),
+            mock.patch.object(pipelined, "monotonic_ns", clock),
         ):
             yield cls(plan, clock)
 
