@@ -50,6 +50,7 @@ from loadtests.plan.model import Plan
 from loadtests.record.facts import git_commit
 
 OPEN_LEVEL = 0.7  # of saturation, for the cost of open load
+HIGH_LEVEL = 0.9  # the peers run at their saturation, where fewer wake-ups make all cheaper
 _QUIET_RATIO = 0.05
 _QUIET_PATIENCE_S = 15.0
 
@@ -145,11 +146,14 @@ def _stamped(settings: Settings) -> Iterator[_Stamper]:
     yield _Stamper(settings, describe_machine(busy))
 
 
-def _contestants(settings: Settings, open_rate_per_s: float) -> list[Contestant]:
+def _contestants(settings: Settings, saturation_per_s: float) -> list[Contestant]:
     scratch = settings.scratch
 
     def open_at_rate(server: Server, seconds: float) -> Plan:
-        return open_plan(server, seconds, open_rate_per_s)
+        return open_plan(server, seconds, OPEN_LEVEL * saturation_per_s)
+
+    def open_high(server: Server, seconds: float) -> Plan:
+        return open_plan(server, seconds, HIGH_LEVEL * saturation_per_s)
 
     where = {"core": GENERATOR_CORE, "driver_core": SERVER_CORE}
     core = GENERATOR_CORE
@@ -157,6 +161,7 @@ def _contestants(settings: Settings, open_rate_per_s: float) -> list[Contestant]
         wrk(core=core, scratch=scratch),
         engine("closed", "Headroom closed, engine", closed_plan, scratch=scratch, **where),
         engine("open", "Headroom open, mix of 5, engine", open_at_rate, scratch=scratch, **where),
+        engine("high", "the same at 90 % of saturation", open_high, scratch=scratch, **where),
         whole_generator(
             "whole", "Headroom open, mix of 5, agent + engine", open_at_rate, settings.scratch
         ),
@@ -173,7 +178,7 @@ def run_cost(settings: Settings) -> CostPart:
         running_server(core=SERVER_CORE, scratch=settings.scratch) as server,
     ):
         saturation = saturation_per_s(server, seconds=settings.seconds, scratch=settings.scratch)
-        contestants = _contestants(settings, OPEN_LEVEL * saturation)
+        contestants = _contestants(settings, saturation)
         samples = interleaved(
             contestants,
             server,
