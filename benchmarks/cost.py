@@ -80,16 +80,25 @@ class Reading:
 
 
 def read(server: Server, running: Running) -> Reading:
-    """Read nginx's counters and the CPU clocks, as close together as can be."""
+    """Read nginx's counters and the CPU clocks, as close together as can be.
+
+    HarnessError when a process of the generator has ended: its clock is gone with it.
+    """
     status = server.status()
-    return Reading(
-        monotonic_ns=status.monotonic_ns,
-        requests=status.requests,
-        generator_cpu_ns=sum(cpu_ns(pid) for pid in running.pids),
-        beside_cpu_ns=sum(cpu_ns(pid) for pid in running.beside),
-        server_cpu_ns=server.cpu_ns(),
-        stolen_ns=stolen_ns(),
-    )
+    try:
+        return Reading(
+            monotonic_ns=status.monotonic_ns,
+            requests=status.requests,
+            generator_cpu_ns=sum(cpu_ns(pid) for pid in running.pids),
+            beside_cpu_ns=sum(cpu_ns(pid) for pid in running.beside),
+            server_cpu_ns=server.cpu_ns(),
+            stolen_ns=stolen_ns(),
+        )
+    except ProcessLookupError as error:
+        running.child.require_alive()
+        raise HarnessError(
+            where=running.child.name, seen=str(error), expected="all its processes alive"
+        ) from None
 
 
 def wait_loaded(server: Server, running: Running) -> None:

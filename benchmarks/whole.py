@@ -24,6 +24,7 @@ from loadtests.record.manifest import Outcome, decode_manifest
 
 _START_S = 60.0
 _END_S = 30.0
+_STILL_S = 0.5  # the ticker may start after the engine
 _ENGINE = "loadtests.engine.process"
 
 
@@ -35,15 +36,20 @@ def _is_engine(pid: int) -> bool:
 
 
 def _wait_family(child: Child) -> tuple[int, ...]:
-    """Process ids of agent, engine and ticker, once the engine is there."""
+    """Process ids of agent, engine and ticker, once the engine is there and nobody comes or goes.
+
+    An agent starts short-lived helpers (git, for one): a listing that holds still has none.
+    """
     deadline = time.monotonic() + _START_S
-    while not any(map(_is_engine, found := descendants(child.pid))):
+    before: list[int] = []
+    while not (any(map(_is_engine, found := descendants(child.pid))) and found == before):
         child.require_alive()
         if time.monotonic() > deadline:
             raise HarnessError(
                 where=child.name, seen=f"no engine in {_START_S:g} s", expected="a running swarm"
             )
-        time.sleep(0.05)
+        before = found
+        time.sleep(_STILL_S)
     return tuple(found)
 
 
@@ -76,12 +82,11 @@ def whole_generator(
         module = [sys.executable, "-m", "benchmarks.whole_run"]
         command = [*module, str(plan_path), str(scratch / f"whole-{stamp}")]
         with spawn(key, command, core=GENERATOR_CORE, scratch=scratch) as child:
-            _wait_family(child)
+            family = _wait_family(child)
             _move(child.pid, SERVER_CORE)
-            time.sleep(0.5)  # the ticker may start after the engine
             yield Running(
                 child=child,
-                pids=_wait_family(child),
+                pids=family,
                 beside=(child.pid,),
                 finish=lambda: _count_ok(child.wait_success(seconds + _END_S)),
             )
