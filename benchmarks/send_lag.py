@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.cost import measure
 from benchmarks.engine import engine, running_engine
-from benchmarks.generators import CONNECTIONS
+from benchmarks.generators import CONNECTIONS, Contestant
 from benchmarks.machine import GENERATOR_CORE, SERVER_CORE
 from benchmarks.plans import build_plan, mix_of_five, single_get
 from benchmarks.server import Server
@@ -27,6 +27,7 @@ LEVELS = (0.25, 0.5, 0.75)
 _WARM_WINDOWS = 2
 _OVERLOAD = 1.15
 _SENT_RATIO = 0.999
+_SATURATION_TRIES = 3
 _END_S = 30.0
 
 
@@ -85,18 +86,28 @@ def open_plan(server: Server, seconds: float, rate_per_s: float) -> Plan:
 
 
 def saturation_per_s(server: Server, *, seconds: float, scratch: Path) -> float:
-    """Requests per second that the open load of the mix reaches at most."""
+    """Requests per second that the open load of the mix reaches at most.
+
+    The best of some tries: a slow moment of the machine says nothing of what the engine
+    can do, and levels taken from one would be lower than their names.
+    """
     where = {"core": GENERATOR_CORE, "driver_core": SERVER_CORE}
     closed = engine("closed", "Headroom closed", closed_plan, scratch=scratch, **where)
-    ceiling = measure(closed, server, round_number=0, warm_s=0.5, seconds=seconds).rate_per_s
+    ceiling = reached = 0.0
 
     def overload(target: Server, duration_s: float) -> Plan:
         return open_plan(target, duration_s, _OVERLOAD * ceiling)
 
     opened = engine("overload", "Headroom overloaded", overload, scratch=scratch, **where)
-    reached = measure(opened, server, round_number=0, warm_s=0.5, seconds=seconds).rate_per_s
+    for _ in range(_SATURATION_TRIES):
+        ceiling = max(ceiling, _rate_per_s(closed, server, seconds))
+        reached = max(reached, _rate_per_s(opened, server, seconds))
     print(f"  saturation: closed {ceiling:,.0f}, open {reached:,.0f} requests/s", flush=True)
     return reached
+
+
+def _rate_per_s(contestant: Contestant, server: Server, seconds: float) -> float:
+    return measure(contestant, server, round_number=0, warm_s=0.5, seconds=seconds).rate_per_s
 
 
 def lag_samples(server: Server, saturation: float, settings: LagSettings) -> list[LagSample]:
