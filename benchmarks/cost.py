@@ -6,7 +6,12 @@ of each run are left out; then, over the same interval,
 
     cost = (CPU ns of the generator's processes) / (requests that nginx counted)
 
-A ratio is taken within its round only, and the median over rounds is the result.
+A ratio is taken within its round only. A neighbour on the same physical core makes the
+code of all generators slower for seconds at a time, by up to a factor of two, and no
+hypervisor says when: so each sample is also read in slices of half a second, and a
+generator's *undisturbed* cost is the lower quartile of its slices over all rounds. What a
+neighbour adds is never negative, so the low end is the generator's own; and a bare loop of
+Python before each sample shows how much the core itself varied meanwhile.
 """
 
 from __future__ import annotations
@@ -14,9 +19,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from statistics import quantiles
 
 from benchmarks.generators import Contestant, Running
-from benchmarks.machine import stolen_ns
+from benchmarks.machine import GENERATOR_CORE, bare_loop_us, stolen_ns
 from benchmarks.process import cpu_ns
 from benchmarks.server import Server
 from loadtests.errors import HarnessError
@@ -24,11 +31,12 @@ from loadtests.errors import HarnessError
 _LOAD_START_S = 20.0
 _LOAD_PER_S = 200.0  # a generator that does this has left its start-up behind
 _TAIL_S = 1.0
+_SLICE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CostSample:
-    """One generator in one round."""
+    """One generator in one round; `slices_us` are the costs of its half seconds."""
 
     key: str
     round_number: int
@@ -40,6 +48,8 @@ class CostSample:
     stolen_ns: int  # by the hypervisor, all cores
     own_count: int  # what the generator says it completed in its whole run
     server_count: int  # what nginx answered in that run
+    slices_us: tuple[float, ...]
+    loop_us: float  # a bare loop of Python on the generator's core, just before
 
     @property
     def cost_us(self) -> float:
@@ -121,19 +131,37 @@ def wait_loaded(server: Server, running: Running) -> None:
         before = now
 
 
+def _readings(server: Server, running: Running, seconds: float) -> list[Reading]:
+    """Readings half a second apart, over `seconds`."""
+    readings = [read(server, running)]
+    for _ in range(max(1, round(seconds / _SLICE_S))):
+        time.sleep(min(_SLICE_S, seconds))
+        readings.append(read(server, running))
+    return readings
+
+
+def _slices_us(readings: Sequence[Reading]) -> tuple[float, ...]:
+    """Cost of each slice in which anything was answered."""
+    return tuple(
+        (after.generator_cpu_ns - before.generator_cpu_ns) / requests / 1000
+        for before, after in pairwise(readings)
+        if (requests := after.requests - before.requests) > 0
+    )
+
+
 def measure(
     contestant: Contestant, server: Server, *, round_number: int, warm_s: float, seconds: float
 ) -> CostSample:
     """Run one generator once and take its sample."""
+    loop_us = bare_loop_us(GENERATOR_CORE)
     first = server.status()
     with contestant.start(server, warm_s + seconds + _TAIL_S) as running:
         wait_loaded(server, running)
         time.sleep(warm_s)
-        before = read(server, running)
-        time.sleep(seconds)
-        after = read(server, running)
+        readings = _readings(server, running, seconds)
         own_count = running.finish()
     last = server.status()
+    before, after = readings[0], readings[-1]
     return CostSample(
         key=contestant.key,
         round_number=round_number,
@@ -145,6 +173,8 @@ def measure(
         stolen_ns=after.stolen_ns - before.stolen_ns,
         own_count=own_count,
         server_count=last.requests - first.requests,
+        slices_us=_slices_us(readings),
+        loop_us=loop_us,
     )
 
 
@@ -180,3 +210,14 @@ def ratios_to(
         for s in samples
         if s.key == key
     ]
+
+
+def undisturbed_us(samples: Sequence[CostSample], key: str) -> float:
+    """Lower quartile of the slices of `key` over all rounds, in microseconds per request."""
+    slices = [cost for sample in samples if sample.key == key for cost in sample.slices_us]
+    return quantiles(slices, n=4, method="inclusive")[0]
+
+
+def undisturbed_ratio(samples: Sequence[CostSample], key: str, reference: str) -> float:
+    """Undisturbed cost of `key` over that of `reference`."""
+    return undisturbed_us(samples, key) / undisturbed_us(samples, reference)

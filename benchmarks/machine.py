@@ -12,6 +12,7 @@ from pathlib import Path
 
 SERVER_CORE = 0
 GENERATOR_CORE = 1
+_LOOP_TURNS = 500_000  # about 0.1 s
 _IDLE, _IO_WAIT = 3, 4  # columns of proc_stat(5)
 
 
@@ -80,6 +81,20 @@ def _jiffies() -> list[int]:
     # The first eight figures exclude each other; guest time is already in user time.
     fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()
     return [int(field) for field in fields[1:9]]
+
+
+def bare_loop_us(core: int) -> float:
+    """CPU time of a fixed loop of Python on this core: how fast the core is just now."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        begin_ns = time.thread_time_ns()
+        table: dict[int, int] = {}
+        for number in range(_LOOP_TURNS):
+            table[number % 777] = table.get(number % 777, 0) + number
+        return (time.thread_time_ns() - begin_ns) / 1000
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def wait_quiet(limit_ratio: float, patience_s: float) -> float:

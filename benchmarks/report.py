@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 from benchmarks.claims import judge
-from benchmarks.cost import CostSample, ratios_to
+from benchmarks.cost import CostSample, ratios_to, undisturbed_ratio, undisturbed_us
 from benchmarks.results import (
     CostPart,
     FanInPart,
@@ -39,6 +39,11 @@ nanosecond clock, requests are counted by nginx; both over the same interval, af
 start-up. A ratio is taken within its round. "Engine" is the engine alone: its driver, which
 plays the agent, runs on core 0 and is given beside it ("with driver"). The whole generator
 is agent, engine and ticker as `headroom run` starts them, all on core 1.
+
+Other tenants of a virtual machine's physical cores slow whatever runs on them, for seconds
+at a time: "undisturbed" is the lower quartile over all half seconds of all rounds, and the
+claims are held against its ratio; the whole rounds stand beside it. The bare loop of Python
+(fixed work, run on core 1 before each sample) says how much the core varied by itself.
 """
 _LAG_METHOD = """\
 Open load, mix of five, constant rate, 64 connections, on a core of its own; saturation is
@@ -135,8 +140,10 @@ def _cost_row(part: CostPart, key: str, *, has_wrk: bool) -> list[str]:
     beside = any(s.beside_cpu_ns for s in samples)
     return [
         part.titles[key],
+        f"{undisturbed_ratio(part.samples, key, 'wrk'):.2f}" if wrk else "-",
         wrk.text(2) if wrk else "-",
         f"{wrk.ci_low:.2f}-{wrk.ci_high:.2f}" if wrk else "-",
+        f"{undisturbed_us(part.samples, key):.2f}",
         spread_of([s.cost_us for s in samples]).text(2),
         f"{median(s.whole_cost_us for s in samples):.2f}" if beside else "",
         spread_of([s.rate_per_s for s in samples]).text(0),
@@ -154,9 +161,11 @@ def _cost_section(part: CostPart) -> list[str]:
     keys.sort(key=lambda key: median(s.cost_us for s in part.samples if s.key == key))
     header = (
         "generator",
-        "CPU per request / wrk's",
-        "95 % interval of the median",
-        "us per request",
+        "CPU per request / wrk's, undisturbed",
+        "whole rounds",
+        "95 % interval of their median",
+        "us per request, undisturbed",
+        "whole rounds",
         "with driver or master",
         "requests/s",
         "its core",
@@ -170,7 +179,8 @@ def _cost_section(part: CostPart) -> list[str]:
         (
             f"{rounds} rounds of {part.seconds:g} s. Open load at {part.open_rate_per_s:,.0f}"
             f" requests/s, 70 % of its saturation ({part.saturation_per_s:,.0f}). Generators' own"
-            f" counts differ from nginx's by at most {_worst_difference(part.samples):.2%}."
+            f" counts differ from nginx's by at most {_worst_difference(part.samples):.2%}. The"
+            f" bare loop took {spread_of([s.loop_us / 1000 for s in part.samples]).text(0)} ms."
         ),
         "",
         *_table(header, (_cost_row(part, key, has_wrk=has_wrk) for key in keys)),

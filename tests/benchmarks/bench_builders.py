@@ -37,6 +37,8 @@ def cost_sample(key: str, round_number: int, cost_us: float) -> CostSample:
         stolen_ns=0,
         own_count=20_000,
         server_count=20_010,
+        slices_us=(cost_us, cost_us),
+        loop_us=100_000.0,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from bench_builders import cost_sample
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.cost import ratios_to
+from benchmarks.cost import ratios_to, undisturbed_ratio, undisturbed_us
 from benchmarks.generators import count_of_hey, count_of_locust, count_of_wrk
 from benchmarks.memory import theil_sen
 from benchmarks.process import cpu_ns, descendants, resident_bytes, spawn
@@ -65,6 +66,15 @@ def test_a_spread_is_ordered_and_reproducible(values: list[float]) -> None:
     spread = spread_of(values)
     assert spread.lowest <= spread.ci_low <= spread.median <= spread.ci_high <= spread.highest
     assert spread == spread_of(values)
+
+
+def test_slices_that_a_neighbour_slowed_do_not_move_the_undisturbed_cost() -> None:
+    """Half of the slices at twice the cost: the lower quartile is still the generator's own."""
+    quiet = replace(cost_sample("wrk", 1, 10.0), slices_us=(10.0, 10.1, 10.2, 20.0))
+    spoilt = replace(cost_sample("wrk", 2, 20.0), slices_us=(20.0, 20.1, 20.2, 10.0))
+    assert undisturbed_us([quiet, spoilt], "wrk") == pytest.approx(10.075)
+    engine = cost_sample("open", 1, 15.0)
+    assert undisturbed_ratio([quiet, spoilt, engine], "open", "wrk") == pytest.approx(1.489, 1e-3)
 
 
 def test_no_rounds_are_no_result() -> None:
