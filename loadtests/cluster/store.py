@@ -194,9 +194,9 @@ class Store:
             )
             # A lease that ends later than a fresh one could is from before a reboot.
             database.execute(
-                "UPDATE lease SET term = term + (leader <> ?1), leader = ?1, until_ns = ?2 "
-                "WHERE leader = ?1 OR until_ns <= ?3 OR until_ns > ?2",
-                (member.name, now_ns + LEASE_NS, now_ns),
+                "UPDATE lease SET term = term + (leader <> :name), leader = :name, until_ns = :end "
+                "WHERE leader = :name OR until_ns <= :now OR until_ns > :end",
+                {"name": member.name, "end": now_ns + LEASE_NS, "now": now_ns},
             )
 
     def leave(self, name: str) -> None:
