@@ -115,6 +115,8 @@ class Dialer:
         self._tokens = min(most, self._tokens + passed_ns * self._rate_per_s / NS_PER_S)
         if not self.is_dialing:
             return
+        for pool in pools:
+            pool.settle(now_ns)
         is_starting = True
         while is_starting and self._tokens >= 1:  # in turns, so that no node waits for another
             is_starting = False
@@ -139,15 +141,17 @@ class Dialer:
         except TargetError as error:
             failure = (DNS, str(error))  # the name now leads somewhere it must not
         except (OSError, ssl.SSLError, TimeoutError) as error:
-            failure = (kind_of_connect_error(error), f"{pool.node.name}: {error or 'timed out'}")
+            text = str(error) or f"no connection after {self._timeout_s:g} s"
+            failure = (kind_of_connect_error(error), f"{pool.node.name}: {text}")
         now_ns = monotonic_ns()
+        took_ns = now_ns - began_ns
         pool.dialing -= 1
-        self.on_attempt(pool, now_ns - began_ns, failure)
+        self.on_attempt(pool, took_ns, failure)
         if failure is not None:
             pool.refused(*failure, now_ns)
         elif connection is not None:
             if connection.is_open and self.is_dialing:
-                pool.connected(connection, now_ns)
+                pool.connected(connection, now_ns, took_ns)
             else:
                 connection.close()
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime as dt
 import ipaddress
+import itertools
+import re
+import socket
 import ssl
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,10 +19,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from driver import run_plan
+from driver import EngineDriver, run_plan
 from engine_plans import node, plan_for, request
-from hostile_server import HostileServer, hostile_server
+from hostile_server import hostile_server
 
+from loadtests.clock import NS_PER_MS
+from loadtests.engine.messages import EngineError
 from loadtests.plan.model import Plan, Tls
 
 pytestmark = pytest.mark.system
@@ -97,12 +106,13 @@ def server_context(files: tuple[str, str], *, client_ca: Authority | None = None
 
 
 def tls_plan(
-    server: HostileServer,
+    port: int,
     *,
     ca_pem: str | None,
     verify: bool = True,
     server_name: str | None = None,
     client: tuple[str, str] | None = None,
+    connections: int = 4,
 ) -> Plan:
     """50 requests over TLS."""
     tls = Tls(
@@ -113,12 +123,12 @@ def tls_plan(
         server_name=server_name,
     )
     return plan_for(
-        server.port,
+        port,
         [request("/ok"), request("/chunked")],
         level=100,
         seconds=0.5,
-        connections=4,
-        nodes=(node(server.port, scheme="https"),),
+        connections=connections,
+        nodes=(node(port, scheme="https"),),
         tls=tls,
     )
 
@@ -126,7 +136,7 @@ def tls_plan(
 def test_a_trusted_server_is_loaded(authority: Authority) -> None:
     """A certificate of the plan's own authority for the node's address is accepted."""
     with hostile_server(context=server_context(authority.issue("127.0.0.1"))) as server:
-        result = run_plan(tls_plan(server, ca_pem=authority.pem))
+        result = run_plan(tls_plan(server.port, ca_pem=authority.pem))
     result.check_conservation()
     assert result.final.ok == 50
     assert server.connections == 4
@@ -138,7 +148,7 @@ def test_an_unknown_authority_is_refused(authority: Authority, tmp_path: Path, c
     pem = Authority(tmp_path, "other").pem if ca_pem == "other" else None
     with hostile_server(context=server_context(authority.issue("127.0.0.1"))) as server:
         with pytest.raises(AssertionError, match=r"tls.*CERTIFICATE_VERIFY_FAILED"):
-            run_plan(tls_plan(server, ca_pem=pem))
+            run_plan(tls_plan(server.port, ca_pem=pem))
         assert server.seen.total() == 0
 
 
@@ -146,7 +156,7 @@ def test_a_wrong_name_is_refused(authority: Authority) -> None:
     """A good certificate for somebody else is no certificate."""
     with hostile_server(context=server_context(authority.issue("example.test"))) as server:
         with pytest.raises(AssertionError, match="tls"):
-            run_plan(tls_plan(server, ca_pem=authority.pem))
+            run_plan(tls_plan(server.port, ca_pem=authority.pem))
         assert server.seen.total() == 0
 
 
@@ -157,7 +167,7 @@ def test_an_expired_certificate_is_refused(authority: Authority) -> None:
         hostile_server(context=server_context(files)) as server,
         pytest.raises(AssertionError, match="tls"),
     ):
-        run_plan(tls_plan(server, ca_pem=authority.pem))
+        run_plan(tls_plan(server.port, ca_pem=authority.pem))
 
 
 def test_the_server_name_is_sent_and_verified(authority: Authority) -> None:
@@ -166,7 +176,7 @@ def test_the_server_name_is_sent_and_verified(authority: Authority) -> None:
     names: list[str | None] = []
     context.sni_callback = lambda _object, name, _context: names.append(name)
     with hostile_server(context=context) as server:
-        result = run_plan(tls_plan(server, ca_pem=authority.pem, server_name="service.test"))
+        result = run_plan(tls_plan(server.port, ca_pem=authority.pem, server_name="service.test"))
     assert result.final.ok == 50
     assert names == ["service.test"] * 4
 
@@ -174,7 +184,7 @@ def test_the_server_name_is_sent_and_verified(authority: Authority) -> None:
 def test_verification_can_be_switched_off_by_the_plan(authority: Authority) -> None:
     """Only a plan that says so loads a server that cannot be verified."""
     with hostile_server(context=server_context(authority.issue("example.test"))) as server:
-        result = run_plan(tls_plan(server, ca_pem=None, verify=False))
+        result = run_plan(tls_plan(server.port, ca_pem=None, verify=False))
     assert result.final.ok == 50
 
 
@@ -183,23 +193,99 @@ def test_a_client_certificate_is_shown(authority: Authority) -> None:
     context = server_context(authority.issue("127.0.0.1"), client_ca=authority)
     with hostile_server(context=context) as server:
         client = authority.issue("engine")
-        result = run_plan(tls_plan(server, ca_pem=authority.pem, client=client))
+        result = run_plan(tls_plan(server.port, ca_pem=authority.pem, client=client))
     assert result.final.ok == 50
     assert all(server.client_certificates)
 
 
-def test_without_the_demanded_certificate_every_request_is_a_counted_failure(
-    authority: Authority,
+Behaviour = Callable[[socket.socket, int], None]
+
+
+@contextlib.contextmanager
+def plain_server(behave: Behaviour) -> Iterator[int]:
+    """Serve each connection by a blocking function of it and its number, in one thread."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        for number in itertools.count():
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                return
+            with contextlib.suppress(OSError):  # refused: the other side knows why
+                behave(peer, number)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        thread.join(10)
+
+
+def refusal_of(plan: Plan) -> str:
+    """What an engine has seen that cannot start on the plan."""
+    with EngineDriver(plan) as driver:
+        answer = driver.configure()
+    assert isinstance(answer, EngineError), answer
+    assert answer.family == "target"
+    return answer.seen
+
+
+@pytest.mark.parametrize(
+    ("version", "alert"),
+    [
+        (ssl.TLSVersion.TLSv1_3, "TLSV13_ALERT_CERTIFICATE_REQUIRED"),
+        (ssl.TLSVersion.TLSv1_2, "ALERT_HANDSHAKE_FAILURE"),
+    ],
+)
+def test_a_demanded_certificate_is_named(
+    authority: Authority, version: ssl.TLSVersion, alert: str
 ) -> None:
-    """TLS 1.3 refuses after the handshake: whatever the moment, it is never an ok."""
+    """TLS 1.3 refuses after the handshake, 1.2 in it: either way before load, by its alert."""
     context = server_context(authority.issue("127.0.0.1"), client_ca=authority)
-    with hostile_server(context=context) as server:
-        try:
-            result = run_plan(tls_plan(server, ca_pem=authority.pem))
-        except AssertionError as refused:
-            # Refused before load: which failure came last (tls, reset, or the end of the
-            # time to connect while attempts were being refused) depends on the machine.
-            assert "family='target'" in str(refused)  # noqa: PT017 - either way is right
-            return
-    result.check_conservation()
-    assert result.final.ok == 0
+    context.maximum_version = version
+
+    def behave(peer: socket.socket, _number: int) -> None:
+        with context.wrap_socket(peer, server_side=True) as secure:
+            secure.recv(1)
+
+    with plain_server(behave) as port:
+        seen = refusal_of(tls_plan(port, ca_pem=authority.pem))
+    assert seen.startswith("tls (n1: ")
+    assert alert in seen
+
+
+def test_a_server_that_only_closes_after_the_handshake_is_no_target(authority: Authority) -> None:
+    """Without an alert the end of the connection is what can be told; nothing is sent."""
+    context = server_context(authority.issue("127.0.0.1"))
+
+    def behave(peer: socket.socket, _number: int) -> None:
+        context.wrap_socket(peer, server_side=True).close()
+
+    with plain_server(behave) as port:
+        seen = refusal_of(tls_plan(port, ca_pem=authority.pem))
+    assert re.match(r"(closed_before_response|reset) \(n1: ", seen)
+
+
+def test_a_refusal_is_named_beside_the_silence_that_followed(authority: Authority) -> None:
+    """Refused first, unanswered later: the last refusal is told as well as the time-out."""
+    context = server_context(authority.issue("example.test"))
+    silent: list[socket.socket] = []
+
+    def behave(peer: socket.socket, number: int) -> None:
+        if number == 0:
+            context.wrap_socket(peer, server_side=True)
+        silent.append(peer)
+
+    plan = tls_plan(0, ca_pem=authority.pem, connections=1)
+    with plain_server(behave) as port:
+        nodes = (node(port, scheme="https"),)
+        timeout_ns = 800 * NS_PER_MS
+        seen = refusal_of(dataclasses.replace(plan, nodes=nodes, connect_timeout_ns=timeout_ns))
+    timed_out, refused = seen.split("; ")
+    assert timed_out == "connect_timeout (n1: no connection after 0.8 s)"
+    assert refused.startswith("tls (n1: ")
+    assert "CERTIFICATE_VERIFY_FAILED" in refused
