@@ -235,6 +235,23 @@ def test_a_server_that_turned_away_is_believed_when_it_keeps_a_connection(proof:
         assert (pool.is_doubtful, pool.failures, pool.down) == (False, 0, None)
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_the_race_with_an_idle_close_has_its_own_kind_and_no_retry(method: str) -> None:
+    """The server closes a kept connection while a request is on its way: failed, sent once."""
+    with Bench.of(plan_for(1, [request("/plain", method=method)])) as bench:
+        made, other = bench.connect(), bench.connect()
+        assert bench.begin() is made
+        made.data_received(OK)
+        bench.begin().data_received(OK)
+        assert bench.begin() is made
+        made.connection_lost(None)
+        window = bench.close()
+        bench.check_conservation(window)
+        assert window.errors == {(0, "closed_before_response"): 1}
+        assert [len(bench.sockets[each].sent) for each in (made, other)] == [2, 1]
+        assert (bench.pools[0].failures, bench.pools[0].missing) == (0, 1)
+
+
 @pytest.mark.parametrize("how", ["old", "used"])
 def test_an_idle_connection_that_ends_later_is_no_failed_attempt(how: str) -> None:
     """Servers close idle connections: the next attempt is made at once."""

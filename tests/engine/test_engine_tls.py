@@ -140,6 +140,29 @@ def test_a_trusted_server_is_loaded(authority: Authority) -> None:
     result.check_conservation()
     assert result.final.ok == 50
     assert server.connections == 4
+    assert server.protocols == ["http/1.1"] * 4  # offered alone: the server would take h2
+
+
+def test_a_plan_without_tls_settings_verifies(authority: Authority) -> None:
+    """An https node is enough for verification by the system's certificates."""
+    with hostile_server(context=server_context(authority.issue("127.0.0.1"))) as server:
+        plan = dataclasses.replace(tls_plan(server.port, ca_pem=None), tls=None)
+        seen = refusal_of(plan)
+    assert "CERTIFICATE_VERIFY_FAILED" in seen
+    assert server.seen.total() == 0
+
+
+def test_tls_over_ipv6(authority: Authority) -> None:
+    """An IPv6 address is verified as one, and is no server name to send (RFC 6066, 3)."""
+    context = server_context(authority.issue("::1"))
+    names: list[str | None] = []
+    context.sni_callback = lambda _object, name, _context: names.append(name)
+    with hostile_server(host="::1", context=context) as server:
+        plan = tls_plan(server.port, ca_pem=authority.pem)
+        nodes = (node(server.port, scheme="https", host="::1"),)
+        result = run_plan(dataclasses.replace(plan, nodes=nodes))
+    assert result.final.ok == 50
+    assert names == [None] * 4
 
 
 @pytest.mark.parametrize("ca_pem", ["other", "system"])
@@ -171,7 +194,7 @@ def test_an_expired_certificate_is_refused(authority: Authority) -> None:
 
 
 def test_the_server_name_is_sent_and_verified(authority: Authority) -> None:
-    """SNI carries the plan's server name, the certificate must be for it, ALPN is http/1.1."""
+    """SNI carries the plan's server name, and the certificate must be for it."""
     context = server_context(authority.issue("service.test"))
     names: list[str | None] = []
     context.sni_callback = lambda _object, name, _context: names.append(name)
@@ -179,6 +202,19 @@ def test_the_server_name_is_sent_and_verified(authority: Authority) -> None:
         result = run_plan(tls_plan(server.port, ca_pem=authority.pem, server_name="service.test"))
     assert result.final.ok == 50
     assert names == ["service.test"] * 4
+
+
+def test_a_nodes_own_name_is_sent_and_verified(authority: Authority) -> None:
+    """Without a server name in the plan the node's host name is the one."""
+    context = server_context(authority.issue("localhost"))
+    names: list[str | None] = []
+    context.sni_callback = lambda _object, name, _context: names.append(name)
+    with hostile_server(context=context) as server:
+        plan = tls_plan(server.port, ca_pem=authority.pem)
+        nodes = (node(server.port, scheme="https", host="localhost"),)
+        result = run_plan(dataclasses.replace(plan, nodes=nodes))
+    assert result.final.ok == 50
+    assert set(names) == {"localhost"}
 
 
 def test_verification_can_be_switched_off_by_the_plan(authority: Authority) -> None:
