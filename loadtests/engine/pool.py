@@ -106,6 +106,11 @@ class Pool:
         """True after a failed attempt while no connection is up or being opened."""
         return self.down is not None and not self.connections and not self.dialing
 
+    def is_settled(self, now_ns: int) -> bool:
+        """All wanted connections are up, and no refusal of them is to be expected."""
+        is_full = len(self.connections) >= self.wanted
+        return is_full and not self.is_doubtful and now_ns >= self.settled_ns
+
     def offer(self, due_ns: int, now_ns: int, code: int, task: Task, payload: bytes) -> None:
         """Take an arrival that found no free connection, or no permission to be sent."""
         traffic = self._traffic

@@ -194,8 +194,7 @@ class Run:
         attempts = _HOPELESS_ATTEMPTS if is_hopeless else _DOWN_ATTEMPTS
         now_ns = monotonic_ns()
         return all(
-            (len(pool.connections) >= pool.wanted and now_ns >= pool.settled_ns)
-            or (pool.is_down and pool.failures >= attempts)
+            pool.is_settled(now_ns) or (pool.is_down and pool.failures >= attempts)
             for pool in wanting
         )
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime as dt
 import ipaddress
-import itertools
 import re
 import socket
 import ssl
-import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from driver import EngineDriver, run_plan
 from engine_plans import node, plan_for, request
-from hostile_server import hostile_server
+from hostile_server import hostile_server, plain_server
 
 from loadtests.clock import NS_PER_MS
 from loadtests.engine.messages import EngineError
@@ -232,33 +228,6 @@ def test_a_client_certificate_is_shown(authority: Authority) -> None:
         result = run_plan(tls_plan(server.port, ca_pem=authority.pem, client=client))
     assert result.final.ok == 50
     assert all(server.client_certificates)
-
-
-Behaviour = Callable[[socket.socket, int], None]
-
-
-@contextlib.contextmanager
-def plain_server(behave: Behaviour) -> Iterator[int]:
-    """Serve each connection by a blocking function of it and its number, in one thread."""
-    listener = socket.create_server(("127.0.0.1", 0))
-
-    def serve() -> None:
-        for number in itertools.count():
-            try:
-                peer, _ = listener.accept()
-            except OSError:
-                return
-            with contextlib.suppress(OSError):  # refused: the other side knows why
-                behave(peer, number)
-
-    thread = threading.Thread(target=serve, daemon=True)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        listener.close()
-        thread.join(10)
 
 
 def refusal_of(plan: Plan) -> str:
