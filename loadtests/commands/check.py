@@ -6,7 +6,12 @@ import argparse
 from pathlib import Path
 
 from loadtests.commands.options import Commands, add_json, add_plan, engines, positive_int
-from loadtests.commands.preparation import assess_here, build_plan, print_plan
+from loadtests.commands.preparation import (
+    assess_here,
+    build_plan,
+    plan_document,
+    print_plan,
+)
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, ScenarioError
 from loadtests.plan.host import engine_count
@@ -21,7 +26,9 @@ def add_parser(commands: Commands) -> None:
         "stages, rates, shares, concurrency by Little's law, ports and descriptors, feasibility.",
         epilog="example: headroom check scenarios/rest-100.toml --scale 0.01",
     )
-    parser.add_argument("scenarios", type=Path, nargs="+", metavar="SCENARIO")
+    parser.add_argument(
+        "scenarios", type=Path, nargs="+", metavar="SCENARIO", help="scenario files (TOML)"
+    )
     add_plan(parser)
     parser.add_argument("--hosts", type=positive_int, default=1, help="hosts (default: 1)")
     parser.add_argument(
@@ -34,7 +41,7 @@ def add_parser(commands: Commands) -> None:
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """Every scenario is checked, also after one with mistakes. USAGE if any cannot run."""
     code = ExitCode.PASS
-    documents = []
+    documents: list[dict[str, object]] = []
     per_host = engine_count(arguments.engines, beside_master=arguments.hosts == 1)
     for path in arguments.scenarios:
         try:
@@ -43,11 +50,13 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
             )
         except ScenarioError as error:
             terminal.error(str(error))
+            documents.append({"scenario": str(path), "mistakes": error.mistakes})
             code = ExitCode.USAGE
             continue
         total = per_host * arguments.hosts
         feasibility = assess_here(plan, hosts=arguments.hosts, engines=total)
-        documents.append({"scenario": str(path), "feasibility": feasibility})
+        document = plan_document(plan, feasibility, total)
+        documents.append({"scenario": str(path), "mistakes": (), **document})
         if not arguments.json:
             print_plan(terminal, plan, feasibility, total)
         if not feasibility.can_reach:

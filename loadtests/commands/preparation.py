@@ -84,9 +84,12 @@ def plan_table(plan: Plan, feasibility: Feasibility) -> Table:
     return table
 
 
+def _url(node: Node) -> str:
+    return f"{node.scheme}://{node.authority}{node.base_path}"
+
+
 def _node_text(node: Node) -> str:
-    url = f"{node.scheme}://{node.authority}{node.base_path}"
-    return url if node.name == node.authority else f"{node.name} {url}"
+    return _url(node) if node.name == node.authority else f"{node.name} {_url(node)}"
 
 
 def resources_table(plan: Plan, feasibility: Feasibility, engines: int) -> Table:
@@ -109,6 +112,26 @@ def resources_table(plan: Plan, feasibility: Feasibility, engines: int) -> Table
     for what, value in rows:
         table.add_row(what, escape(value))
     return table
+
+
+def plan_document(plan: Plan, feasibility: Feasibility, engines: int) -> dict[str, object]:
+    """What `print_plan` says, for machines."""
+    return {
+        "plan": {
+            "name": plan.scenario_name,
+            "load_model": plan.load_model.value,
+            "scale": plan.scale,
+            "seed": plan.seed,
+            "arrivals": plan.arrival_process.value,
+            "nodes": [{"name": node.name, "url": _url(node)} for node in plan.nodes],
+            "stages": [{"name": s.name, "is_judged": s.is_judged} for s in plan.stages],
+            "connections": plan.connections,
+            "loss_policy": plan.loss_policy.value,
+            "engines": engines,
+        },
+        "feasibility": feasibility,
+        "can_reach": feasibility.can_reach,
+    }
 
 
 def print_plan(terminal: Terminal, plan: Plan, feasibility: Feasibility, engines: int) -> None:

@@ -79,21 +79,17 @@ def _read_feed(folder: Path, spec: FeedSpec, index: int, mistakes: Mistakes) -> 
 
 def read_attachments(folder: Path, document: Document, mistakes: Mistakes) -> Attachments:
     """Everything that the document names, relative to `folder`."""
-    feeds = [
-        _read_feed(folder, spec, index, mistakes)
-        for index, spec in enumerate(document.feeds)
-        if spec is not None
-    ]
+    feeds = [_read_feed(folder, spec, index, mistakes) for index, spec in enumerate(document.feeds)]
     bodies: dict[int, bytes] = {}
     for index, request in enumerate(document.requests):
-        if request is None or request.body_file is None:
+        if request.body_file is None:
             continue
         where = f"requests[{index}].body_file"
         body = read_bounded(folder / request.body_file, MOST_BODY_BYTES, where, mistakes)
         if body is not None:
             bodies[index] = body
     ca_pem = None
-    tls = document.target.tls if document.target is not None else None
+    tls = document.target.tls
     if tls is not None and tls.ca_file is not None:
         where = "target.tls.ca_file"
         ca_pem = read_text(folder / tls.ca_file, MOST_CA_BYTES, where, mistakes)

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from loadtests.plan.model import LoadModel, Stage
-from loadtests.plan.spec import Document, LoadSpec, TargetSpec
+from loadtests.plan.objectives import RateReference
+from loadtests.plan.spec import LoadSpec, TargetSpec
 from loadtests.plan.stages import Levels, peak_level
 from loadtests.plan.values import Mistakes, shown
 
@@ -36,6 +37,21 @@ def _scaled_total(total: int, scale: float, nodes: int) -> int:
     return max(least, math.ceil(round(total * scale, 6)))
 
 
+def _check_open(load: LoadSpec, target: TargetSpec, peak: float, mistakes: Mistakes) -> None:
+    if load.connections is None:
+        expected = "how many connections open load may use"
+        mistakes.add("load.connections", "nothing", expected, rests_on=("load.model",))
+    elif load.in_flight is not None and load.in_flight > load.connections * load.pipelining:
+        mistakes.add(
+            "load.in_flight",
+            str(load.in_flight),
+            f"at most connections x pipelining = {load.connections * load.pipelining}",
+            rests_on=("load.model", "load.connections", "load.pipelining"),
+        )
+    if target.max_rate is not None and peak > target.max_rate:
+        mistakes.add("target.max_rate", f"{target.max_rate:g} rps", f"at least the peak, {peak:g}")
+
+
 def build_capacity(
     levels: Levels, target: TargetSpec, stages: Sequence[Stage], nodes: int, mistakes: Mistakes
 ) -> Capacity:
@@ -48,33 +64,24 @@ def build_capacity(
         return Capacity(
             connections=connections, in_flight=connections, backlog=1, max_rate_per_s=ceiling
         )
-    if load.connections is None:
-        mistakes.add("load.connections", "nothing", "how many connections open load may use")
-        return Capacity(connections=1, in_flight=1, backlog=1, max_rate_per_s=1.0)
-    carried = load.connections * load.pipelining
-    in_flight = load.in_flight or carried
-    if in_flight > carried:
-        mistakes.add(
-            "load.in_flight", str(in_flight), f"at most connections x pipelining = {carried}"
-        )
-    if target.max_rate is not None and peak > target.max_rate:
-        mistakes.add("target.max_rate", f"{target.max_rate:g} rps", f"at least the peak, {peak:g}")
+    _check_open(load, target, peak, mistakes)
+    connections = load.connections or 1
+    in_flight = load.in_flight or connections * load.pipelining
     backlog = load.backlog or in_flight
     # Twice the peak lets a queue drain after a stall, and a Poisson crowd through, in the
     # shortest interval that the ceiling is kept in (100 ms).
     return Capacity(
-        connections=_scaled_total(load.connections, scale, nodes),
+        connections=_scaled_total(connections, scale, nodes),
         in_flight=_scaled_total(in_flight, scale, nodes),
         backlog=_scaled_total(backlog, scale, nodes),
         max_rate_per_s=target.max_rate or max(2 * peak, peak + 1000.0),
     )
 
 
-def check_load(load: LoadSpec, document: Document, mistakes: Mistakes) -> None:
+def check_load(load: LoadSpec, reference: RateReference, mistakes: Mistakes) -> None:
     """What the keys of `[load]` say about each other and about `[baselines]`."""
-    if load.baseline is not None and load.baseline not in document.baselines:
-        known = ", ".join(sorted(document.baselines)) or "none is defined"
-        mistakes.add("load.baseline", shown(load.baseline), f"a baseline of [baselines] ({known})")
+    if load.baseline is not None:
+        mistakes.attempt("load.baseline", load.baseline, lambda: reference.per_s(100.0, None))
     if load.model is LoadModel.CLOSED:
         for key, value in (("rate", load.rate), ("in_flight", load.in_flight)):
             if value is not None:
@@ -82,4 +89,5 @@ def check_load(load: LoadSpec, document: Document, mistakes: Mistakes) -> None:
         if load.pipelining != 1:
             mistakes.add("load.pipelining", str(load.pipelining), "1: closed load waits")
     elif load.think_time:
-        mistakes.add("load.think_time", "a think time", 'nothing, or model = "closed"')
+        expected = 'nothing, or model = "closed"'
+        mistakes.add("load.think_time", "a think time", expected, rests_on=("load.model",))

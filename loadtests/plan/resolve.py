@@ -12,6 +12,7 @@ open load (rounded up, never below 4 a node or what the author asked for). Absol
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from loadtests.errors import ScenarioError
@@ -22,11 +23,12 @@ from loadtests.plan.objectives import RateReference
 from loadtests.plan.requests import build_request
 from loadtests.plan.spec import (
     Attachments,
-    CriteriaSpec,
     Document,
     LoadSpec,
+    NodeSpec,
     ScenarioFile,
     TargetSpec,
+    Url,
 )
 from loadtests.plan.stages import Levels, build_stages
 from loadtests.plan.targets import parse_node
@@ -41,20 +43,16 @@ MOST_NODES: Final = 1000
 
 def _build_nodes(spec: TargetSpec, targets: Sequence[str], mistakes: Mistakes) -> tuple[Node, ...]:
     entries = (
-        [(url, None, 1.0, f"--target[{index}]") for index, url in enumerate(targets)]
+        [(NodeSpec(url=Url(url)), f"--target[{index}]") for index, url in enumerate(targets)]
         if targets
-        else [
-            (node.url, node.name, float(node.weight), f"target.nodes[{index}]")
-            for index, node in enumerate(spec.nodes)
-        ]
+        else [(node, f"target.nodes[{index}]") for index, node in enumerate(spec.nodes)]
     )
     nodes: list[Node] = []
-    for url, name, weight, where in entries:
-        node = mistakes.attempt(
-            where,
-            url,
-            lambda u=url, n=name, w=weight: parse_node(u, name=n, weight=w),  # type: ignore[misc]  # defaults bind the loop's values
-        )
+    for entry, where in entries:
+        if mistakes.is_refused(f"{where}.url"):
+            continue
+        parse = partial(parse_node, entry.url, name=entry.name, weight=float(entry.weight))
+        node = mistakes.attempt(where, entry.url, parse)
         if node is not None and node.name in [other.name for other in nodes]:
             mistakes.add(where, shown(node.name), "a name of its own for each node")
         elif node is not None:
@@ -101,7 +99,6 @@ def _build_requests(
             mistakes,
         )
         for index, spec in enumerate(document.requests)
-        if spec is not None
     )
 
 
@@ -115,7 +112,7 @@ def _check_names(document: Document, mistakes: Mistakes) -> None:
         ("stages", document.stages),
         ("feeds", document.feeds),
     ):
-        names = [f"\0{index}" if spec is None else spec.name for index, spec in enumerate(specs)]
+        names = [spec.name for spec in specs]
         for index in repeated(names):
             mistakes.add(f"{section}[{index}].name", shown(names[index]), "a name not used before")
 
@@ -137,28 +134,23 @@ def build_plan(
     scale: float = 1.0,
     seed: int | None = None,
     targets: Sequence[str] = (),
-) -> Plan | None:
-    """The plan, or None where a part is missing; what is wrong is added to `mistakes`."""
+) -> Plan:
+    """The plan; what is wrong is added to `mistakes`, and then it is none to be run."""
+    load, target = document.load, document.target
     requests = _build_requests(document, attachments, mistakes)
     _check_names(document, mistakes)
-    nodes = () if document.target is None else _build_nodes(document.target, targets, mistakes)
-    if document.load is None:
-        return None
-    check_load(document.load, document, mistakes)
-    reference = RateReference(baselines=document.baselines, default=document.load.baseline)
-    levels = Levels(load=document.load, reference=reference, scale=scale)
+    nodes = _build_nodes(target, targets, mistakes)
+    reference = RateReference(baselines=dict(document.baselines.items()), default=load.baseline)
+    check_load(load, reference, mistakes)
+    levels = Levels(load=load, reference=reference, scale=scale)
     stages = build_stages(document.stages, levels, document.stage_names, mistakes)
     criteria = Criteria(document, stages, reference, scale, mistakes)
-    texts = document.criteria or CriteriaSpec()
-    objectives = criteria.objectives(texts.objectives, "objectives")
-    alerts = criteria.objectives(texts.alerts, "alerts")
-    aborts = criteria.aborts(texts.aborts)
-    if document.target is None:
-        return None
+    objectives = criteria.objectives(document.criteria.objectives, "objectives")
+    alerts = criteria.objectives(document.criteria.alerts, "alerts")
+    aborts = criteria.aborts(document.criteria.aborts)
     slots = len(stages) * (len(requests) + 1) * len(nodes)
     if slots > MAX_SLOTS:
         mistakes.add("stages x requests x nodes", str(slots), f"at most {MAX_SLOTS}")
-    load, target = document.load, document.target
     capacity = build_capacity(levels, target, stages, len(nodes), mistakes)
     # Longer than functions are here, because a plan has as many fields as it has.
     return Plan(
@@ -220,6 +212,6 @@ def resolve(
         seed=seed,
         targets=targets,
     )
-    if mistakes.found or plan is None:
+    if mistakes.found:
         raise ScenarioError(str(scenario_file.path), tuple(mistakes.found))
     return plan
