@@ -34,14 +34,16 @@ class PackedCounts(msgspec.Struct, array_like=True):
 
 def pack_counts(keys: NDArray[np.uint32], counts: NDArray[np.int64]) -> PackedCounts:
     """Encode sorted unique keys and their positive counts."""
-    gaps = np.diff(keys.astype(np.int64), prepend=-1) - 1
+    gaps = keys.copy()
+    gaps[1:] -= keys[:-1] + np.uint32(1)
+    far = (gaps >= _FAR).nonzero()[0]
     is_many = counts > 1
-    many = counts[is_many]
+    many = counts[is_many.nonzero()[0]]  # picking by number takes half as long as by truth
     highest = int(many.max(initial=0))
     width = next(size for size in _WIDTHS if highest < 1 << (8 * size - (size == 8)))  # noqa: PLR2004 - int64 has a sign
     return PackedCounts(
         np.minimum(gaps, _FAR).astype("<u1").tobytes(),
-        gaps[gaps >= _FAR].astype("<u4").tobytes(),
+        gaps[far].astype("<u4").tobytes(),
         np.packbits(is_many).tobytes(),
         many.astype(_WIDTHS[width]).tobytes(),
     )
@@ -72,7 +74,8 @@ def _unpack_keys(gaps: NDArray[np.uint8], far_gaps: bytes) -> NDArray[np.uint32]
 def _unpack_numbers(size: int, packed: PackedCounts) -> NDArray[np.int64]:
     bits = np.unpackbits(np.frombuffer(packed.is_many, dtype=np.uint8), count=size)
     places = bits.view(np.bool_).nonzero()[0]
-    counts = np.ones(size, dtype=np.int64)
+    counts = np.empty(size, dtype=np.int64)
+    counts.fill(1)
     if not places.size and not packed.many:
         return counts
     width, rest = divmod(len(packed.many), max(1, places.size))

@@ -217,7 +217,8 @@ def merge_windows(start_s: int, windows: Iterable[Window]) -> Window:
 
 def check_slots(window: Window, slots: SlotSpace) -> None:
     """ValueError when a window names a slot that the slot space does not have."""
-    seen = [*window.slots[-1:].tolist(), *(window.keys[-1:] // (LENGTH * len(Kind))).tolist()]
+    seen = [*window.slots[-1:].tolist()]
+    seen.extend(key // (LENGTH * len(Kind)) for key in window.keys[-1:].tolist())
     seen.extend(slot for slot, _ in (*window.errors, *window.messages))
     if seen and not 0 <= min(seen) <= max(seen) < len(slots):
         raise ValueError(f"window of slot {max(seen)}, this run has {len(slots)}")
