@@ -186,7 +186,8 @@ def test_a_wall_clock_step_does_not_end_a_worker(
     heard: list[object] = []
     events: Any = worker.environment.events
     events.heartbeat_received.add_listener(lambda **_: heard.append(1))
-    worker.handle_message(Message("heartbeat", None, "master"))  # as an unguarded master sends
+    message: Any = Message  # untyped
+    worker.handle_message(message("heartbeat", None, "master"))  # as an unguarded master sends
     assert heard
     quits: list[int] = []
     monkeypatch.setattr(worker, "quit", lambda: quits.append(1))
