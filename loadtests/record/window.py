@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.record.histogram import LENGTH, Histogram
+from loadtests.record.packing import PackedCounts, pack_counts, unpack_counts
 
 
 class Kind(IntEnum):
@@ -175,7 +176,9 @@ def _sum_histograms(parts: list[Window]) -> tuple[NDArray[np.uint32], NDArray[np
         if span <= min(_DENSE_KEYS, _DENSE_GAIN * sum(part.keys.size for part in filled)):
             dense = np.zeros(span, dtype=np.int64)
             for part in filled:
-                dense[part.keys - np.uint32(low)] += part.counts
+                # Both int64: then `add.at` takes NumPy's short way, at 3 ns a key where an
+                # indexed `+=` takes 11.
+                np.add.at(dense, part.keys.astype(np.int64) - low, part.counts)
             found = np.flatnonzero(dense)
             return (found + low).astype(np.uint32), dense[found]
     return _sum_rows(
@@ -214,7 +217,8 @@ def merge_windows(start_s: int, windows: Iterable[Window]) -> Window:
 
 def check_slots(window: Window, slots: SlotSpace) -> None:
     """ValueError when a window names a slot that the slot space does not have."""
-    seen = [*window.slots[-1:].tolist(), *(window.keys[-1:] // (LENGTH * len(Kind))).tolist()]
+    seen = [*window.slots[-1:].tolist()]
+    seen.extend(key // (LENGTH * len(Kind)) for key in window.keys[-1:].tolist())
     seen.extend(slot for slot, _ in (*window.errors, *window.messages))
     if seen and not 0 <= min(seen) <= max(seen) < len(slots):
         raise ValueError(f"window of slot {max(seen)}, this run has {len(slots)}")
@@ -234,10 +238,7 @@ class _Frame(msgspec.Struct, array_like=True):
     start_s: int
     slots: bytes
     counters: bytes
-    histograms: bytes  # key // LENGTH, once for each histogram that was hit, u4
-    lengths: bytes  # buckets hit of each, u4
-    buckets: bytes  # key % LENGTH, u2
-    counts: bytes  # one, two, four or eight bytes each
+    histograms: PackedCounts
     errors: list[tuple[int, str, int]]
     messages: list[tuple[int, str, str]]
     health: tuple[EngineHealth, ...]
@@ -247,45 +248,6 @@ class _Frame(msgspec.Struct, array_like=True):
 _DECODER: Final = msgspec.msgpack.Decoder(_Frame)
 
 
-_WIDTHS: Final = {1: "<u1", 2: "<u2", 4: "<u4", 8: "<i8"}
-
-
-def _pack_histograms(window: Window) -> tuple[bytes, bytes, bytes, bytes]:
-    """Split keys into histogram and bucket, and narrow the counts: 3 bytes a bucket, not 12.
-
-    A master of 1,000 agents takes in, checks and journals all of these every second.
-    """
-    histograms, buckets = np.divmod(window.keys, np.uint32(LENGTH))
-    starts = np.flatnonzero(np.concatenate(([True], histograms[1:] != histograms[:-1])))
-    starts = starts[: histograms.size]  # no histogram has no start
-    lengths = np.diff(starts, append=histograms.size)
-    highest = int(window.counts.max(initial=0))
-    width = next(size for size in _WIDTHS if highest < 1 << (8 * size - (size == 8)))  # noqa: PLR2004 - int64 has a sign
-    return (
-        histograms[starts].astype("<u4").tobytes(),
-        lengths.astype("<u4").tobytes(),
-        buckets.astype("<u2").tobytes(),
-        window.counts.astype(_WIDTHS[width]).tobytes(),
-    )
-
-
-def _unpack_histograms(frame: _Frame) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    histograms = np.frombuffer(frame.histograms, dtype="<u4").astype(np.int64)
-    lengths = np.frombuffer(frame.lengths, dtype="<u4").astype(np.int64)
-    buckets = np.frombuffer(frame.buckets, dtype="<u2").astype(np.int64)
-    width, rest = divmod(len(frame.counts), buckets.size) if buckets.size else (8, 0)
-    if histograms.size != lengths.size or lengths.sum() != buckets.size or rest:
-        raise ValueError("window arrays differ in length")
-    if width not in _WIDTHS or (buckets.size and int(buckets.max()) >= LENGTH):
-        raise ValueError("window holds no histogram of this layout")
-    if histograms.size and int(histograms.max()) >= 2**32 // LENGTH:
-        raise ValueError("window names a slot beyond the key space")
-    keys = np.repeat(histograms * LENGTH, lengths) + buckets
-    return keys.astype(np.uint32), np.frombuffer(frame.counts, dtype=_WIDTHS[width]).astype(
-        np.int64
-    )
-
-
 def pack_window(window: Window) -> bytes:
     """Encode as CRC-32 (4 bytes, big endian) and msgpack; arrays are little endian."""
     body = msgspec.msgpack.encode(
@@ -293,7 +255,7 @@ def pack_window(window: Window) -> bytes:
             window.start_s,
             window.slots.astype("<u4").tobytes(),
             window.counters.astype("<i8").tobytes(),
-            *_pack_histograms(window),
+            pack_counts(window.keys, window.counts),
             [(slot, kind, n) for (slot, kind), n in sorted(window.errors.items())],
             [(slot, kind, text) for (slot, kind), text in sorted(window.messages.items())],
             window.health,
@@ -305,7 +267,7 @@ def pack_window(window: Window) -> bytes:
 
 def unpack_window(data: bytes) -> Window:
     """Inverse of `pack_window`; ValueError on a wrong checksum, type, shape or order."""
-    body = data[4:]
+    body = memoryview(data)[4:]
     if zlib.crc32(body).to_bytes(4, "big") != data[:4]:
         raise ValueError("window checksum differs")
     try:
@@ -313,13 +275,13 @@ def unpack_window(data: bytes) -> Window:
     except msgspec.MsgspecError as error:
         raise ValueError(f"window frame: {error}") from error
     slots = np.frombuffer(frame.slots, dtype="<u4").astype(np.uint32)
-    keys, counts = _unpack_histograms(frame)
+    keys, counts = unpack_counts(frame.histograms)
     counters = np.frombuffer(frame.counters, dtype="<i8").astype(np.int64)
     if counters.size != slots.size * len(Count):
         raise ValueError("window arrays differ in length")
-    if np.any(slots[1:] <= slots[:-1]) or np.any(keys[1:] <= keys[:-1]):
-        raise ValueError("window labels are not sorted and unique")
-    if np.any(counters < 0) or np.any(counts <= 0):
+    if (slots[1:] <= slots[:-1]).any():
+        raise ValueError("window slots are not sorted and unique")
+    if counters.min(initial=0) < 0:
         raise ValueError("window holds a negative count")
     return Window(
         start_s=frame.start_s,

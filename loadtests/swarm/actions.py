@@ -43,6 +43,7 @@ class Journal:
 
     source: str  # "<agent>@<incarnation>"
     window: Window
+    packed: bytes  # what `window` was unpacked from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

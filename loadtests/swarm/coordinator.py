@@ -243,7 +243,7 @@ class Coordinator:
                 self._out.noise(error.kind, member.agent, str(error), now_ns)
                 break
             if window is not None:
-                self._out.journal(member, window)
+                self._out.journal(member, window, batch.window)
                 self._assembly.add(window)
         if snapshot.batches:
             member.note_watermark()

@@ -259,8 +259,8 @@ class MasterShell:
             return
         try:
             match action:
-                case actions.Journal(source=source, window=window):
-                    self._archive.journal_windows(source, [window])
+                case actions.Journal(source=source, window=window, packed=packed):
+                    self._archive.journal_received(source, window, packed)
                 case actions.Release(window=window):
                     self._archive.append_window(window)
                 case actions.Record(event=event):

@@ -99,12 +99,10 @@ class Ledger:
             raise LedgerError("batch_label", f"window {window.start_s} in batch {batch.start_s}")
         if len({progress.index for progress in batch.progress}) != len(batch.progress):
             raise LedgerError("batch_engine", f"batch {batch.number} names an engine twice")
-        growth = [0] * len(_COLUMNS)
-        for progress in batch.progress:
-            for column, value in enumerate(self._growth(progress)):
-                growth[column] += value
-        seen = tuple(subtract_totals(totals_of(window), NO_TOTALS))
-        if seen != tuple(growth):
+        growths = [self._growth(progress) for progress in batch.progress]
+        growth = tuple(map(sum, zip((0,) * len(_COLUMNS), *growths, strict=True)))
+        seen = subtract_totals(totals_of(window), NO_TOTALS)
+        if seen != growth:
             raise LedgerError(
                 "batch_sums", f"batch {batch.number}: windows add up to {seen}, totals to {growth}"
             )

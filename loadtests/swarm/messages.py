@@ -23,7 +23,7 @@ from msgspec import Meta
 
 from loadtests.record.manifest import HostFacts
 
-PROTOCOL: Final = 1  # agents and masters of different numbers refuse each other
+PROTOCOL: Final = 2  # agents and masters of different numbers refuse each other
 MAX_TO_MASTER_BYTES: Final = 64 * 1024 * 1024
 MAX_TO_AGENT_BYTES: Final = 256 * 1024 * 1024  # a plan carries its feeds
 MAX_ENGINES: Final = 1024  # of one agent

@@ -64,10 +64,10 @@ class Outbox:
         if event is not None:
             self._actions.append(Record(event=event))
 
-    def journal(self, member: Member, window: Window) -> None:
-        """Make a window durable."""
+    def journal(self, member: Member, window: Window, packed: bytes) -> None:
+        """Make a window durable, as the bytes that it came in."""
         source = f"{member.agent}@{member.incarnation}"
-        self._actions.append(Journal(source=source, window=window))
+        self._actions.append(Journal(source=source, window=window, packed=packed))
 
     def release(self, window: Window, *, is_late: bool) -> None:
         """Hand out a merged window."""

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import zmq.green as zmq
 from locust.env import Environment
+from locust.rpc import Message
 from locust.runners import MasterRunner
 
 from loadtests.swarm import bus
@@ -185,13 +186,16 @@ def test_a_wall_clock_step_does_not_end_a_worker(
     heard: list[object] = []
     events: Any = worker.environment.events
     events.heartbeat_received.add_listener(lambda **_: heard.append(1))
-    wait_until(lambda: heard)
+    message: Any = Message  # untyped
+    worker.handle_message(message("heartbeat", None, "master"))  # as an unguarded master sends
+    assert heard
     quits: list[int] = []
     monkeypatch.setattr(worker, "quit", lambda: quits.append(1))
     now = time.time()
     monkeypatch.setattr("locust.runners.time.time", lambda: now + 120)
     gevent.sleep(2.2)
     assert quits == []
+    assert len(heard) == 1, "a guarded master answers no heartbeat"
     worker.greenlet.kill(block=True)
     worker.client.socket.close(linger=0)
 
