@@ -3,8 +3,8 @@
 A file of frames, appended as batches are acknowledged: length (4 bytes, big endian),
 CRC-32 of the rest (4 bytes), kind (1 byte), body. Kind WINDOWS holds [source, [pack_window
 bytes, ...]] in msgpack; kind OPAQUE holds bytes of somebody else. Windows are written as
-agents packed them: to pack them again and compress them took a master of 1,000 agents a
-third of its time, and they come smaller (`packing.py`) than LZ4 had made them.
+agents packed them: to pack them again and compress them took a master of 1,000 agents more
+time than to write them, and they come smaller (`packing.py`) than LZ4 had made them.
 
 Law: a reader takes every whole frame before the first damage and says how many bytes it
 left. A torn tail is what a crash does; damage with whole frames behind it is not, and is

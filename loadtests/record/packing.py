@@ -4,7 +4,7 @@ Sorted keys are written as the gaps between them, one byte each: the number of b
 that were not hit since the key before. A gap of 255 or more (few within a histogram, one
 between two) is the byte 255, and stands in a list of its own. Most buckets of a second
 were hit once: one bit says which were hit more often, and only these have a count. That is
-1.4 bytes a bucket where bucket number and count take 3, and reading it is cheaper too,
+1.4 to 1.8 bytes a bucket where bucket number and count take 3, and reading it is cheaper too,
 because gaps cannot be out of order: only the last key has to be checked.
 """
 

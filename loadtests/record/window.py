@@ -176,8 +176,8 @@ def _sum_histograms(parts: list[Window]) -> tuple[NDArray[np.uint32], NDArray[np
         if span <= min(_DENSE_KEYS, _DENSE_GAIN * sum(part.keys.size for part in filled)):
             dense = np.zeros(span, dtype=np.int64)
             for part in filled:
-                # Both int64: then `add.at` takes NumPy's short way, at 3 ns a key where an
-                # indexed `+=` takes 11.
+                # Both int64: then `add.at` takes NumPy's short way, two to four times faster
+                # than an indexed `+=`.
                 np.add.at(dense, part.keys.astype(np.int64) - low, part.counts)
             found = np.flatnonzero(dense)
             return (found + low).astype(np.uint32), dense[found]

@@ -125,8 +125,8 @@ class ArchiveWriter:
     def journal_received(self, source: str, window: Window, packed: bytes) -> None:
         """Append one acknowledged window as the bytes `packed` that it was unpacked from.
 
-        To pack 1,000 agents' windows again takes a tenth of a core; those that hold texts
-        are packed again all the same, without secrets. ValueError as `journal_windows`.
+        Packing again what was just unpacked costs about as much as unpacking it did; those
+        that hold texts are packed again all the same, without secrets. ValueError as `journal_windows`.
         """
         if window.messages:
             self.journal_windows(source, [window])

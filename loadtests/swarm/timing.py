@@ -20,7 +20,7 @@ class Timing:
     silence_ns: int = 2_500 * NS_PER_MS  # silence that means loss
     repeat_ns: int = 1 * NS_PER_S  # unconfirmed messages are sent again
     lease_ns: int = 10 * NS_PER_S
-    renew_ns: int = 2 * NS_PER_S  # a lease and its pong: 60 us of the master for each agent
+    renew_ns: int = 2 * NS_PER_S  # five chances in a lease; each costs the master a send
     lease_margin_ns: int = 1 * NS_PER_S  # by when an engine has noticed that its lease ended
     lead_ns: int = 2 * NS_PER_S  # T0 is at least this far ahead
     confirm_ns: int = 500 * NS_PER_MS  # T0 is moved if not confirmed this long before
