@@ -126,7 +126,8 @@ class ArchiveWriter:
         """Append one acknowledged window as the bytes `packed` that it was unpacked from.
 
         Packing again what was just unpacked costs about as much as unpacking it did; those
-        that hold texts are packed again all the same, without secrets. ValueError as `journal_windows`.
+        that hold texts are packed again all the same, without secrets. ValueError as
+        `journal_windows`.
         """
         if window.messages:
             self.journal_windows(source, [window])
