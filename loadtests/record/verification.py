@@ -64,8 +64,10 @@ def _wrong_checksums(path: Path, manifest: Manifest) -> Iterator[str]:
             continue
         if seen != expected:
             yield f"{path / name}: saw SHA-256 {seen}; expected {expected}"
-    sums = read_file(path / CHECKSUMS_FILE)
-    if sums != checksums_text(manifest, sha256_of(path / MANIFEST_FILE)):
+    sums, own = read_file(path / CHECKSUMS_FILE), sha256_of(path / MANIFEST_FILE)
+    if f"{own}  {MANIFEST_FILE}\n".encode() not in sums:
+        yield f"{path / MANIFEST_FILE}: saw SHA-256 {own}; expected the one in {CHECKSUMS_FILE}"
+    elif sums != checksums_text(manifest, own):
         yield f"{path / CHECKSUMS_FILE}: it does not list the files and checksums of this archive"
 
 
