@@ -19,6 +19,7 @@ from enum import Enum
 
 import msgspec
 
+from loadtests.plan.call import Call, Endpoint, Multiplexing, Protocol
 from loadtests.record.window import CONNECTION, SlotSpace
 
 
@@ -79,6 +80,7 @@ class Node:
     port: int
     base_path: str  # "" or "/prefix", no trailing slash
     weight: float
+    grpc: Endpoint | None  # None: gRPC goes to the base URL as well
 
     @property
     def authority(self) -> str:
@@ -144,6 +146,8 @@ class Request:
     expected_statuses: tuple[int, ...]  # sorted; empty means any 2xx
     checks: tuple[Check, ...]
     timeout_ns: int
+    protocol: Protocol
+    call: Call | None  # of gRPC; then `path` is the method's and `headers` are the metadata
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +267,8 @@ class Plan:
     in_flight_limit: int
     backlog_limit: int
     pipelining: int  # requests in flight on one HTTP/1.1 connection; 1: off
+    multiplexing: Multiplexing
+    descriptors: bytes  # FileDescriptorSet of all calls; empty without gRPC
     think_time_ns: int  # closed load only
     max_rate_per_s: float
     response_limit_bytes: int

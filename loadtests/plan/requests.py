@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from loadtests.plan.call import Protocol
 from loadtests.plan.model import BodyContains, Check, Feed, JsonEquals, MaxBytes, Request
 from loadtests.plan.spec import CheckSpec, RequestSpec
 from loadtests.plan.template import mistakes_of, texts_of, variables_of
@@ -113,4 +114,6 @@ def build_request(
         expected_statuses=tuple(sorted(set(spec.expected_statuses))),
         checks=tuple(check for check in checks if check is not None),
         timeout_ns=spec.timeout,
+        protocol=Protocol.HTTP1,
+        call=None,
     )

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from loadtests.errors import ScenarioError
+from loadtests.plan.call import SINGLE
 from loadtests.plan.capacity import build_capacity, check_load
 from loadtests.plan.criteria import Criteria, repeated
 from loadtests.plan.model import Node, Plan, Request, Tls
@@ -178,6 +179,8 @@ def build_plan(
         in_flight_limit=capacity.in_flight,
         backlog_limit=capacity.backlog,
         pipelining=load.pipelining,
+        multiplexing=SINGLE,
+        descriptors=b"",
         think_time_ns=load.think_time,
         max_rate_per_s=capacity.max_rate_per_s,
         response_limit_bytes=target.response_limit,

@@ -64,4 +64,5 @@ def parse_node(url: str, *, name: str | None, weight: float) -> Node:
         port=port,
         base_path=parts.path.rstrip("/"),
         weight=weight,
+        grpc=None,
     )
