@@ -57,13 +57,19 @@ class Raw(msgspec.Struct, frozen=True, kw_only=True, tag="raw"):
 
 
 class Text(msgspec.Struct, frozen=True, kw_only=True, tag="text"):
-    """A source with placeholders whose rendering is the content of a string or bytes field."""
+    """A source with placeholders whose rendering is the content of a string field."""
+
+    source: bytes
+
+
+class Base64(msgspec.Struct, frozen=True, kw_only=True, tag="base64"):
+    """A source with placeholders whose rendering is the content of a bytes field in base64."""
 
     source: bytes
 
 
 class Number(msgspec.Struct, frozen=True, kw_only=True, tag="number"):
-    """A source with placeholders whose rendering is a number, then encoded."""
+    """A source of one placeholder whose rendering is a number, then encoded."""
 
     source: bytes
     encoding: NumberEncoding
@@ -75,7 +81,7 @@ class Delimited(msgspec.Struct, frozen=True, kw_only=True, tag="delimited"):
     parts: tuple[Part, ...]
 
 
-Part = Raw | Text | Number | Delimited
+Part = Raw | Text | Base64 | Number | Delimited
 
 
 class FieldEquals(msgspec.Struct, frozen=True, kw_only=True):
