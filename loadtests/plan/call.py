@@ -9,8 +9,30 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 import msgspec
+
+# Names of the status codes by number (grpc.io, "Status codes and their use in gRPC").
+CODES: Final = (
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
 
 
 class Protocol(Enum):
@@ -87,7 +109,8 @@ Part = Raw | Text | Base64 | Number | Delimited
 class FieldEquals(msgspec.Struct, frozen=True, kw_only=True):
     """The response field at a path of field names (`status.code`) equals this value.
 
-    Enum fields compare by name, `bytes` by their base64 text, lists take an index (`items.0.id`).
+    Enum fields compare by name, `bytes` by their base64 text, lists take an index
+    (`items.0.id`), maps a key. A field that is not set (of those that can be) equals nothing.
     """
 
     path: str
@@ -109,13 +132,24 @@ class Call:
     response_type: str  # full name, found in the plan's descriptors
 
 
+def authority_of(scheme: str, host: str, port: int) -> str:
+    """Host and port as a URL has them: IPv6 in brackets, the scheme's own port left out."""
+    shown = f"[{host}]" if ":" in host else host
+    return shown if port == {"http": 80, "https": 443}[scheme] else f"{shown}:{port}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """Where a node listens for gRPC, when that is not its base URL."""
 
     scheme: str  # "http" (h2c, prior knowledge) or "https"
-    host: str
+    host: str  # name or address, IPv6 without brackets
     port: int
+
+    @property
+    def authority(self) -> str:
+        """The value of `:authority`."""
+        return authority_of(self.scheme, self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,6 @@ a mistake is kept where that cannot mislead, so that one mistake does not hide o
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from enum import Enum
@@ -31,6 +30,7 @@ from loadtests.plan.values import (
     HOOKS,
     Mistakes,
     choice_value,
+    one_of,
     scalar_value,
     shown,
     text_table_value,
@@ -129,9 +129,7 @@ def _at(raw: object, key: str | int) -> object:
 
 def unknown_key(key: str, known: tuple[str, ...]) -> str:
     """What was expected instead of an unknown key."""
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    hint = f'did you mean "{near[0]}"? ' if near else ""
-    return f"{hint}known keys: {', '.join(known)}"
+    return one_of(key, known, "known keys")
 
 
 def _collect(error: BaseException, where: str, raw: object, mistakes: Mistakes) -> None:

@@ -197,9 +197,7 @@ def template_of(parts: Sequence[bytes | Maker]) -> Template:
     return Template(
         length=len(literal) + sum(known) if len(known) == len(lengths) else None,
         _constant=None if makers else literal,
-        _format=b"".join(
-            escaped(part) if isinstance(part, bytes) else part.spec for part in parts
-        ),
+        _format=b"".join(escaped(part) if isinstance(part, bytes) else part.spec for part in parts),
         _makers=makers,
     )
 

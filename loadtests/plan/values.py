@@ -6,9 +6,10 @@ text is not a number, a number is not a duration, NaN and infinities are nothing
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final, TypeVar
 
@@ -35,6 +36,7 @@ _URL_PATH_EXPECTED: Final = 'a path from "/" on, of visible ASCII without "#"'
 _USER: Final = re.compile(r"//[^/@]*@")
 _HIGHEST_WHOLE: Final = 10_000_000
 _LONGEST_SEEN: Final = 60
+_MOST_WORDS: Final = 40
 
 
 class Mistakes:
@@ -56,6 +58,14 @@ class Mistakes:
         except UnitError as error:
             self.add(where, shown(seen), error.expected)
             return None
+
+
+def one_of(word: str, known: Sequence[str], what: str) -> str:
+    """The nearest known word, and all of them (the first 40): what was expected instead."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    hint = f'did you mean "{near[0]}"? ' if near else ""
+    more = ", ..." if len(known) > _MOST_WORDS else ""
+    return f"{hint}{what}: {', '.join(known[:_MOST_WORDS]) or 'none'}{more}"
 
 
 def shown(value: object) -> str:
