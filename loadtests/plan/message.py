@@ -89,15 +89,11 @@ def decode_base64(text: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Decoded:
-    """Base64 texts, decoded."""
+    """Base64 texts of one length, decoded."""
 
     template: Template
+    length: int | None
     spec: bytes = b"%b"
-
-    @property
-    def length(self) -> int | None:
-        width = self.template.length
-        return None if width is None else width * 3 // 4
 
     def many(self, sequences: Sequences) -> list[Sequence[Value]]:
         return [list(map(decode_base64, self.template.render_many(sequences)))]
@@ -219,21 +215,22 @@ class _Parts:
                 case _ if all(isinstance(part, bytes) for part in made):
                     text = b"".join(part for part in made if isinstance(part, bytes))
                     return [encode_number(text, encoding)]
-        except ValueError:
-            # The text is not repeated: it can come from a variable.
+        except ValueError:  # the text is not repeated: it can come from a variable
             self.compiler.refuse("a text", f"a number for the encoding {encoding.value}")
             return []
         self.compiler.refuse("other text", NUMBER_EXPECTED)
         return []
 
     def _base64(self, template: Template) -> list[Node]:
-        if not template.is_constant:
-            return [_Decoded(template=template)]
         try:
-            return [decode_base64(template.render(0))]
-        except binascii.Error:
+            content = decode_base64(template.render(0))
+        except binascii.Error:  # not repeated either
             self.compiler.refuse("a text", "base64")
             return []
+        if template.is_constant:
+            return [content]
+        length = None if template.length is None else len(content)
+        return [_Decoded(template=template, length=length)]
 
 
 def compile_message(
