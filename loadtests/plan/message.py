@@ -2,8 +2,8 @@
 
 What does not vary is encoded once. The whole message becomes one %-format: where every
 placeholder has a fixed width the lengths around it stay valid and are literals of that
-format, so that a message costs what a REST body costs; else only the lengths on the way
-from the root to what varies in length are columns of their own, computed for a batch
+format, so that a message costs what a REST body costs. What varies in length is formatted
+first, on its own, and only the lengths on the way from the root to it are written anew
 (protobuf's wire format, "Length-Delimited Records").
 
 The law: parsing the result gives the message that a protobuf library would make of the
@@ -27,12 +27,10 @@ from loadtests.plan.placeholders import Int, Maker, Pick, Seq, Value
 from loadtests.plan.template import Compiler, Template, escaped, template_of
 from loadtests.plan.wire import (
     encode_number,
-    lengths_of,
+    lengths_before,
     number_encoder,
     number_width,
     varint,
-    varint_lengths,
-    varints,
 )
 
 Sequences = NDArray[np.int64]
@@ -49,11 +47,11 @@ class MessageKind(Enum):
 
 
 class Column(Protocol):
-    """Makes the values of one conversion of the format."""
+    """Makes the values of some conversions of the format."""
 
     @property
     def spec(self) -> bytes:
-        """The conversion."""
+        """The conversions."""
         ...
 
     @property
@@ -62,8 +60,11 @@ class Column(Protocol):
         ...
 
     def many(self, sequences: Sequences) -> list[Sequence[Value]]:
-        """One column."""
+        """One column of values for each conversion."""
         ...
+
+
+Node = bytes | Column
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,57 +101,46 @@ class _Decoded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    """Nodes one after the other: a format and the columns of its values."""
+
+    format: bytes
+    columns: tuple[Column, ...]
+
+    @staticmethod
+    def of(nodes: Sequence[Node]) -> _Row:
+        return _Row(
+            format=b"".join(
+                escaped(node) if isinstance(node, bytes) else node.spec for node in nodes
+            ),
+            columns=tuple(node for node in nodes if not isinstance(node, bytes)),
+        )
+
+    def render(self, sequences: Sequences) -> list[bytes]:
+        columns = [values for column in self.columns for values in column.many(sequences)]
+        # A bound `%` and zip's tuples keep the whole loop in C, as templates do.
+        return list(map(self.format.__mod__, zip(*columns, strict=True)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Group:
-    """Nodes behind a length that varies; `fixed` bytes of them are the same for every sequence."""
+    """Content that varies in length, behind its length."""
 
-    nodes: tuple[Node, ...]
-    fixed: int
+    content: _Row
+    length: None = None
+    spec: bytes = b"%b%b"
 
-    def columns(self, sequences: Sequences) -> tuple[list[Sequence[Value]], Sequences]:
-        """Columns, the length's first, and the bytes that they and the literals fill."""
-        found: list[Sequence[Value]] = []
-        total = np.full(sequences.size, self.fixed, dtype=np.int64)
-        for node in self.nodes:
-            if isinstance(node, _Group):
-                columns, lengths = node.columns(sequences)
-                total += lengths
-                found += columns
-            elif not isinstance(node, bytes):
-                columns = node.many(sequences)
-                found += columns
-                if node.length is None:
-                    total += lengths_of(columns[0])
-        words = total.astype(np.uint64)
-        return [varints(words), *found], total + varint_lengths(words)
-
-
-Node = bytes | Column | _Group
-
-
-def _format(nodes: Sequence[Node]) -> bytes:
-    found = []
-    for node in nodes:
-        if isinstance(node, bytes):
-            found.append(escaped(node))
-        elif isinstance(node, _Group):
-            found.append(b"%b" + _format(node.nodes))
-        else:
-            found.append(node.spec)
-    return b"".join(found)
-
-
-def _length(node: Node) -> int | None:
-    if isinstance(node, bytes):
-        return len(node)
-    return None if isinstance(node, _Group) else node.length
+    def many(self, sequences: Sequences) -> list[Sequence[Value]]:
+        contents = self.content.render(sequences)
+        return [lengths_before(contents), contents]
 
 
 def _delimited(nodes: Sequence[Node]) -> list[Node]:
-    lengths = [_length(node) for node in nodes]
-    fixed = sum(length for length in lengths if length is not None)
-    if None in lengths:
-        return [_Group(nodes=tuple(nodes), fixed=fixed)]
-    return [varint(fixed), *nodes]
+    lengths = [len(node) if isinstance(node, bytes) else node.length for node in nodes]
+    known = [length for length in lengths if length is not None]
+    if len(known) < len(lengths):
+        return [_Group(content=_Row.of(nodes))]
+    return [varint(sum(known)), *nodes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,8 +149,7 @@ class MessageTemplate:
 
     constant: bytes | None
     kind: MessageKind
-    _format: bytes
-    _nodes: tuple[Column | _Group, ...]
+    _content: _Row
 
     @property
     def is_constant(self) -> bool:
@@ -171,13 +160,7 @@ class MessageTemplate:
         """Bytes of each sequence."""
         if self.constant is not None:
             return [self.constant] * sequences.size
-        columns: list[Sequence[Value]] = []
-        for node in self._nodes:
-            if isinstance(node, _Group):
-                columns += node.columns(sequences)[0]
-            else:
-                columns += node.many(sequences)
-        return list(map(self._format.__mod__, zip(*columns, strict=True)))
+        return self._content.render(sequences)
 
 
 class _Parts:
@@ -246,16 +229,14 @@ def compile_message(
     compiler = Compiler(where, run_id=run_id, seed=seed, feeds=feeds, environment=environment)
     nodes = _Parts(compiler).nodes(parts)
     compiler.finish()
-    varying = tuple(node for node in nodes if not isinstance(node, bytes))
-    if not varying:
+    content = _Row.of(nodes)
+    if not content.columns:
         kind = MessageKind.CONSTANT
-    elif all(_length(node) is not None for node in varying):
+    elif all(column.length is not None for column in content.columns):
         kind = MessageKind.FIXED_WIDTH
     else:
         kind = MessageKind.VARYING_LENGTH
+    is_constant = kind is MessageKind.CONSTANT
     return MessageTemplate(
-        constant=None if varying else b"".join(node for node in nodes if isinstance(node, bytes)),
-        kind=kind,
-        _format=_format(nodes),
-        _nodes=varying,
+        constant=content.format % () if is_constant else None, kind=kind, _content=content
     )

@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 from loadtests.plan.call import NumberEncoding
 from loadtests.plan.wire import (
     encode_number,
-    lengths_of,
+    lengths_before,
     number_encoder,
     number_width,
     varint,
-    varint_lengths,
     varints,
 )
 
@@ -30,13 +29,14 @@ RANGES = {
 
 
 @given(
-    st.lists(st.one_of(st.integers(0, 2**64 - 1), st.sampled_from(EDGES)), min_size=1, max_size=20)
+    st.lists(st.one_of(st.integers(0, 2**64 - 1), st.sampled_from(EDGES)), max_size=20),
+    st.sampled_from([0, 64]),
 )
-def test_varints_in_batches_are_varints(values: list[int]) -> None:
-    """Rows laid out by NumPy are the bytes and the lengths of single varints, zero included."""
+def test_varints_in_batches_are_varints(values: list[int], filler: int) -> None:
+    """Small and large batches are the bytes of single varints, zero included."""
+    values += range(filler)
     words = np.array(values, dtype=np.uint64)
     assert varints(words) == [varint(value) for value in values]
-    assert varint_lengths(words).tolist() == [len(varint(value)) for value in values]
 
 
 def test_varints_are_the_documented_ones() -> None:
@@ -93,13 +93,8 @@ def test_what_is_no_number_of_an_encoding_is_refused(text: bytes, encoding: Numb
         encode_number(text, encoding)
 
 
-@given(st.lists(st.one_of(st.integers(-(2**62), 2**62), st.sampled_from([0, 9, 10, -9, -10]))))
-def test_lengths_of_formatted_numbers(values: list[int]) -> None:
-    """The length of a column is that of its `%d`, signs included."""
-    assert lengths_of(values).tolist() == [len(str(value)) for value in values]
-
-
-@given(st.lists(st.binary(max_size=20)))
-def test_lengths_of_texts(values: list[bytes]) -> None:
-    """The length of a column is that of its `%b`."""
-    assert lengths_of(values).tolist() == [len(value) for value in values]
+@given(st.lists(st.binary(max_size=200)), st.sampled_from([0, 16_384]))
+def test_lengths_are_varints_of_lengths(contents: list[bytes], longest: int) -> None:
+    """Short contents and those beyond the table have their lengths before them."""
+    contents.append(bytes(longest))
+    assert lengths_before(contents) == [varint(len(content)) for content in contents]
