@@ -47,6 +47,9 @@ SHAPES: Final[Mapping[str, type[spec.StageSpec]]] = {
     "sine": spec.SineSpec,
 }
 
+_REQUEST_DECISIVE: Final = frozenset({"name", "path"})
+_CALL_DECISIVE: Final = frozenset({"name", "message"})
+
 
 def _tuple_hook(kind: Any, converter: Converter) -> Callable[[object, object], Any]:
     item_kind = get_args(kind)[0]
@@ -184,6 +187,20 @@ def decode_partly(
         return None
     kept = {key: item for key, item in raw.items() if key not in wrong}
     return decode(kind, kept, where, Mistakes())
+
+
+def _is_call(method: object) -> bool:
+    """A slash is in no HTTP method and in every gRPC method; a dot in none that we know."""
+    return isinstance(method, str) and ("/" in method or "." in method)
+
+
+def decode_request(
+    raw: object, where: str, mistakes: Mistakes
+) -> spec.RequestSpec | spec.CallSpec | None:
+    """One request, of HTTP or gRPC as its method says."""
+    if isinstance(raw, dict) and _is_call(raw.get("method")):
+        return decode_partly(spec.CallSpec, raw, where, _CALL_DECISIVE, mistakes)
+    return decode_partly(spec.RequestSpec, raw, where, _REQUEST_DECISIVE, mistakes)
 
 
 def decode_stage(raw: object, where: str, mistakes: Mistakes) -> spec.StageSpec | None:

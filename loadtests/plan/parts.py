@@ -19,7 +19,7 @@ from google.protobuf.json_format import ParseDict, ParseError
 from loadtests.plan.authored import Source, varies
 from loadtests.plan.call import Delimited, Part, Raw
 from loadtests.plan.scalars import expected_of, varying_value, wire_type
-from loadtests.plan.schema import message_class
+from loadtests.plan.schema import is_map, message_class
 from loadtests.plan.units import UnitError
 from loadtests.plan.values import Mistakes, one_of, shown
 from loadtests.plan.wire import DELIMITED_TYPE, GROUP_END_TYPE, GROUP_START_TYPE, tag, varint
@@ -81,11 +81,6 @@ def _meant(kind: Descriptor, value: object) -> str:
     return name
 
 
-def _is_map(field: FieldDescriptor) -> bool:
-    kind = field.message_type
-    return kind is not None and kind.GetOptions().map_entry
-
-
 class MessageWriter:
     """Writes messages of the types in a pool."""
 
@@ -141,7 +136,7 @@ class MessageWriter:
 
     def _field(self, field: FieldDescriptor, value: object, where: str) -> list[Part]:
         """A field with its tag, as often as it repeats."""
-        if _is_map(field):
+        if is_map(field):
             return self._map(field, value, where)
         if not field.is_repeated:
             return self._single(field, value, where)
@@ -215,7 +210,7 @@ class MessageWriter:
         if field.containing_type is not None and field.containing_type.full_name in _WRAPPERS:
             return self._constant_message(field.containing_type, value, where)
         holder = message_class(cast("Descriptor", field.containing_type))()
-        is_item = field.is_repeated and not _is_map(field)
+        is_item = field.is_repeated and not is_map(field)
         table = {field.json_name: [value] if is_item else value}
         try:
             ParseDict(table, holder, descriptor_pool=self._pool)

@@ -4,8 +4,8 @@ Pure. `resolve` applies the scale, the seed and the targets of the command line;
 code runs once at load, so a scenario that loads can only fail on those three.
 
 What scales: every rate, every throughput limit, closed load's connections; and, because
-Little's law ties them to the rate, the totals of connections, in-flight and backlog of
-open load (rounded up, never below 4 a node or what the author asked for). Absolute are
+Little's law ties them to the rate, the totals of connections, channels, in-flight and
+backlog of open load (rounded up, never below 4 a node or what the author asked for). Absolute are
 `target.max_rate`, which is a guard, durations and latencies.
 """
 
@@ -15,95 +15,50 @@ from collections.abc import Sequence
 from typing import Final
 
 from loadtests.errors import ScenarioError
-from loadtests.plan.call import SINGLE
+from loadtests.plan.call import Protocol
+from loadtests.plan.calls import build_call
 from loadtests.plan.capacity import build_capacity, check_load
 from loadtests.plan.criteria import Criteria, repeated
-from loadtests.plan.model import Node, Plan, Request, Tls
+from loadtests.plan.model import Plan, Request
+from loadtests.plan.nodes import build_nodes, build_tls, check_target
 from loadtests.plan.objectives import RateReference
 from loadtests.plan.requests import build_request
+from loadtests.plan.schema import Schema
 from loadtests.plan.spec import (
     Attachments,
+    CallSpec,
     CriteriaSpec,
     Document,
     LoadSpec,
     ScenarioFile,
-    TargetSpec,
 )
 from loadtests.plan.stages import Levels, build_stages
-from loadtests.plan.targets import parse_node
 from loadtests.plan.units import parse_percent
 from loadtests.plan.values import Mistakes, shown
 from loadtests.record.window import MAX_SLOTS
 
 HIGHEST_SCALE: Final = 1000.0
 HIGHEST_SEED: Final = 2**63 - 1
-MOST_NODES: Final = 1000
-
-
-def _build_nodes(spec: TargetSpec, targets: Sequence[str], mistakes: Mistakes) -> tuple[Node, ...]:
-    entries = (
-        [(url, None, 1.0, f"--target[{index}]") for index, url in enumerate(targets)]
-        if targets
-        else [
-            (node.url, node.name, float(node.weight), f"target.nodes[{index}]")
-            for index, node in enumerate(spec.nodes)
-        ]
-    )
-    nodes: list[Node] = []
-    for url, name, weight, where in entries:
-        node = mistakes.attempt(
-            where,
-            url,
-            lambda u=url, n=name, w=weight: parse_node(u, name=n, weight=w),  # type: ignore[misc]  # defaults bind the loop's values
-        )
-        if node is not None and node.name in [other.name for other in nodes]:
-            mistakes.add(where, shown(node.name), "a name of its own for each node")
-        elif node is not None:
-            nodes.append(node)
-    if not 1 <= len(entries) <= MOST_NODES:
-        mistakes.add("target.nodes", f"{len(entries)} nodes", f"1 to {MOST_NODES} nodes")
-    return tuple(nodes)
-
-
-def _build_tls(
-    spec: TargetSpec, nodes: Sequence[Node], attachments: Attachments, mistakes: Mistakes
-) -> Tls | None:
-    tls = spec.tls
-    if tls is None:
-        if not any(node.scheme == "https" for node in nodes):
-            return None
-        return Tls(
-            verify=True,
-            ca_pem=None,
-            client_certificate_path=None,
-            client_key_path=None,
-            server_name=None,
-        )
-    if (tls.client_certificate is None) != (tls.client_key is None):
-        mistakes.add("target.tls", "one of client_certificate, client_key", "both or none")
-    return Tls(
-        verify=tls.verify,
-        ca_pem=attachments.ca_pem,
-        client_certificate_path=tls.client_certificate,
-        client_key_path=tls.client_key,
-        server_name=tls.server_name,
-    )
 
 
 def _build_requests(
-    document: Document, attachments: Attachments, mistakes: Mistakes
+    document: Document, attachments: Attachments, schema: Schema | None, mistakes: Mistakes
 ) -> tuple[Request, ...]:
-    return tuple(
-        build_request(
-            spec,
-            attachments.bodies.get(index),
-            f"requests[{index}]",
-            attachments.feeds,
-            mistakes,
-        )
-        for index, spec in enumerate(document.requests)
-        if spec is not None
-    )
+    protocol = Protocol.HTTP1 if document.target is None else document.target.protocol
+    feeds, found = attachments.feeds, list[Request]()
+    for index, spec in enumerate(document.requests):
+        where = f"requests[{index}]"
+        if isinstance(spec, CallSpec):
+            text = attachments.messages.get(index)
+            found.append(
+                build_call(spec, text, where, schema=schema, feeds=feeds, mistakes=mistakes)
+            )
+        elif spec is not None:
+            body = attachments.bodies.get(index)
+            found.append(
+                build_request(spec, body, where, protocol=protocol, feeds=feeds, mistakes=mistakes)
+            )
+    return tuple(found)
 
 
 def _check_names(document: Document, mistakes: Mistakes) -> None:
@@ -140,9 +95,10 @@ def build_plan(
     targets: Sequence[str] = (),
 ) -> Plan | None:
     """The plan, or None where a part is missing; what is wrong is added to `mistakes`."""
-    requests = _build_requests(document, attachments, mistakes)
+    schema = None if attachments.descriptors is None else Schema(attachments.descriptors)
+    requests = _build_requests(document, attachments, schema, mistakes)
     _check_names(document, mistakes)
-    nodes = () if document.target is None else _build_nodes(document.target, targets, mistakes)
+    nodes = () if document.target is None else build_nodes(document.target, targets, mistakes)
     if document.load is None:
         return None
     check_load(document.load, document, mistakes)
@@ -160,7 +116,11 @@ def build_plan(
     if slots > MAX_SLOTS:
         mistakes.add("stages x requests x nodes", str(slots), f"at most {MAX_SLOTS}")
     load, target = document.load, document.target
-    capacity = build_capacity(levels, target, stages, len(nodes), mistakes)
+    check_target(target, nodes, requests, mistakes)
+    capacity = build_capacity(
+        levels, target, stages, nodes=len(nodes), requests=requests, mistakes=mistakes
+    )
+    calls = [request.call.method for request in requests if request.call is not None]
     # Longer than functions are here, because a plan has as many fields as it has.
     return Plan(
         scenario_name=document.name,
@@ -171,7 +131,7 @@ def build_plan(
         load_model=load.model,
         arrival_process=load.arrivals,
         nodes=nodes,
-        tls=_build_tls(target, nodes, attachments, mistakes),
+        tls=build_tls(target, nodes, attachments.ca_pem, mistakes),
         requests=requests,
         feeds=attachments.feeds,
         stages=stages,
@@ -179,8 +139,8 @@ def build_plan(
         in_flight_limit=capacity.in_flight,
         backlog_limit=capacity.backlog,
         pipelining=load.pipelining,
-        multiplexing=SINGLE,
-        descriptors=b"",
+        multiplexing=capacity.multiplexing,
+        descriptors=schema.needed(calls) if schema is not None and calls else b"",
         think_time_ns=load.think_time,
         max_rate_per_s=capacity.max_rate_per_s,
         response_limit_bytes=target.response_limit,

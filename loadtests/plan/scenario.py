@@ -5,13 +5,18 @@ whole is resolved at scale 1, so that structural and semantic mistakes are repor
 together, each with its path. Nothing is started from a file that has one.
 
     version, name, description
-    [target]      nodes, tls, version_path, max_rate, response_limit, connect_timeout, connect_rate
+    [target]      nodes, tls, version_path, max_rate, response_limit, connect_timeout,
+                  connect_rate, protocol ("http1", "http2"), keepalive, authority
     [baselines]   NAME = "776000 rps"
-    [load]        model, baseline, rate, arrivals, seed, connections, in_flight, backlog,
-                  pipelining, think_time, warm_up, grace, loss_policy
+    [load]        model, baseline, rate, arrivals, seed, connections, channels, streams,
+                  in_flight, backlog, pipelining, think_time, warm_up, grace, loss_policy
     [[feeds]]     name, file
+    [grpc]        protos, includes | descriptor_set | reflection
     [[requests]]  name, method, path, headers, body | body_file, weight, expected_statuses,
                   checks, timeout
+                  or, where method is "pkg.Service/Method": name, method, message |
+                  message_file, metadata, compression, weight, expected_codes, checks,
+                  timeout, messages, pace
     [[stages]]    name, duration, shape and its levels, judged
     [criteria]    objectives, alerts, aborts
 """
@@ -19,14 +24,22 @@ together, each with its path. Nothing is started from a file that has one.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from loadtests.errors import ScenarioError
 from loadtests.plan import spec
 from loadtests.plan.attachments import read_attachments, read_text
-from loadtests.plan.decoding import decode, decode_partly, decode_stage, unknown_key
+from loadtests.plan.decoding import (
+    decode,
+    decode_partly,
+    decode_request,
+    decode_stage,
+    unknown_key,
+)
+from loadtests.plan.nodes import build_nodes, build_tls
+from loadtests.plan.reflection import Reflect
 from loadtests.plan.resolve import build_plan, resolve
 from loadtests.plan.spec import ScenarioFile
 from loadtests.plan.units import UnitError
@@ -45,12 +58,12 @@ _KEYS: Final = (
     "baselines",
     "load",
     "feeds",
+    "grpc",
     "requests",
     "stages",
     "criteria",
 )
 _REQUIRED: Final = ("version", "target", "load", "requests", "stages")
-_REQUEST_DECISIVE: Final = frozenset({"name", "path"})
 _LOAD_DECISIVE: Final = frozenset({"model", "rate", "baseline", "connections"})
 
 Item = TypeVar("Item")
@@ -150,9 +163,6 @@ def _decode_document(raw: Raw, path: Path, mistakes: Mistakes) -> spec.Document:
     def decode_feed(item: object, where: str, noted: Mistakes) -> spec.FeedSpec | None:
         return decode(spec.FeedSpec, item, where, noted)
 
-    def decode_request(item: object, where: str, noted: Mistakes) -> spec.RequestSpec | None:
-        return decode_partly(spec.RequestSpec, item, where, _REQUEST_DECISIVE, noted)
-
     return spec.Document(
         name=_name(raw, path, mistakes),
         description=description,
@@ -160,6 +170,7 @@ def _decode_document(raw: Raw, path: Path, mistakes: Mistakes) -> spec.Document:
         baselines=_baselines(raw, mistakes),
         load=_section(raw, "load", spec.LoadSpec, _LOAD_DECISIVE, mistakes),
         feeds=_items(raw, "feeds", mistakes, decode_feed),
+        grpc=_section(raw, "grpc", spec.GrpcSpec, frozenset(), mistakes),
         requests=_items(raw, "requests", mistakes, decode_request),
         stages=_items(raw, "stages", mistakes, decode_stage),
         criteria=_section(raw, "criteria", spec.CriteriaSpec, frozenset(), mistakes),
@@ -168,8 +179,39 @@ def _decode_document(raw: Raw, path: Path, mistakes: Mistakes) -> spec.Document:
     )
 
 
-def load_scenario(path: Path | str) -> ScenarioFile:
-    """Read, decode and check a scenario; ScenarioError with every mistake in it."""
+def _check_grpc(raw: Raw, document: spec.Document, mistakes: Mistakes) -> None:
+    for index, request in enumerate(document.requests):
+        if isinstance(request, spec.CallSpec) and "grpc" not in raw:
+            expected = "this section, with protos, descriptor_set or reflection: "
+            mistakes.add("grpc", "nothing", f"{expected}requests[{index}] calls a method")
+            return
+
+
+def _asking(
+    reflect: Reflect | None, document: spec.Document, targets: Sequence[str]
+) -> Callable[[str | None], bytes | None] | None:
+    """How to ask the nodes for their types, given the CA's certificates."""
+    target = document.target
+    if reflect is None or target is None:
+        return None
+
+    def ask(ca_pem: str | None) -> bytes | None:
+        unnoted = Mistakes()  # they are found again, and noted, when the plan is built
+        nodes = build_nodes(target, targets, unnoted)
+        tls = build_tls(target, nodes, ca_pem, unnoted)
+        return None if unnoted.found else reflect(nodes, tls)
+
+    return ask
+
+
+def load_scenario(
+    path: Path | str, *, targets: Sequence[str] = (), reflect: Reflect | None = None
+) -> ScenarioFile:
+    """Read, decode and check a scenario; ScenarioError with every mistake in it.
+
+    Where its types come from server reflection, `reflect` asks the nodes: `targets` (of the
+    command line), else the scenario's; TargetError when that fails or is not allowed.
+    """
     path = Path(path)
     mistakes = Mistakes()
     parsed = _parse_toml(path, mistakes)
@@ -177,7 +219,9 @@ def load_scenario(path: Path | str) -> ScenarioFile:
         raise ScenarioError(str(path), tuple(mistakes.found))
     text, raw = parsed
     document = _decode_document(raw, path, mistakes)
-    attachments = read_attachments(path.parent, document, mistakes)
+    _check_grpc(raw, document, mistakes)
+    ask = _asking(reflect, document, targets)
+    attachments = read_attachments(path.parent, document, mistakes, ask=ask)
     build_plan(document, attachments, mistakes, text=text)
     if mistakes.found:
         # Two roads can lead to one mistake (a default level used by several stages).

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import DecodeError, Message
@@ -113,3 +113,9 @@ def message_type(descriptors: bytes, name: str) -> Descriptor:
 def message_class(kind: Descriptor) -> type[Message]:
     """The class of a message type."""
     return GetMessageClass(kind)
+
+
+def is_map(field: FieldDescriptor) -> bool:
+    """True for a map, which is a list of entries on the wire."""
+    kind = field.message_type
+    return kind is not None and kind.GetOptions().map_entry

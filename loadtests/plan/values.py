@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from loadtests.errors import Mistake
 from loadtests.plan import spec
+from loadtests.plan.call import CODES
 from loadtests.plan.targets import URL_EXPECTED, parse_node
 from loadtests.plan.units import (
     DURATION_EXPECTED,
@@ -184,6 +185,18 @@ def url_value(value: str) -> str:
     return value
 
 
+def _code_name(value: str) -> str:
+    if value not in CODES:
+        raise UnitError(one_of(value, CODES, "gRPC status codes"))
+    return value
+
+
+def _message(value: object, _: object) -> object:
+    if not isinstance(value, dict | str):
+        raise UnitError("a table, or JSON in a text")
+    return value
+
+
 def choice_value(value: object, kind: type[Enum]) -> Enum:
     """The member of a closed choice by its word."""
     known = {member.value: member for member in kind}
@@ -218,4 +231,6 @@ HOOKS: Final[Mapping[Any, Hook]] = {
     spec.Weight: _weight,
     spec.Status: lambda value, _: _whole(value, 200, 599),
     spec.Level: _level,
+    spec.CodeName: _from_text(_code_name, "the name of a gRPC status code, such as OK"),
+    spec.MessageText: _message,
 }
