@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 
 from loadtests.commands.options import Commands, add_json, add_plan, engines, positive_int
-from loadtests.commands.preparation import assess_here, build_plan, print_plan
+from loadtests.commands.preparation import assess_here, build_plan, messages_table, print_plan
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, ScenarioError
+from loadtests.plan.costs import measure_messages
 from loadtests.plan.host import engine_count
 
 
@@ -18,7 +19,8 @@ def add_parser(commands: Commands) -> None:
         "check",
         help="validate scenarios and print their plans",
         description="Validates scenario files, all mistakes at once, and prints their plans: "
-        "stages, rates, shares, concurrency by Little's law, ports and descriptors, feasibility.",
+        "stages, rates, shares, concurrency by Little's law, ports and descriptors, feasibility, "
+        "and what each gRPC message costs to render.",
         epilog="example: headroom check scenarios/rest-100.toml --scale 0.01",
     )
     parser.add_argument("scenarios", type=Path, nargs="+", metavar="SCENARIO")
@@ -47,9 +49,13 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
             continue
         total = per_host * arguments.hosts
         feasibility = assess_here(plan, hosts=arguments.hosts, engines=total)
-        documents.append({"scenario": str(path), "feasibility": feasibility})
+        messages = measure_messages(plan)
+        document = {"scenario": str(path), "feasibility": feasibility, "messages": messages}
+        documents.append(document)
         if not arguments.json:
             print_plan(terminal, plan, feasibility, total)
+            if messages:
+                terminal.out.print(messages_table(messages))
         if not feasibility.can_reach:
             code = ExitCode.USAGE
     if arguments.json:

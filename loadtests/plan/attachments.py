@@ -138,7 +138,8 @@ def _read_descriptors(
         mistakes.add("grpc.reflection", "true", "a target that may be asked, as check and run do")
     else:
         where, data = "grpc.reflection", ask()
-    if data is None or mistakes.attempt(where, "types", lambda: Schema(data)) is None:
+    seen = spec.descriptor_set or "types"
+    if data is None or mistakes.attempt(where, seen, lambda: Schema(data)) is None:
         return None
     return data
 

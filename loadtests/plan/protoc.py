@@ -20,18 +20,19 @@ MOST_ERRORS: Final = 20
 PROTO_EXPECTED: Final = "proto files that compile"
 
 
-def _run(protos: Sequence[Path], includes: Sequence[Path], output: Path) -> str:
-    """What protoc complained of; empty when it wrote its output."""
+def _run(folder: Path, protos: Sequence[str], includes: Sequence[str], output: Path) -> str:
+    """What protoc, run in `folder`, complained of; empty when it wrote its output."""
     command = [
         *(sys.executable, "-P", "-m", "grpc_tools.protoc"),  # -P: not what lies in this folder
         *(f"-I{include}" for include in includes),
         "--include_imports",
         f"--descriptor_set_out={output}",
-        *map(str, protos),
+        *protos,
     ]
     try:
         ended = subprocess.run(  # noqa: S603 - our own interpreter; arguments are file names
             command,
+            cwd=folder,
             capture_output=True,
             text=True,
             errors="replace",
@@ -48,23 +49,24 @@ def compile_protos(
 ) -> bytes | None:
     """The descriptor set of files relative to `folder`, imports included, or None.
 
-    Without `includes` the folders of the files are searched for imports. Each line that
+    protoc runs in `folder`, so that its messages name files as the scenario does. Without
+    `includes` the folders of the files are searched for imports. Each line that
     protoc complains with (file, line and column first) is one mistake.
     """
     before = len(mistakes.found)
-    files, folders = [folder / proto for proto in protos], [folder / name for name in includes]
-    for index, file in enumerate(files):
-        if not file.is_file():
-            mistakes.add(f"grpc.protos[{index}]", shown(protos[index]), "a file that exists")
-    for index, include in enumerate(folders):
-        if not include.is_dir():
-            mistakes.add(f"grpc.includes[{index}]", shown(includes[index]), "a folder that exists")
+    for index, name in enumerate(protos):
+        # protoc takes options and @files of options where it takes names.
+        if name.startswith(("-", "@")) or not (folder / name).is_file():
+            mistakes.add(f"grpc.protos[{index}]", shown(name), "a file that exists")
+    for index, name in enumerate(includes):
+        if not (folder / name).is_dir():
+            mistakes.add(f"grpc.includes[{index}]", shown(name), "a folder that exists")
     if len(mistakes.found) > before:
         return None
-    searched = folders or list(dict.fromkeys(file.parent for file in files))
+    searched = includes or list(dict.fromkeys(str(Path(name).parent) for name in protos))
     with tempfile.TemporaryDirectory(prefix="headroom-protoc-") as scratch:
         output = Path(scratch) / "descriptors"
-        errors = _run(files, searched, output)
+        errors = _run(folder, protos, searched, output)
         if not errors:
             return output.read_bytes()
     lines = [line for line in errors.splitlines() if line.strip() and ": warning: " not in line]

@@ -44,7 +44,9 @@ HIGHEST_SEED: Final = 2**63 - 1
 def _build_requests(
     document: Document, attachments: Attachments, schema: Schema | None, mistakes: Mistakes
 ) -> tuple[Request, ...]:
-    protocol = Protocol.HTTP1 if document.target is None else document.target.protocol
+    protocol = Protocol.HTTP1
+    if document.target is not None and document.target.protocol is Protocol.HTTP2:
+        protocol = Protocol.HTTP2
     feeds, found = attachments.feeds, list[Request]()
     for index, spec in enumerate(document.requests):
         where = f"requests[{index}]"
