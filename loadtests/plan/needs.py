@@ -116,7 +116,7 @@ def judge_concurrency(
             room = min(one.carrier.available, available)
             yield finding(
                 Severity.REFUSAL if one.in_flight > room else Severity.INFO,
-                f"stage {need.stage}: {one.per_s:g} requests/s at "
+                f"stage {need.stage}: {one.per_s:,.9g} requests/s at "
                 f"{format_duration(one.limit_ns)} are {one.in_flight:,.0f} in flight "
                 f"(Little's law); {one.carrier.text} and the in-flight cap allow {room:,}",
                 in_flight_needed=one.in_flight,

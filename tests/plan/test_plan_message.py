@@ -188,6 +188,8 @@ def test_wrong_variables_are_all_named_and_not_repeated() -> None:
         (Number(source=b"${uuid}", encoding=NumberEncoding.VARINT), "alone"),
         (Number(source=b"${choice:1|x}", encoding=NumberEncoding.VARINT), "varint"),
         (Text(source=b"${seq}" * 65), "at most 64"),
+        (Base64(source=b"${choice:A|AAA=}"), "base64"),
+        (Base64(source=b"${choice:AAAA|AAAAAAAA}"), "of one length"),
         (Delimited(parts=(Text(source=b"${uid}"),)), "${uuid}"),
     ],
 )
