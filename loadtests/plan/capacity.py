@@ -81,12 +81,35 @@ def _closed(
     )
 
 
-def _check_open(load: LoadSpec, carried: int, mistakes: Mistakes) -> int:
-    in_flight = load.in_flight or carried
-    if in_flight > carried:
+def _open(
+    load: LoadSpec,
+    target: TargetSpec,
+    *,
+    scale: float,
+    nodes: int,
+    protocols: frozenset[Protocol],
+    mistakes: Mistakes,
+) -> tuple[int, Multiplexing, int]:
+    """Connections, channels and requests in flight of open load."""
+    connections = channels = 0
+    if Protocol.HTTP1 in protocols or not protocols:
+        connections = load.connections or 0
+        if not connections:
+            expected = "how many connections open load may use"
+            mistakes.add("load.connections", "nothing", expected)
+    if protocols - {Protocol.HTTP1}:
+        channels = load.channels or _FEWEST_CONNECTIONS_PER_NODE * max(1, nodes)
+    carried = connections * load.pipelining + channels * load.streams
+    in_flight = (load.in_flight or carried) if carried else 1
+    if in_flight > max(1, carried):
         expected = f"at most connections x pipelining + channels x streams = {carried}"
         mistakes.add("load.in_flight", str(in_flight), expected)
-    return in_flight
+    channels = _scaled_total(channels, scale, nodes)
+    return (
+        _scaled_total(connections, scale, nodes),
+        _multiplexing(load, target, channels),
+        in_flight,
+    )
 
 
 def build_capacity(
@@ -108,23 +131,16 @@ def build_capacity(
         return _closed(
             load, target, users=users, nodes=nodes, protocols=protocols, mistakes=mistakes
         )
-    connections = channels = 0
-    if Protocol.HTTP1 in protocols or not protocols:
-        connections = load.connections or 0
-        if not connections:
-            expected = "how many connections open load may use"
-            mistakes.add("load.connections", "nothing", expected)
-    if protocols - {Protocol.HTTP1}:
-        channels = load.channels or _FEWEST_CONNECTIONS_PER_NODE * max(1, nodes)
-    carried = connections * load.pipelining + channels * load.streams
-    in_flight = _check_open(load, carried, mistakes) if carried else 1
+    connections, multiplexing, in_flight = _open(
+        load, target, scale=scale, nodes=nodes, protocols=protocols, mistakes=mistakes
+    )
     if target.max_rate is not None and peak > target.max_rate:
         mistakes.add("target.max_rate", f"{target.max_rate:g} rps", f"at least the peak, {peak:g}")
     # Twice the peak lets a queue drain after a stall, and a Poisson crowd through, in the
     # shortest interval that the ceiling is kept in (100 ms).
     return Capacity(
-        connections=_scaled_total(connections, scale, nodes),
-        multiplexing=_multiplexing(load, target, _scaled_total(channels, scale, nodes)),
+        connections=connections,
+        multiplexing=multiplexing,
         in_flight=_scaled_total(in_flight, scale, nodes),
         backlog=_scaled_total(load.backlog or in_flight, scale, nodes),
         max_rate_per_s=target.max_rate or max(2 * peak, peak + 1000.0),

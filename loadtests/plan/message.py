@@ -16,25 +16,23 @@ import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Final
 
 from loadtests.plan.call import Base64, Delimited, Number, NumberEncoding, Part, Raw, Text
-from loadtests.plan.model import Feed
-from loadtests.plan.placeholders import Int, Maker, Pick, Seq, Value
-from loadtests.plan.template import Compiler, Template, escaped, template_of
-from loadtests.plan.wire import (
-    encode_number,
-    lengths_before,
-    number_encoder,
-    number_width,
-    varint,
+from loadtests.plan.columns import (
+    DecodedTexts,
+    EncodedNumbers,
+    Node,
+    Row,
+    Sequences,
+    decode_base64,
+    delimited,
 )
+from loadtests.plan.model import Feed
+from loadtests.plan.placeholders import Int, Maker, Pick, Seq
+from loadtests.plan.template import Compiler, template_of
+from loadtests.plan.wire import encode_number
 
-Sequences = NDArray[np.int64]
-_STANDARD: Final = bytes.maketrans(b"-_", b"+/")  # RFC 4648 section 5 to section 4
 NUMBER_EXPECTED: Final = "one placeholder that makes a number, alone"
 
 
@@ -46,129 +44,13 @@ class MessageKind(Enum):
     VARYING_LENGTH = "varying length"
 
 
-class Column(Protocol):
-    """Makes the values of some conversions of the format."""
-
-    @property
-    def spec(self) -> bytes:
-        """The conversions."""
-        ...
-
-    @property
-    def length(self) -> int | None:
-        """Bytes that it fills, where that is the same for every sequence."""
-        ...
-
-    def many(self, sequences: Sequences) -> list[Sequence[Value]]:
-        """One column of values for each conversion."""
-        ...
-
-
-Node = bytes | Column
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Encoded:
-    """Whole numbers in the wire's encoding."""
-
-    numbers: Seq | Int
-    encoding: NumberEncoding
-    spec: bytes = b"%b"
-
-    @property
-    def length(self) -> int | None:
-        return number_width(self.encoding)
-
-    def many(self, sequences: Sequences) -> list[Sequence[Value]]:
-        return [number_encoder(self.encoding)(self.numbers.numbers(sequences))]
-
-
-def decode_base64(text: bytes) -> bytes:
-    """Content of a bytes field in protobuf's JSON form; binascii.Error when it is no base64.
-
-    Either alphabet of RFC 4648, padding optional.
-    """
-    text = text.rstrip(b"=").translate(_STANDARD)
-    return binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Decoded:
-    """Base64 texts of one length, decoded all at once: 0.1 instead of 0.4 us each.
-
-    `filled` renders them filled up to whole groups of four characters, whose bytes beyond
-    `length` are cut off again.
-    """
-
-    filled: Template
-    length: int
-    spec: bytes = b"%b"
-
-    @staticmethod
-    def of(parts: Sequence[bytes | Maker], length: int) -> _Decoded:
-        """`length` bytes of content."""
-        *others, last = parts
-        parts = (*others, last.rstrip(b"=") if isinstance(last, bytes) else last)
-        characters = template_of(parts).length or 0
-        return _Decoded(filled=template_of((*parts, b"A" * (-characters % 4))), length=length)
-
-    def many(self, sequences: Sequences) -> list[Sequence[Value]]:
-        texts = b"".join(self.filled.render_many(sequences)).translate(_STANDARD)
-        content, length = binascii.a2b_base64(texts), self.length
-        step = len(content) // max(1, sequences.size)
-        return [[content[at : at + length] for at in range(0, len(content), step or 1)]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Row:
-    """Nodes one after the other: a format and the columns of its values."""
-
-    format: bytes
-    columns: tuple[Column, ...]
-
-    @staticmethod
-    def of(nodes: Sequence[Node]) -> _Row:
-        return _Row(
-            format=b"".join(
-                escaped(node) if isinstance(node, bytes) else node.spec for node in nodes
-            ),
-            columns=tuple(node for node in nodes if not isinstance(node, bytes)),
-        )
-
-    def render(self, sequences: Sequences) -> list[bytes]:
-        columns = [values for column in self.columns for values in column.many(sequences)]
-        # A bound `%` and zip's tuples keep the whole loop in C, as templates do.
-        return list(map(self.format.__mod__, zip(*columns, strict=True)))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Group:
-    """Content that varies in length, behind its length."""
-
-    content: _Row
-    length: None = None
-    spec: bytes = b"%b%b"
-
-    def many(self, sequences: Sequences) -> list[Sequence[Value]]:
-        contents = self.content.render(sequences)
-        return [lengths_before(contents), contents]
-
-
-def _delimited(nodes: Sequence[Node]) -> list[Node]:
-    lengths = [len(node) if isinstance(node, bytes) else node.length for node in nodes]
-    known = [length for length in lengths if length is not None]
-    if len(known) < len(lengths):
-        return [_Group(content=_Row.of(nodes))]
-    return [varint(sum(known)), *nodes]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageTemplate:
     """A compiled message, without the five bytes that gRPC puts before it."""
 
     constant: bytes | None
     kind: MessageKind
-    _content: _Row
+    _content: Row
 
     @property
     def is_constant(self) -> bool:
@@ -203,7 +85,7 @@ class _Parts:
             case Base64(source=source):
                 return self._base64(self.compiler.parts(source))
             case Delimited(parts=parts):
-                return _delimited(self.nodes(parts))
+                return delimited(self.nodes(parts))
 
     def _number(self, made: list[bytes | Maker], encoding: NumberEncoding) -> list[Node]:
         try:
@@ -211,7 +93,7 @@ class _Parts:
                 case []:  # a variable that is not set, and that is noted
                     return []
                 case [Seq() | Int() as numbers]:
-                    return [_Encoded(numbers=numbers, encoding=encoding)]
+                    return [EncodedNumbers.of(numbers, encoding)]
                 case [Pick(texts=texts, key=key)]:
                     return [Pick.of(tuple(encode_number(t, encoding) for t in texts), key)]
                 case _ if all(isinstance(part, bytes) for part in made):
@@ -235,7 +117,7 @@ class _Parts:
         if template.length is None:
             self.compiler.refuse("a text", "base64 of one length")
             return []
-        return [_Decoded.of(made, len(content))]
+        return [DecodedTexts.of(made, len(content))]
 
 
 def compile_message(
@@ -251,7 +133,7 @@ def compile_message(
     compiler = Compiler(where, run_id=run_id, seed=seed, feeds=feeds, environment=environment)
     nodes = _Parts(compiler).nodes(parts)
     compiler.finish()
-    content = _Row.of(nodes)
+    content = Row.of(nodes)
     if not content.columns:
         kind = MessageKind.CONSTANT
     elif all(column.length is not None for column in content.columns):

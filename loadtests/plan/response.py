@@ -22,7 +22,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescript
 from google.protobuf.message import DecodeError, Message
 
 from loadtests.plan.call import Call, FieldEquals
-from loadtests.plan.message import decode_base64
+from loadtests.plan.columns import decode_base64
 from loadtests.plan.scalars import RANGES, expected_of
 from loadtests.plan.schema import is_map, message_class, message_type
 from loadtests.plan.units import UnitError
