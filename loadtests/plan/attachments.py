@@ -110,7 +110,7 @@ def _read_bodies(
 
 
 def _read_ca(folder: Path, document: Document, mistakes: Mistakes) -> str | None:
-    tls = document.target.tls if document.target is not None else None
+    tls = document.target.tls
     if tls is None or tls.ca_file is None:
         return None
     where = "target.tls.ca_file"
@@ -144,6 +144,14 @@ def _read_descriptors(
     return data
 
 
+def _refuse_untyped(document: Document, mistakes: Mistakes) -> None:
+    for index, request in enumerate(document.requests):
+        if isinstance(request, CallSpec):
+            expected = "this section, with protos, descriptor_set or reflection: "
+            mistakes.add("grpc", "nothing", f"{expected}requests[{index}] calls a method")
+            return
+
+
 def read_attachments(
     folder: Path,
     document: Document,
@@ -156,15 +164,13 @@ def read_attachments(
     `ask` gets the types of its services from the target, verified with the CA it is given;
     None where the target may not be asked.
     """
-    feeds = [
-        _read_feed(folder, spec, index, mistakes)
-        for index, spec in enumerate(document.feeds)
-        if spec is not None
-    ]
+    feeds = [_read_feed(folder, spec, index, mistakes) for index, spec in enumerate(document.feeds)]
     bodies, messages = _read_bodies(folder, document, mistakes)
     ca_pem = _read_ca(folder, document, mistakes)
     descriptors = None
-    if document.grpc is not None:
+    if document.grpc is None:
+        _refuse_untyped(document, mistakes)
+    else:
         bound = None if ask is None else partial(ask, ca_pem)
         descriptors = _read_descriptors(folder, document.grpc, bound, mistakes)
     return Attachments(

@@ -83,7 +83,9 @@ class _Builder:
             messages=spec.messages or 1,
             pace_ns=spec.pace or 0,
             compression=spec.compression,
-            expected_codes=tuple(sorted({CODES.index(name) for name in spec.expected_codes})),
+            expected_codes=tuple(
+                sorted({CODES.index(name) for name in spec.expected_codes if name in CODES})
+            ),
             checks=self._checks(method),
             response_type=method.output_type.full_name,
         )

@@ -18,12 +18,19 @@ from typing import Final
 
 from loadtests.plan.call import SINGLE, Multiplexing, Protocol
 from loadtests.plan.model import LoadModel, Request, Stage
-from loadtests.plan.spec import Document, LoadSpec, TargetSpec
+from loadtests.plan.objectives import RateReference
+from loadtests.plan.spec import LoadSpec, TargetSpec
 from loadtests.plan.stages import Levels, peak_level
 from loadtests.plan.values import Mistakes, shown
 
 _CLOSED_CEILING_PER_S: Final = 1e7  # closed load has no planned rate to derive a ceiling from
 _FEWEST_CONNECTIONS_PER_NODE: Final = 4
+# Keys that a mistake rests on: where one of them is wrong itself, nothing else is known.
+_KINDS: Final = ("load.model", "target.protocol", "requests")
+_CARRYING: Final = (
+    *("load.model", "load.connections", "load.pipelining", "load.channels", "load.streams"),
+    *_KINDS,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,14 +103,14 @@ def _open(
         connections = load.connections or 0
         if not connections:
             expected = "how many connections open load may use"
-            mistakes.add("load.connections", "nothing", expected)
+            mistakes.add("load.connections", "nothing", expected, rests_on=("load.model",))
     if protocols - {Protocol.HTTP1}:
         channels = load.channels or _FEWEST_CONNECTIONS_PER_NODE * max(1, nodes)
     carried = connections * load.pipelining + channels * load.streams
     in_flight = (load.in_flight or carried) if carried else 1
     if in_flight > max(1, carried):
         expected = f"at most connections x pipelining + channels x streams = {carried}"
-        mistakes.add("load.in_flight", str(in_flight), expected)
+        mistakes.add("load.in_flight", str(in_flight), expected, rests_on=_CARRYING)
     channels = _scaled_total(channels, scale, nodes)
     return (
         _scaled_total(connections, scale, nodes),
@@ -155,19 +162,19 @@ def _check_kinds(load: LoadSpec, protocols: frozenset[Protocol], mistakes: Mista
     if Protocol.HTTP1 not in protocols:
         if is_open and load.connections is not None:
             expected = "nothing: no request uses HTTP/1.1; HTTP/2 has channels"
-            mistakes.add("load.connections", str(load.connections), expected)
+            mistakes.add("load.connections", str(load.connections), expected, rests_on=_KINDS)
         if load.pipelining != 1:
-            mistakes.add("load.pipelining", str(load.pipelining), "1: HTTP/2 has streams instead")
+            expected = "1: HTTP/2 has streams instead"
+            mistakes.add("load.pipelining", str(load.pipelining), expected, rests_on=_KINDS)
     if protocols == {Protocol.HTTP1} and load.channels is not None:
         expected = "nothing: no request uses HTTP/2"
-        mistakes.add("load.channels", str(load.channels), expected)
+        mistakes.add("load.channels", str(load.channels), expected, rests_on=_KINDS)
 
 
-def check_load(load: LoadSpec, document: Document, mistakes: Mistakes) -> None:
+def check_load(load: LoadSpec, reference: RateReference, mistakes: Mistakes) -> None:
     """What the keys of `[load]` say about each other and about `[baselines]`."""
-    if load.baseline is not None and load.baseline not in document.baselines:
-        known = ", ".join(sorted(document.baselines)) or "none is defined"
-        mistakes.add("load.baseline", shown(load.baseline), f"a baseline of [baselines] ({known})")
+    if load.baseline is not None:
+        mistakes.attempt("load.baseline", load.baseline, lambda: reference.per_s(100.0, None))
     if load.model is LoadModel.CLOSED:
         for key, value in (("rate", load.rate), ("in_flight", load.in_flight)):
             if value is not None:
@@ -175,4 +182,5 @@ def check_load(load: LoadSpec, document: Document, mistakes: Mistakes) -> None:
         if load.pipelining != 1:
             mistakes.add("load.pipelining", str(load.pipelining), "1: closed load waits")
     elif load.think_time:
-        mistakes.add("load.think_time", "a think time", 'nothing, or model = "closed"')
+        expected = 'nothing, or model = "closed"'
+        mistakes.add("load.think_time", "a think time", expected, rests_on=("load.model",))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 
 from loadtests.plan.model import Abort, Objective, Stage
 from loadtests.plan.objectives import (
@@ -18,8 +19,7 @@ from loadtests.plan.objectives import (
     parse_objective,
 )
 from loadtests.plan.spec import Document
-from loadtests.plan.units import UnitError
-from loadtests.plan.values import Mistakes, shown
+from loadtests.plan.values import Mistakes, can_name, shown
 
 
 def repeated(names: Sequence[str]) -> list[int]:
@@ -47,16 +47,18 @@ class Criteria:
         self.document, self.stages, self.reference = document, stages, reference
         self.scale, self.mistakes = scale, mistakes
 
+    def _check_name(self, kind: str, name: str, known: Sequence[str], where: str) -> None:
+        if not can_name(name, known):
+            expected = "one of: " + ", ".join(sorted(set(known)))
+            self.mistakes.add(where, f"{kind} {shown(name)}", expected, rests_on=(f"{kind}s",))
+
     def _check_names(self, objective: Objective, where: str) -> None:
-        if objective.request is not None and objective.request not in self.document.request_names:
-            known = ", ".join(sorted(self.document.request_names))
-            self.mistakes.add(where, f"request {shown(objective.request)}", f"one of: {known}")
+        if objective.request is not None:
+            self._check_name("request", objective.request, self.document.request_names, where)
         if objective.stage is None:
             return
-        if objective.stage not in self.document.stage_names:
-            known = ", ".join(sorted(self.document.stage_names))
-            self.mistakes.add(where, f"stage {shown(objective.stage)}", f"one of: {known}")
-        elif any(s.name == objective.stage and not s.is_judged for s in self.stages):
+        self._check_name("stage", objective.stage, self.document.stage_names, where)
+        if any(s.name == objective.stage and not s.is_judged for s in self.stages):
             self.mistakes.add(where, f"stage {shown(objective.stage)}", "a stage that is judged")
 
     def objectives(self, texts: Sequence[str], section: str) -> tuple[Objective, ...]:
@@ -65,10 +67,8 @@ class Criteria:
         found = []
         for index, text in enumerate(texts):
             where = f"criteria.{section}[{index}]"
-            try:
-                objective = parse(text, self.reference)
-            except UnitError as error:
-                self.mistakes.add(where, shown(text), error.expected)
+            objective = self.mistakes.attempt(where, text, partial(parse, text, self.reference))
+            if objective is None:
                 continue
             self._check_names(objective, where)
             found.append(_scaled(objective, self.scale))
@@ -81,10 +81,8 @@ class Criteria:
         found = []
         for index, text in enumerate(texts):
             where = f"criteria.aborts[{index}]"
-            try:
-                abort = parse_abort(text, self.reference)
-            except UnitError as error:
-                self.mistakes.add(where, shown(text), error.expected)
+            abort = self.mistakes.attempt(where, text, partial(parse_abort, text, self.reference))
+            if abort is None:
                 continue
             self._check_names(abort.objective, where)
             objective = _scaled(abort.objective, self.scale)

@@ -1,95 +1,36 @@
 """TOML tables into specification types, collecting every mistake with its path.
 
 Nothing is coerced and nothing is ignored: an unknown key is a mistake with the nearest
-known one beside it. Sections are decoded one by one, and what is right in a section with
-a mistake is kept where that cannot mislead, so that one mistake does not hide others.
+known one beside it. Each value is decoded on its own, and a stand-in takes the place of
+one that is refused. So whatever is wrong, decoding gives a whole document, and what its
+keys say about each other is checked in the same pass.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Callable, Mapping
-from enum import Enum
-from typing import Any, Final, TypeVar, get_args, get_origin
-
-from cattrs import (
-    AttributeValidationNote,
-    BaseValidationError,
-    ClassValidationError,
-    Converter,
-    ForbiddenExtraKeysError,
-    IterableValidationError,
-    IterableValidationNote,
-)
-from cattrs.gen import make_dict_structure_fn, override
+import functools
+import operator
+from collections.abc import Mapping
+from types import NoneType, UnionType
+from typing import Any, Final, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from loadtests.plan import spec
 from loadtests.plan.units import UnitError
-from loadtests.plan.values import (
-    HOOKS,
-    Mistakes,
-    choice_value,
-    one_of,
-    scalar_value,
-    shown,
-    text_table_value,
-    url_value,
-)
+from loadtests.plan.values import Mistakes, leaf_of, one_of, shown
 
 Value = TypeVar("Value")
 
-SHAPES: Final[Mapping[str, type[spec.StageSpec]]] = {
-    "hold": spec.HoldSpec,
-    "ramp": spec.RampSpec,
-    "step": spec.StepSpec,
-    "spike": spec.SpikeSpec,
-    "sine": spec.SineSpec,
-}
-
-_REQUEST_DECISIVE: Final = frozenset({"name", "path"})
-_CALL_DECISIVE: Final = frozenset({"name", "message"})
+_MOST_ITEMS: Final = 1000  # of a list; bounds the work on a hostile file
 
 
-def _tuple_hook(kind: Any, converter: Converter) -> Callable[[object, object], Any]:
-    item_kind = get_args(kind)[0]
-    structure_item = converter.get_structure_hook(item_kind)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Key:
+    """One key of a table; `field` is its name in the specification type."""
 
-    def structure(value: object, _: object) -> tuple[Any, ...]:
-        if not isinstance(value, list):
-            raise UnitError("a list in [ ]")
-        items, errors = [], []
-        for index, item in enumerate(value):
-            try:
-                items.append(structure_item(item, item_kind))
-            except (UnitError, BaseValidationError) as error:
-                error.add_note(IterableValidationNote("", index, item_kind))
-                errors.append(error)
-        if errors:
-            raise IterableValidationError("list", errors, kind)
-        return tuple(items)
-
-    return structure
-
-
-def _class_hook(kind: Any, converter: Converter) -> Callable[[object, object], Any]:
-    renamed: Any = {
-        field.name: override(rename=key_of_field(field.name))
-        for field in dataclasses.fields(kind)
-        if field.name.endswith("_")
-    }
-    structure_table = make_dict_structure_fn(
-        kind, converter, _cattrs_forbid_extra_keys=True, _cattrs_detailed_validation=True, **renamed
-    )
-
-    def structure(value: object, _: object) -> Any:
-        if kind is spec.NodeSpec and isinstance(value, str):
-            return spec.NodeSpec(url=spec.Url(url_value(value)))
-        if not isinstance(value, dict):
-            raise UnitError("a table")
-        return structure_table(value, kind)
-
-    return structure
+    field: str
+    kind: Any
+    is_required: bool
 
 
 def key_of_field(name: str) -> str:
@@ -97,118 +38,127 @@ def key_of_field(name: str) -> str:
     return name.removesuffix("_")
 
 
-def _is_generic(origin: object) -> Callable[[Any], bool]:
-    def predicate(kind: Any) -> bool:
-        found: object = get_origin(kind)
-        return found is origin
-
-    return predicate
-
-
-def _build_converter() -> Converter:
-    converter = Converter(detailed_validation=True, forbid_extra_keys=True)
-    converter.register_structure_hook_factory(dataclasses.is_dataclass)(_class_hook)
-    converter.register_structure_hook_factory(_is_generic(tuple))(_tuple_hook)
-    converter.register_structure_hook_func(
-        lambda kind: isinstance(kind, type) and issubclass(kind, Enum), choice_value
-    )
-    converter.register_structure_hook_func(_is_generic(Mapping), text_table_value)
-    scalar: object = str | int | float | bool | None
-    converter.register_structure_hook_func(lambda kind: kind == scalar, scalar_value)
-    for kind, hook in HOOKS.items():
-        converter.register_structure_hook(kind, hook)
-    return converter
-
-
-_CONVERTER: Final = _build_converter()
-
-
-def _at(raw: object, key: str | int) -> object:
-    try:
-        return raw[key]  # type: ignore[index]  # a miss, or a text instead of a table, is caught
-    except (KeyError, IndexError, TypeError):
-        return None
-
-
 def unknown_key(key: str, known: tuple[str, ...]) -> str:
     """What was expected instead of an unknown key."""
     return one_of(key, known, "known keys")
 
 
-def _collect(error: BaseException, where: str, raw: object, mistakes: Mistakes) -> None:
-    """Walk cattrs' tree of errors to its leaves; a leaf is one mistake."""
-    match error:
-        case ClassValidationError() | IterableValidationError():
-            for child in error.exceptions:
-                path, value = where, raw
-                for note in getattr(child, "__notes__", []):
-                    if isinstance(note, AttributeValidationNote):
-                        key = key_of_field(note.name)
-                        path, value = f"{where}.{key}", _at(raw, key)
-                    elif isinstance(note, IterableValidationNote):
-                        path, value = f"{where}[{note.index}]", _at(raw, int(note.index))
-                _collect(child, path, value, mistakes)
-        case ForbiddenExtraKeysError():
-            known = tuple(key_of_field(field.name) for field in dataclasses.fields(error.cl))
-            for key in sorted(error.extra_fields):
-                mistakes.add(f"{where}.{key}", "an unknown key", unknown_key(key, known))
-        case KeyError():
-            mistakes.add(where, "nothing", "this key: it is required")
-        case UnitError():
-            mistakes.add(where, shown(raw), error.expected)
-        case _:
-            raise error
+def _without_none(kind: Any) -> Any:
+    """The type of a key that is there: `X` of `X | None`."""
+    if get_origin(kind) not in {Union, UnionType}:
+        return kind
+    return functools.reduce(operator.or_, (arm for arm in get_args(kind) if arm is not NoneType))
 
 
-def decode(kind: type[Value], raw: object, where: str, mistakes: Mistakes) -> Value | None:
-    """One table as `kind`, or None with its mistakes noted."""
+@functools.cache
+def _keys(kind: Any) -> Mapping[str, _Key]:
+    hints = get_type_hints(kind)
+    return {
+        key_of_field(field.name): _Key(
+            field=field.name,
+            kind=_without_none(hints[field.name]),
+            is_required=field.default is field.default_factory is dataclasses.MISSING,
+        )
+        for field in dataclasses.fields(kind)
+    }
+
+
+def _below(where: str, key: str) -> str:
+    key = shown(key)[1:-1]  # a key is the author's text, too
+    return f"{where}.{key}" if where else key
+
+
+def _decode_table(kind: Any, raw: object, where: str, mistakes: Mistakes) -> Any:
+    if not isinstance(raw, dict):
+        mistakes.refuse(where, shown(raw), "a table")
+        return _stand_in(kind)
+    keys, values = _keys(kind), {}
+    for name, key in keys.items():
+        path = _below(where, name)
+        if name in raw:
+            values[key.field] = _decode(key.kind, raw[name], path, mistakes)
+        elif key.is_required:
+            mistakes.refuse(path, "nothing", "this key: it is required")
+            values[key.field] = _stand_in(key.kind)
+    for name in sorted(raw.keys() - keys.keys()):
+        mistakes.add(_below(where, name), "an unknown key", unknown_key(name, tuple(keys)))
+    return kind(**values)
+
+
+def _decode_list(kind: Any, raw: object, where: str, mistakes: Mistakes) -> tuple[Any, ...]:
+    if not isinstance(raw, list):
+        expected = "a list in [ ]" if "." in where else f"tables: [[{where}]]"
+        mistakes.refuse(where, shown(raw), expected)
+        return ()
+    if len(raw) > _MOST_ITEMS:
+        mistakes.refuse(where, f"{len(raw)} items", f"at most {_MOST_ITEMS}")
+        return ()
+    item_kind = get_args(kind)[0]
+    return tuple(
+        _decode(item_kind, item, f"{where}[{index}]", mistakes) for index, item in enumerate(raw)
+    )
+
+
+def _decode_names(kind: Any, raw: object, where: str, mistakes: Mistakes) -> dict[Any, Any]:
+    """A table whose keys are the author's own names."""
+    if not isinstance(raw, dict):
+        mistakes.refuse(where, shown(raw), "a table")
+        return {}
+    name_kind, item_kind = get_args(kind)
+    return {
+        _decode(name_kind, name, _below(where, name), mistakes): _decode(
+            item_kind, item, _below(where, name), mistakes
+        )
+        for name, item in raw.items()
+    }
+
+
+def _decode_leaf(kind: Any, raw: object, where: str, mistakes: Mistakes) -> Any:
+    leaf = leaf_of(kind)
     try:
-        return _CONVERTER.structure(raw, kind)
-    except (BaseValidationError, UnitError) as error:
-        _collect(error, where, raw, mistakes)
-        return None
+        return leaf.read(raw)
+    except UnitError as error:
+        seen = "no text" if leaf.is_secret else shown(raw)
+        mistakes.refuse(where, seen, error.expected)
+    # A text stays as it was written: a reference to a wrong name is no second mistake.
+    return raw if isinstance(raw, str) and isinstance(leaf.stand_in, str) else leaf.stand_in
 
 
-def decode_partly(
-    kind: type[Value], raw: object, where: str, decisive: frozenset[str], mistakes: Mistakes
-) -> Value | None:
-    """As `decode`, but keys in error are left at their defaults unless one is `decisive`.
-
-    The rest of the table can then be checked in the same pass; a decisive key is one
-    whose default would make correct parts look wrong.
-    """
-    before = len(mistakes.found)
-    value = decode(kind, raw, where, mistakes)
-    if value is not None or not isinstance(raw, dict):
-        return value
-    paths = [mistake.where for mistake in mistakes.found[before:]]
-    wrong = {re.split(r"[.\[]", path.removeprefix(f"{where}."))[0] for path in paths}
-    if wrong & decisive:
-        return None
-    kept = {key: item for key, item in raw.items() if key not in wrong}
-    return decode(kind, kept, where, Mistakes())
+def _stand_in(kind: Any) -> Any:
+    """What takes the place of a value that is not there: its mistakes are nobody's."""
+    if dataclasses.is_dataclass(kind):
+        return _decode(kind, {}, "", Mistakes())
+    return _decode(kind, None, "", Mistakes())
 
 
-def _is_call(method: object) -> bool:
+def _stage_kind(raw: object) -> type[spec.StageSpec]:
+    shape = raw.get("shape", "hold") if isinstance(raw, dict) else None
+    known = spec.SHAPES.get(shape) if isinstance(shape, str) else None
+    return known or spec.ShapelessSpec
+
+
+def _request_kind(raw: object) -> type[spec.AnyRequestSpec]:
     """A slash is in no HTTP method and in every gRPC method; a dot in none that we know."""
-    return isinstance(method, str) and ("/" in method or "." in method)
+    method = raw.get("method") if isinstance(raw, dict) else None
+    is_call = isinstance(method, str) and ("/" in method or "." in method)
+    return spec.CallSpec if is_call else spec.RequestSpec
 
 
-def decode_request(
-    raw: object, where: str, mistakes: Mistakes
-) -> spec.RequestSpec | spec.CallSpec | None:
-    """One request, of HTTP or gRPC as its method says."""
-    if isinstance(raw, dict) and _is_call(raw.get("method")):
-        return decode_partly(spec.CallSpec, raw, where, _CALL_DECISIVE, mistakes)
-    return decode_partly(spec.RequestSpec, raw, where, _REQUEST_DECISIVE, mistakes)
+def _decode(kind: Any, raw: object, where: str, mistakes: Mistakes) -> Any:
+    if kind in {spec.StageSpec, spec.AnyRequestSpec}:
+        choose = _stage_kind if kind == spec.StageSpec else _request_kind
+        return _decode_table(choose(raw), raw, where, mistakes)
+    if kind is spec.NodeSpec and not isinstance(raw, dict):
+        return spec.NodeSpec(url=_decode(spec.Url, raw, where, mistakes))
+    if dataclasses.is_dataclass(kind):
+        return _decode_table(kind, raw, where, mistakes)
+    if get_origin(kind) is tuple:
+        return _decode_list(kind, raw, where, mistakes)
+    if get_origin(kind) is Mapping:
+        return _decode_names(kind, raw, where, mistakes)
+    return _decode_leaf(kind, raw, where, mistakes)
 
 
-def decode_stage(raw: object, where: str, mistakes: Mistakes) -> spec.StageSpec | None:
-    """One stage as the type that its shape says."""
-    shape = raw.get("shape", "hold") if isinstance(raw, dict) else "hold"
-    kind = SHAPES.get(shape) if isinstance(shape, str) else None
-    if kind is None:
-        known = ", ".join(f'"{word}"' for word in SHAPES)
-        mistakes.add(f"{where}.shape", shown(shape), f"one of {known}")
-        return None
-    return decode(kind, raw, where, mistakes)
+def decode(kind: type[Value], raw: object, where: str, mistakes: Mistakes) -> Value:
+    """`raw` as `kind`; each value that is none is noted and stood in for."""
+    return cast("Value", _decode(kind, raw, where, mistakes))

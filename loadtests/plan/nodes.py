@@ -32,6 +32,8 @@ def build_nodes(spec: TargetSpec, targets: Sequence[str], mistakes: Mistakes) ->
     ]
     nodes: list[Node] = []
     for where, seen, parse in entries:
+        if mistakes.is_refused(f"{where}.url") or mistakes.is_refused(f"{where}.grpc"):
+            continue
         node = mistakes.attempt(where, seen, parse)
         if node is not None and node.name in [other.name for other in nodes]:
             mistakes.add(where, shown(node.name), "a name of its own for each node")
@@ -80,7 +82,9 @@ def check_target(
     if requests and protocols <= {Protocol.HTTP1}:
         for key, value in (("keepalive", spec.keepalive), ("authority", spec.authority)):
             if value is not None:
-                mistakes.add(f"target.{key}", "a value", "nothing: no request uses HTTP/2")
+                expected = "nothing: no request uses HTTP/2"
+                rests_on = ("target.protocol", "requests")
+                mistakes.add(f"target.{key}", "a value", expected, rests_on=rests_on)
     if spec.authority is not None and _AUTHORITY.fullmatch(spec.authority) is None:
         mistakes.add("target.authority", shown(spec.authority), 'a host, such as "api.test:443"')
     if Protocol.GRPC in protocols:

@@ -96,12 +96,15 @@ class RateReference:
 
     def per_s(self, percent: float, name: str | None) -> float:
         """Arrivals per second; UnitError when the baseline is not known."""
+        rests_on = ("baselines",) if name is not None else ("baselines", "load.baseline")
         name = self.default if name is None else name
         if name is None:
-            raise UnitError('a baseline: write "N % of NAME", or name one in load.baseline')
+            raise UnitError(
+                'a baseline: write "N % of NAME", or name one in load.baseline', rests_on=rests_on
+            )
         if name not in self.baselines:
             known = ", ".join(sorted(self.baselines)) or "none is defined"
-            raise UnitError(f"a baseline of [baselines] ({known}), not {name!r}")
+            raise UnitError(f"a baseline of [baselines] ({known}), not {name!r}", rests_on=rests_on)
         return self.baselines[name] * percent / 100.0
 
 

@@ -5,8 +5,8 @@ code runs once at load, so a scenario that loads can only fail on those three.
 
 What scales: every rate, every throughput limit, closed load's connections; and, because
 Little's law ties them to the rate, the totals of connections, channels, in-flight and
-backlog of open load (rounded up, never below 4 a node or what the author asked for). Absolute are
-`target.max_rate`, which is a guard, durations and latencies.
+backlog of open load (rounded up, never below 4 a node or what the author asked for).
+Absolute are `target.max_rate`, which is a guard, durations and latencies.
 """
 
 from __future__ import annotations
@@ -24,14 +24,7 @@ from loadtests.plan.nodes import build_nodes, build_tls, check_target
 from loadtests.plan.objectives import RateReference
 from loadtests.plan.requests import build_request
 from loadtests.plan.schema import Schema
-from loadtests.plan.spec import (
-    Attachments,
-    CallSpec,
-    CriteriaSpec,
-    Document,
-    LoadSpec,
-    ScenarioFile,
-)
+from loadtests.plan.spec import Attachments, CallSpec, Document, LoadSpec, ScenarioFile
 from loadtests.plan.stages import Levels, build_stages
 from loadtests.plan.units import parse_percent
 from loadtests.plan.values import Mistakes, shown
@@ -44,9 +37,8 @@ HIGHEST_SEED: Final = 2**63 - 1
 def _build_requests(
     document: Document, attachments: Attachments, schema: Schema | None, mistakes: Mistakes
 ) -> tuple[Request, ...]:
-    protocol = Protocol.HTTP1
-    if document.target is not None and document.target.protocol is Protocol.HTTP2:
-        protocol = Protocol.HTTP2
+    is_http2 = document.target.protocol is Protocol.HTTP2
+    protocol = Protocol.HTTP2 if is_http2 else Protocol.HTTP1
     feeds, found = attachments.feeds, list[Request]()
     for index, spec in enumerate(document.requests):
         where = f"requests[{index}]"
@@ -55,7 +47,7 @@ def _build_requests(
             found.append(
                 build_call(spec, text, where, schema=schema, feeds=feeds, mistakes=mistakes)
             )
-        elif spec is not None:
+        else:
             body = attachments.bodies.get(index)
             found.append(
                 build_request(spec, body, where, protocol=protocol, feeds=feeds, mistakes=mistakes)
@@ -73,7 +65,7 @@ def _check_names(document: Document, mistakes: Mistakes) -> None:
         ("stages", document.stages),
         ("feeds", document.feeds),
     ):
-        names = [f"\0{index}" if spec is None else spec.name for index, spec in enumerate(specs)]
+        names = [spec.name for spec in specs]
         for index in repeated(names):
             mistakes.add(f"{section}[{index}].name", shown(names[index]), "a name not used before")
 
@@ -95,29 +87,24 @@ def build_plan(
     scale: float = 1.0,
     seed: int | None = None,
     targets: Sequence[str] = (),
-) -> Plan | None:
-    """The plan, or None where a part is missing; what is wrong is added to `mistakes`."""
+) -> Plan:
+    """The plan; what is wrong is added to `mistakes`, and then it is none to be run."""
+    load, target = document.load, document.target
     schema = None if attachments.descriptors is None else Schema(attachments.descriptors)
     requests = _build_requests(document, attachments, schema, mistakes)
     _check_names(document, mistakes)
-    nodes = () if document.target is None else build_nodes(document.target, targets, mistakes)
-    if document.load is None:
-        return None
-    check_load(document.load, document, mistakes)
-    reference = RateReference(baselines=document.baselines, default=document.load.baseline)
-    levels = Levels(load=document.load, reference=reference, scale=scale)
+    nodes = build_nodes(target, targets, mistakes)
+    reference = RateReference(baselines=dict(document.baselines.items()), default=load.baseline)
+    check_load(load, reference, mistakes)
+    levels = Levels(load=load, reference=reference, scale=scale)
     stages = build_stages(document.stages, levels, document.stage_names, mistakes)
     criteria = Criteria(document, stages, reference, scale, mistakes)
-    texts = document.criteria or CriteriaSpec()
-    objectives = criteria.objectives(texts.objectives, "objectives")
-    alerts = criteria.objectives(texts.alerts, "alerts")
-    aborts = criteria.aborts(texts.aborts)
-    if document.target is None:
-        return None
+    objectives = criteria.objectives(document.criteria.objectives, "objectives")
+    alerts = criteria.objectives(document.criteria.alerts, "alerts")
+    aborts = criteria.aborts(document.criteria.aborts)
     slots = len(stages) * (len(requests) + 1) * len(nodes)
     if slots > MAX_SLOTS:
         mistakes.add("stages x requests x nodes", str(slots), f"at most {MAX_SLOTS}")
-    load, target = document.load, document.target
     check_target(target, nodes, requests, mistakes)
     capacity = build_capacity(
         levels, target, stages, nodes=len(nodes), requests=requests, mistakes=mistakes
@@ -185,6 +172,6 @@ def resolve(
         seed=seed,
         targets=targets,
     )
-    if mistakes.found or plan is None:
+    if mistakes.found:
         raise ScenarioError(str(scenario_file.path), tuple(mistakes.found))
     return plan

@@ -30,7 +30,11 @@ Status = NewType("Status", int)  # 200..599
 Level = NewType("Level", object)  # a RateText for open load, connections for closed load
 CodeName = NewType("CodeName", str)  # "NOT_FOUND", a gRPC status code
 MessageText = NewType("MessageText", object)  # a table, or JSON in a text
+HeaderText = NewType("HeaderText", str)  # perhaps a secret
+Shape = NewType("Shape", str)  # a word of SHAPES
+Version = NewType("Version", int)
 
+VERSION: int = 1
 SECOND: int = 1_000_000_000
 MIB: int = 1024 * 1024
 
@@ -127,7 +131,7 @@ class RequestSpec:
     name: Name
     path: str
     method: str = "GET"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, HeaderText] = field(default_factory=dict)
     body: str | None = None
     body_file: str | None = None
     weight: Weight = Weight(1.0)
@@ -144,7 +148,7 @@ class CallSpec:
     method: str
     message: MessageText | None = None  # None, and no file: an empty message
     message_file: str | None = None
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata: Mapping[str, HeaderText] = field(default_factory=dict)
     compression: Compression = Compression.IDENTITY
     weight: Weight = Weight(1.0)
     expected_codes: tuple[CodeName, ...] = (CodeName("OK"),)
@@ -152,6 +156,9 @@ class CallSpec:
     timeout: PositiveNs = PositiveNs(10 * SECOND)  # the deadline of the call
     messages: Whole | None = None  # on a stream of the client's
     pace: DurationNs | None = None
+
+
+AnyRequestSpec = RequestSpec | CallSpec
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +177,7 @@ class HoldSpec:
 
     name: Name
     duration: DurationNs
-    shape: str = "hold"
+    shape: Shape = Shape("hold")
     judged: bool = True
     rate: RateText | None = None
     connections: Whole | None = None
@@ -184,7 +191,7 @@ class RampSpec:
     duration: DurationNs
     from_: Level
     to: Level
-    shape: str = "ramp"
+    shape: Shape = Shape("ramp")
     judged: bool = True
 
 
@@ -197,7 +204,7 @@ class StepSpec:
     from_: Level
     to: Level
     steps: Whole
-    shape: str = "step"
+    shape: Shape = Shape("step")
     judged: bool = True
 
 
@@ -211,7 +218,7 @@ class SpikeSpec:
     peak: Level
     peak_start: DurationNs
     peak_duration: DurationNs
-    shape: str = "spike"
+    shape: Shape = Shape("spike")
     judged: bool = True
 
 
@@ -224,11 +231,41 @@ class SineSpec:
     mean: Level
     amplitude: Level
     period: DurationNs
-    shape: str = "sine"
+    shape: Shape = Shape("sine")
     judged: bool = True
 
 
-StageSpec = HoldSpec | RampSpec | StepSpec | SpikeSpec | SineSpec
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShapelessSpec:
+    """A stage whose `shape` is no known word: each key that some shape has, none required."""
+
+    shape: Shape
+    name: Name
+    duration: DurationNs
+    judged: bool = True
+    rate: RateText | None = None
+    connections: Whole | None = None
+    from_: Level | None = None
+    to: Level | None = None
+    steps: Whole | None = None
+    base: Level | None = None
+    peak: Level | None = None
+    peak_start: DurationNs | None = None
+    peak_duration: DurationNs | None = None
+    mean: Level | None = None
+    amplitude: Level | None = None
+    period: DurationNs | None = None
+
+
+StageSpec = HoldSpec | RampSpec | StepSpec | SpikeSpec | SineSpec | ShapelessSpec
+
+SHAPES: Mapping[str, type[StageSpec]] = {
+    "hold": HoldSpec,
+    "ramp": RampSpec,
+    "step": StepSpec,
+    "spike": SpikeSpec,
+    "sine": SineSpec,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,22 +279,29 @@ class CriteriaSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A decoded file. A None is a part that could not be decoded, and its mistake is known."""
+    """The whole file; where it has mistakes, stand-ins are in it."""
 
-    name: str
-    description: str
-    target: TargetSpec | None
-    baselines: Mapping[str, PerSecond]
-    load: LoadSpec | None
-    feeds: tuple[FeedSpec | None, ...]
-    grpc: GrpcSpec | None
-    requests: tuple[RequestSpec | CallSpec | None, ...]
-    stages: tuple[StageSpec | None, ...]
-    criteria: CriteriaSpec | None
-    # Names as written, also of parts that could not be decoded: a reference to one of
-    # them is not a second mistake.
-    request_names: frozenset[str]
-    stage_names: frozenset[str]
+    version: Version
+    name: Name
+    description: str = ""
+    target: TargetSpec
+    baselines: Mapping[Name, PerSecond] = field(default_factory=dict)
+    load: LoadSpec
+    feeds: tuple[FeedSpec, ...] = ()
+    grpc: GrpcSpec | None = None
+    requests: tuple[AnyRequestSpec, ...]
+    stages: tuple[StageSpec, ...]
+    criteria: CriteriaSpec = field(default_factory=CriteriaSpec)
+
+    @property
+    def request_names(self) -> tuple[str, ...]:
+        """Names of requests, as written; "" for one that is no text."""
+        return tuple(request.name for request in self.requests)
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """Names of stages, as written; "" for one that is no text."""
+        return tuple(stage.name for stage in self.stages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,10 +50,14 @@ SIZE_EXPECTED: Final = 'a size with its unit, such as "64 KiB" or "1 MB"'
 
 
 class UnitError(ValueError):
-    """A text that is not the quantity asked for; `expected` says what would have been."""
+    """A text that is not the quantity asked for; `expected` says what would have been.
 
-    def __init__(self, expected: str) -> None:
-        self.expected = expected
+    `rests_on` are the keys of a scenario that the text refers to: where one of them is
+    wrong itself, nothing is known about the text.
+    """
+
+    def __init__(self, expected: str, *, rests_on: tuple[str, ...] = ()) -> None:
+        self.expected, self.rests_on = expected, rests_on
         super().__init__(f"expected {expected}")
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from loadtests.errors import Mistake
 from loadtests.plan import spec
@@ -28,36 +28,55 @@ from loadtests.plan.units import (
 )
 
 Value = TypeVar("Value")
-Hook = Callable[[Any, Any], Any]
 
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-NAME_EXPECTED: Final = "a name of up to 64 letters, digits, '.', '_' or '-'"
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _URL_PATH: Final = re.compile(r"/[!\"$-~]*")
 _URL_PATH_EXPECTED: Final = 'a path from "/" on, of visible ASCII without "#"'
 _USER: Final = re.compile(r"//[^/@]*@")
 _HIGHEST_WHOLE: Final = 10_000_000
 _LONGEST_SEEN: Final = 60
 _MOST_WORDS: Final = 40
+_PART: Final = re.compile(r"[.\[]")  # what a path goes on with below a value
 
 
 class Mistakes:
-    """A list under construction; paths are as in `stages[2].rate`."""
+    """A list under construction; paths are as in `stages[2].rate`.
 
-    __slots__ = ("found",)
+    A value that cannot be used is refused: a stand-in takes its place, so that everything
+    around it is still checked, and whatever else would be found wrong because of the
+    stand-in is not noted.
+    """
+
+    __slots__ = ("_refused", "found")
 
     def __init__(self) -> None:
         self.found: list[Mistake] = []
+        self._refused: set[str] = set()
 
-    def add(self, where: str, seen: str, expected: str) -> None:
-        """Note one."""
+    def refuse(self, where: str, seen: str, expected: str) -> None:
+        """Note one at a value that nothing can be said about from now on."""
         self.found.append(Mistake(where=where, seen=seen, expected=expected))
+        self._refused.add(where)
+
+    def is_refused(self, where: str) -> bool:
+        """Whether the value at a path was refused, or what it is a part of."""
+        parts = (where[: match.start()] for match in _PART.finditer(where))
+        return not self._refused.isdisjoint((where, *parts))
+
+    def add(self, where: str, seen: str, expected: str, *, rests_on: Iterable[str] = ()) -> None:
+        """Note one, unless a value that it is about or rests on was refused."""
+        if not any(self.is_refused(path) for path in (where, *rests_on)):
+            self.found.append(Mistake(where=where, seen=seen, expected=expected))
 
     def attempt(self, where: str, seen: object, parse: Callable[[], Value]) -> Value | None:
-        """The value, or None with the mistake noted when it is not what was expected."""
+        """The value, or None: it is not what was expected, which is noted, or refused before."""
+        if self.is_refused(where):
+            return None
         try:
             return parse()
         except UnitError as error:
-            self.add(where, shown(seen), error.expected)
+            self.add(where, shown(seen), error.expected, rests_on=error.rests_on)
+            self._refused.add(where)
             return None
 
 
@@ -72,6 +91,8 @@ def one_of(word: str, known: Sequence[str], what: str) -> str:
 def shown(value: object) -> str:
     """A short text of a value as the author would write it."""
     match value:
+        case None:
+            return "nothing"
         case dict():
             return "a table"
         case list():
@@ -86,20 +107,25 @@ def shown(value: object) -> str:
             return str(value)[:_LONGEST_SEEN]
 
 
-def text_value(value: object, _: object = None) -> str:
+def can_name(name: str, names: Collection[str]) -> bool:
+    """Whether a reference can be right: a name that is no text ("") may be the one meant."""
+    return name in names or "" in names
+
+
+def _text(value: object) -> str:
     """A text, never a number taken for one."""
     if not isinstance(value, str):
         raise UnitError("a text in quotes")
     return value
 
 
-def _from_text(parse: Callable[[str], Any], expected: str) -> Callable[[object, object], Any]:
-    def structure(value: object, _: object) -> Any:
+def _from_text(parse: Callable[[str], Any], expected: str) -> Callable[[object], Any]:
+    def read(value: object) -> Any:
         if not isinstance(value, str):
             raise UnitError(expected)
         return parse(value)
 
-    return structure
+    return read
 
 
 def _number(value: object) -> float:
@@ -108,33 +134,42 @@ def _number(value: object) -> float:
     return float(value)
 
 
-def _whole(value: object, lowest: int, highest: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-        raise UnitError(f"a whole number from {lowest} to {highest}")
-    return value
+def _whole(lowest: int, highest: int) -> Callable[[object], int]:
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+            raise UnitError(f"a whole number from {lowest} to {highest}")
+        return value
+
+    return read
 
 
-def boolean_value(value: object, _: object) -> bool:
+def _version(value: object) -> int:
+    if isinstance(value, bool) or value != spec.VERSION:
+        raise UnitError(f"{spec.VERSION}, the only version so far")
+    return spec.VERSION
+
+
+def _boolean(value: object) -> bool:
     """`true` or `false`, not 0 or 1."""
     if not isinstance(value, bool):
         raise UnitError("true or false")
     return value
 
 
-def _name(value: object, _: object) -> str:
-    if not isinstance(value, str) or NAME.fullmatch(value) is None:
-        raise UnitError(NAME_EXPECTED)
+def _name(value: object) -> str:
+    if not isinstance(value, str) or _NAME.fullmatch(value) is None:
+        raise UnitError("a name of up to 64 letters, digits, '.', '_' or '-'")
     return value
 
 
-def _weight(value: object, _: object) -> float:
+def _weight(value: object) -> float:
     weight = _number(value)
     if not 0 < weight <= _HIGHEST_WHOLE:
         raise UnitError(f"a weight above 0 and at most {_HIGHEST_WHOLE}")
     return weight
 
 
-def scalar_value(value: object, _: object) -> object:
+def _scalar(value: object) -> object:
     """What a JSON value can equal."""
     if not isinstance(value, str | int | float | bool):
         raise UnitError("a text, a number, true or false")
@@ -147,8 +182,7 @@ def _rate(value: str) -> str:
     return value
 
 
-def positive_rate(value: str) -> float:
-    """Arrivals per second, above 0."""
+def _positive_rate(value: str) -> float:
     rate = parse_rate_per_s(value)
     if rate == 0:
         raise UnitError("a rate above 0")
@@ -168,18 +202,18 @@ def _url_path(value: str) -> str:
     return value
 
 
-def _level(value: object, _: object) -> object:
+def _level(value: object) -> object:
     if isinstance(value, str):
         return _rate(value)
     try:
-        return _whole(value, 0, _HIGHEST_WHOLE)
+        return _whole(0, _HIGHEST_WHOLE)(value)
     except UnitError:
         raise UnitError(
             'a rate such as "500 rps" or "150 %", or a whole number of connections'
         ) from None
 
 
-def url_value(value: str) -> str:
+def _url(value: str) -> str:
     """A base URL, kept as written."""
     parse_node(value, name=None, weight=1.0)
     return value
@@ -191,46 +225,65 @@ def _code_name(value: str) -> str:
     return value
 
 
-def _message(value: object, _: object) -> object:
+def _message(value: object) -> object:
     if not isinstance(value, dict | str):
         raise UnitError("a table, or JSON in a text")
     return value
 
 
-def choice_value(value: object, kind: type[Enum]) -> Enum:
-    """The member of a closed choice by its word."""
-    known = {member.value: member for member in kind}
-    if not isinstance(value, str) or value not in known:
-        raise UnitError("one of " + ", ".join(f'"{word}"' for word in known))
-    return known[value]
-
-
-def text_table_value(value: object, _: object) -> dict[str, str]:
-    """A table whose values are all texts."""
-    if not isinstance(value, dict):
-        raise UnitError("a table of texts")
-    for key, text in value.items():
-        if not isinstance(text, str):
-            raise UnitError(f"a table of texts: {key} is not one")
+def _shape(value: object) -> str:
+    if not isinstance(value, str) or value not in spec.SHAPES:
+        raise UnitError("one of " + ", ".join(f'"{word}"' for word in spec.SHAPES))
     return value
 
 
-HOOKS: Final[Mapping[Any, Hook]] = {
-    str: text_value,
-    int: lambda value, _: _whole(value, 0, 2**63 - 1),
-    bool: boolean_value,
-    spec.DurationNs: _from_text(parse_duration_ns, DURATION_EXPECTED),
-    spec.PositiveNs: _from_text(_positive_ns, DURATION_EXPECTED),
-    spec.PerSecond: _from_text(positive_rate, RATE_EXPECTED),
-    spec.SizeBytes: _from_text(parse_size_bytes, SIZE_EXPECTED),
-    spec.RateText: _from_text(_rate, 'a rate such as "500 rps" or "150 %"'),
-    spec.Url: _from_text(url_value, URL_EXPECTED),
-    spec.UrlPath: _from_text(_url_path, _URL_PATH_EXPECTED),
-    spec.Name: _name,
-    spec.Whole: lambda value, _: _whole(value, 1, _HIGHEST_WHOLE),
-    spec.Weight: _weight,
-    spec.Status: lambda value, _: _whole(value, 200, 599),
-    spec.Level: _level,
-    spec.CodeName: _from_text(_code_name, "the name of a gRPC status code, such as OK"),
-    spec.MessageText: _message,
+class Leaf(NamedTuple):
+    """How a value of one type is read, and what stands in for one that is refused."""
+
+    read: Callable[[object], Any]
+    stand_in: object
+    is_secret: bool = False  # a message must not repeat it
+
+
+# Stand-ins are the weakest of their type: neither a long run nor a high rate.
+_LEAVES: Final[Mapping[Any, Leaf]] = {
+    str: Leaf(_text, ""),
+    int: Leaf(_whole(0, 2**63 - 1), 0),
+    bool: Leaf(_boolean, True),  # noqa: FBT003 - a value of the table
+    str | int | float | bool: Leaf(_scalar, ""),
+    spec.Version: Leaf(_version, spec.VERSION),
+    spec.DurationNs: Leaf(_from_text(parse_duration_ns, DURATION_EXPECTED), 0),
+    spec.PositiveNs: Leaf(_from_text(_positive_ns, DURATION_EXPECTED), 1),
+    spec.PerSecond: Leaf(_from_text(_positive_rate, RATE_EXPECTED), 1.0),
+    spec.SizeBytes: Leaf(_from_text(parse_size_bytes, SIZE_EXPECTED), 1),
+    spec.RateText: Leaf(_from_text(_rate, 'a rate such as "500 rps" or "150 %"'), ""),
+    spec.Url: Leaf(_from_text(_url, URL_EXPECTED), ""),
+    spec.UrlPath: Leaf(_from_text(_url_path, _URL_PATH_EXPECTED), ""),
+    spec.Name: Leaf(_name, ""),
+    spec.Whole: Leaf(_whole(1, _HIGHEST_WHOLE), 1),
+    spec.Weight: Leaf(_weight, 1.0),
+    spec.Status: Leaf(_whole(200, 599), 200),
+    spec.Level: Leaf(_level, 0),
+    spec.Shape: Leaf(_shape, ""),
+    spec.CodeName: Leaf(_from_text(_code_name, "the name of a gRPC status code, such as OK"), ""),
+    spec.MessageText: Leaf(_message, {}),
+    spec.HeaderText: Leaf(_text, "", is_secret=True),
 }
+
+
+def _choice(kind: type[Enum]) -> Leaf:
+    """The member of a closed choice by its word."""
+    known = {member.value: member for member in kind}
+
+    def read(value: object) -> Enum:
+        if not isinstance(value, str) or value not in known:
+            raise UnitError("one of " + ", ".join(f'"{word}"' for word in known))
+        return known[value]
+
+    return Leaf(read, next(iter(kind)))
+
+
+def leaf_of(kind: Any) -> Leaf:
+    """Reader and stand-in of a type that is no table and no list."""
+    is_choice = isinstance(kind, type) and issubclass(kind, Enum)
+    return _choice(kind) if is_choice else _LEAVES[kind]

@@ -28,6 +28,7 @@ from loadtests.plan.model import (
     Step,
 )
 from loadtests.plan.scenario import load_scenario, resolve
+from loadtests.plan.spec import SHAPES, ShapelessSpec
 
 HERE = Path(__file__).parent
 SHIPPED = sorted((HERE.parent.parent / "scenarios").glob("*.toml"))
@@ -62,6 +63,62 @@ def test_bad_files_name_every_mistake(path: Path) -> None:
     """A bad file is refused with all its mistakes at once, as written beside it."""
     expected = path.with_suffix(".txt").read_text(encoding="utf-8").splitlines()
     assert mistakes_in(path) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "instead", "wrong"),
+    [
+        ("version = 1\n", "", "version"),
+        ('model = "open"', 'model = "opened"', "load.model"),
+        ('model = "open"', "model = 5", "load.model"),
+        ('baseline = "rest"', "baseline = 7", "load.baseline"),
+        ('baseline = "rest"', 'baseline = "soap"', "load.baseline"),
+        ('rate = "50 %"', "rate = 50", "load.rate"),
+        ('rate = "50 %"', 'rate = "50 % of soap"', "load.rate"),
+        ("connections = 400", "connections = 0", "load.connections"),
+        ("pipelining = 1", "pipelining = 0", "load.pipelining"),
+        ('warm_up = ["warm-up"]', 'warm_up = "warm-up"', "load.warm_up"),
+        ('rest = "1000 rps"', "rest = 1000", "baselines.rest"),
+        ("[baselines]", "[[baselines]]", "baselines"),
+        ("[target]", "[[target]]", "target"),
+        ("[load]", "[[load]]", "load"),
+        ("[criteria]", "[[criteria]]", "criteria"),
+        ('max_rate = "5000 rps"', "max_rate = 5000", "target.max_rate"),
+        ('url = "https://[::1]:9443/prefix/"', "url = 5", "target.nodes[1].url"),
+        ('client_key = "client.key"', "client_key = 5", "target.tls.client_key"),
+        ('name = "hold"', "name = 5", "stages[1].name"),
+        ('duration = "1 min"', "duration = 60", "stages[1].duration"),
+        ('shape = "sine"', 'shape = "sinus"', "stages[5].shape"),
+        ('shape = "sine"', "shape = 5", "stages[5].shape"),
+        ('mean = "500 rps"', "mean = 500.0", "stages[5].mean"),
+        ('peak = "200 % of rest"', "peak = true", "stages[3].peak"),
+        ("judged = false", 'judged = "no"', "stages[4].judged"),
+        ('name = "order"', "name = 5", "requests[0].name"),
+        ('contains = "ok"', "contains = 5", "requests[0].checks[0].contains"),
+        ('equals = "PENDING"', "equals = [1]", "requests[0].checks[1].equals"),
+        ('body_file = "order.json"', "body_file = 5", "requests[0].body_file"),
+        ('"p95 < 200 ms",', "5,", "criteria.objectives[0]"),
+    ],
+)
+def test_one_mistake_is_not_taken_for_two(
+    tmp_path: Path, written: str, instead: str, wrong: str
+) -> None:
+    """What rests on a wrong value is not reported beside it, whatever refers to it."""
+    for name in ("users.csv", "order.json"):
+        (tmp_path / name).write_bytes((HERE / "good" / name).read_bytes())
+    text = (HERE / "good" / "everything.toml").read_text(encoding="utf-8")
+    assert text.count(written) >= 1
+    path = tmp_path / "one.toml"
+    path.write_text(text.replace(written, instead, 1), encoding="utf-8")
+    with pytest.raises(ScenarioError) as caught:
+        load_scenario(path)
+    assert [mistake.where for mistake in caught.value.mistakes] == [wrong]
+
+
+def test_a_stage_without_a_known_shape_has_the_keys_of_all() -> None:
+    """A key that some shape has is not unknown because the shape is."""
+    keys = {field.name for kind in SHAPES.values() for field in dataclasses.fields(kind)}
+    assert {field.name for field in dataclasses.fields(ShapelessSpec)} == keys
 
 
 def test_there_are_files_to_test() -> None:
@@ -273,16 +330,17 @@ def test_secrets_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "canary-7141" not in repr(dataclasses.asdict(plan))
 
 
-def test_a_literal_secret_is_not_repeated(tmp_path: Path) -> None:
+@pytest.mark.parametrize("secret", ['"canary"', "7141", '["canary"]'])
+def test_a_literal_secret_is_not_repeated(tmp_path: Path, secret: str) -> None:
     """A refused Authorization header or URL password does not appear in the message."""
     text = MINIMAL.replace(
-        'path = "/q/health"', 'path = "/"\nheaders = { authorization = "canary" }'
+        'path = "/q/health"', f'path = "/"\nheaders = {{ authorization = {secret} }}'
     )
     text = text.replace("http://127.0.0.1:9003", "http://root:canary@127.0.0.1:9003")
     (tmp_path / "secret.toml").write_text(text, encoding="utf-8")
     found = mistakes_in(tmp_path / "secret.toml")
     assert len(found) == 2
-    assert not any("canary" in mistake for mistake in found)
+    assert not any("canary" in mistake or "7141" in mistake for mistake in found)
 
 
 def test_a_missing_file_and_a_folder_are_one_mistake(tmp_path: Path) -> None:
