@@ -5,8 +5,9 @@ per engine and in total. 3. The sums over engines equal the archive's, counter b
 and every histogram holds as many requests as the counters say. 4. What the archive planned
 is what the plan's schedule holds, less what lost windows state.
 
-An engine that was lost has no FINAL sums; its last ones may hold arrivals still waiting,
-so law 1 is not asked of it. Nothing here looks at how fast anything was.
+An engine that was lost has no FINAL sums; its last ones may hold arrivals still waiting.
+The manifest states how many: law 1 of the total is `planned = sent + dropped + waiting in
+lost engines`. Nothing here looks at how fast anything was.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from analysis.findings import Finding, Law, invalid, warning
 from loadtests.plan.model import LoadModel, LossPolicy, Plan
 from loadtests.plan.schedule import Schedule
 from loadtests.record.archive import Run
-from loadtests.record.manifest import Outcome, Sums
+from loadtests.record.manifest import Outcome, Sums, lost_requests_of
 from loadtests.record.tally import tally_of
 from loadtests.record.window import CONNECTION, Count
 
 _COUNTERS = ("planned", "sent", "dropped", "ok", "client_error", "failed")
 
 
-def _balance(who: str, sums: Sums, *, has_final: bool) -> Iterator[Finding]:
-    """Laws 1 and 2 of one set of sums."""
-    if has_final and sums.planned != sums.sent + sums.dropped:
+def _balance(who: str, sums: Sums, *, waiting: int) -> Iterator[Finding]:
+    """Laws 1 and 2 of one set of sums, of which so many arrivals may be waiting."""
+    if sums.waiting != waiting:
         text = f"{who}: {sums.planned} planned, {sums.sent} sent + {sums.dropped} dropped"
-        yield invalid(Law.PLANNED, None, text)
+        yield invalid(Law.PLANNED, None, f"{text} + {waiting} waiting" if waiting else text)
     if sums.sent != sums.done + sums.in_flight_at_stop:
         text = (
             f"{who}: {sums.sent} sent, {sums.ok} ok + {sums.client_error} client_error + "
@@ -63,12 +64,17 @@ def sums_findings(run: Run) -> Iterator[Finding]:
     """Laws 1 to 3."""
     manifest = run.manifest
     for engine in manifest.engine_sums:
-        yield from _balance(engine.engine, engine.sums, has_final=engine.has_final)
+        waiting = 0 if engine.has_final else max(0, engine.sums.waiting)
+        yield from _balance(engine.engine, engine.sums, waiting=waiting)
     if manifest.total_sums is None:
         yield invalid(Law.SUMS, None, "the archive states no total sums")
         return
-    all_final = all(engine.has_final for engine in manifest.engine_sums)
-    yield from _balance("total", manifest.total_sums, has_final=all_final)
+    lost = lost_requests_of(manifest.engine_sums)
+    stated = manifest.lost_requests or lost
+    yield from _balance("total", manifest.total_sums, waiting=stated.in_backlog)
+    if stated.in_flight != lost.in_flight:
+        text = f"lost in flight: engines {lost.in_flight}, total {stated.in_flight}"
+        yield invalid(Law.SUMS, None, text)
     names = (*_COUNTERS, "in_flight_at_stop")
     parts = (("engines", _engines_sums(run)), ("windows", _windows_sums(run)))
     for name, sums in parts:
@@ -135,7 +141,10 @@ def _without_final(run: Run, plan: Plan) -> Iterator[Finding]:
         if engine.has_final:
             continue
         is_known = not stated.isdisjoint({engine.engine, engine.agent})
-        text = f"no FINAL from engine {engine.engine}"
+        text = (
+            f"no FINAL from engine {engine.engine}, last seen with "
+            f"{engine.sums.in_flight_at_stop} in flight and {engine.sums.waiting} waiting"
+        )
         if is_known and plan.loss_policy is LossPolicy.REDISTRIBUTE:
             yield warning(Law.WORKERS, None, f"{text}; its share was taken over")
         else:

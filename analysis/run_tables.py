@@ -24,6 +24,7 @@ from analysis.stage_tables import gap_table, latency_table, outcome_table, rate_
 from analysis.tables import Cell, Table, words
 from analysis.text import TOO_SMALL, UNKNOWN, ratio, reading_text, scale_text, with_unit
 from analysis.verdict import Verdict
+from analysis.worker_table import conservation_table
 from loadtests.plan.model import LoadModel
 from loadtests.record.archive import Run
 from loadtests.record.window import CONNECTION
@@ -230,6 +231,7 @@ def build_tables(run: Run, verdict: Verdict, stages: Sequence[StageFigures]) -> 
             lambda part: part.tally.failed_response,
         ),
         generator_table(run, stages),
+        conservation_table(run.manifest),
         error_table(run, stages),
         alert_table(verdict),
     ]

@@ -206,13 +206,16 @@ def serve(
     durability: Durability = Durability.FULL,
     behaviours: Mapping[int, Behaviour] | Behaviour | None = None,
     ground_truth: Path | None = None,
+    as_json: bool = False,
     out: IO[str] | None = None,
 ) -> ExitCode:
     """Run a cluster until SIGINT or SIGTERM; the command `headroom cluster`.
 
     Returns PASS after such a stop, HARNESS when a node died by itself. Main thread only.
+    As JSON the nodes are one line of `out`, and what happens later goes to standard error.
     """
-    write = _writer(out or sys.stdout)
+    out = out or sys.stdout
+    tell = _writer(sys.stderr if as_json else out)
     stop = threading.Event()
 
     def on_signal(_number: int, _frame: FrameType | None) -> None:
@@ -229,14 +232,15 @@ def serve(
             ground_truth=ground_truth,
         ) as cluster:
             cluster.wait_ready(START_TIMEOUT_S)
-            for line in _greeting(cluster, durability):
+            write = _writer(out)
+            for line in [_document(cluster)] if as_json else _greeting(cluster, durability):
                 write(line)
             while not stop.wait(0.5):
                 dead = cluster.dead()
                 if dead:
-                    write(dead[0])
+                    tell(dead[0])
                     return ExitCode.HARNESS
-            write("stopping")
+            tell("stopping")
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -249,6 +253,15 @@ def _writer(out: IO[str]) -> Callable[[str], None]:
         out.flush()
 
     return write
+
+
+def _document(cluster: Cluster) -> str:
+    document = {
+        "notice": DISCLAIMER,
+        "nodes": [{"name": n.name, "url": n.url, "pid": n.pid} for n in cluster.nodes],
+        "store": str(cluster.store),
+    }
+    return json.dumps(document, sort_keys=True)
 
 
 def _greeting(cluster: Cluster, durability: Durability) -> list[str]:

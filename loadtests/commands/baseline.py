@@ -25,11 +25,21 @@ def add_parser(commands: Commands) -> None:
         epilog="example: headroom baseline promote latest",
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    promoting = verbs.add_parser("promote", help="keep a run as a baseline")
+    promoting = verbs.add_parser(
+        "promote",
+        help="keep a run as a baseline",
+        description="Keeps a run as a baseline, unless it shows nothing (no verdict, partial).",
+        epilog="example: headroom baseline promote latest",
+    )
     promoting.add_argument("run", metavar="RUN", help="run id, its beginning, or `latest`")
     add_results(promoting)
     promoting.set_defaults(execute=promote_run)
-    listing = verbs.add_parser("list", help="print the baselines")
+    listing = verbs.add_parser(
+        "list",
+        help="print the baselines",
+        description="Prints the baselines as the table of results/BASELINES.md, or as JSON.",
+        epilog="example: headroom baseline list --json",
+    )
     add_results(listing)
     add_json(listing)
     listing.set_defaults(execute=print_baselines)

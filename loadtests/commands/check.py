@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 
 from loadtests.commands.options import Commands, add_json, add_plan, engines, positive_int
-from loadtests.commands.preparation import assess_here, build_plan, messages_table, print_plan
+from loadtests.commands.preparation import (
+    assess_here,
+    build_plan,
+    messages_table,
+    plan_document,
+    print_plan,
+)
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, ScenarioError
 from loadtests.plan.costs import measure_messages
@@ -23,7 +29,9 @@ def add_parser(commands: Commands) -> None:
         "and what each gRPC message costs to render.",
         epilog="example: headroom check scenarios/rest-100.toml --scale 0.01",
     )
-    parser.add_argument("scenarios", type=Path, nargs="+", metavar="SCENARIO")
+    parser.add_argument(
+        "scenarios", type=Path, nargs="+", metavar="SCENARIO", help="scenario files (TOML)"
+    )
     add_plan(parser)
     parser.add_argument("--hosts", type=positive_int, default=1, help="hosts (default: 1)")
     parser.add_argument(
@@ -36,7 +44,7 @@ def add_parser(commands: Commands) -> None:
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """Every scenario is checked, also after one with mistakes. USAGE if any cannot run."""
     code = ExitCode.PASS
-    documents = []
+    documents: list[dict[str, object]] = []
     per_host = engine_count(arguments.engines, beside_master=arguments.hosts == 1)
     for path in arguments.scenarios:
         try:
@@ -45,13 +53,14 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
             )
         except ScenarioError as error:
             terminal.error(str(error))
+            documents.append({"scenario": str(path), "mistakes": error.mistakes})
             code = ExitCode.USAGE
             continue
         total = per_host * arguments.hosts
         feasibility = assess_here(plan, hosts=arguments.hosts, engines=total)
         messages = measure_messages(plan)
-        document = {"scenario": str(path), "feasibility": feasibility, "messages": messages}
-        documents.append(document)
+        document = plan_document(plan, feasibility, total)
+        documents.append({"scenario": str(path), "mistakes": (), **document, "messages": messages})
         if not arguments.json:
             print_plan(terminal, plan, feasibility, total)
             if messages:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from loadtests.cluster.launch import serve
-from loadtests.commands.options import Commands, port, positive_int
+from loadtests.commands.options import Commands, add_json, port, positive_int
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
 
@@ -17,7 +17,9 @@ def add_parser(commands: Commands) -> None:
         "cluster",
         help="run the embedded cluster on loopback",
         description="Runs a small real cluster on loopback: a stand-in, not Aurigraph.",
-        epilog="example: headroom cluster --nodes 4 --rest-port 9003",
+        epilog="example: headroom cluster --nodes 4 --rest-port 9003\n"
+        "         headroom cluster --rest-port 0 --json   one line, when the nodes are ready",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--nodes", type=positive_int, default=4, help="processes (default: 4)")
     parser.add_argument(
@@ -33,6 +35,7 @@ def add_parser(commands: Commands) -> None:
         metavar="FILE",
         help="keep accepted transactions in this SQLite file (default: a temporary one)",
     )
+    add_json(parser)
     parser.set_defaults(execute=execute)
 
 
@@ -42,5 +45,6 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
         nodes=arguments.nodes,
         rest_port=arguments.rest_port,
         store=arguments.store,
+        as_json=arguments.json,
         out=terminal.stdout,
     )

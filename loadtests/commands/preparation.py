@@ -95,10 +95,18 @@ def plan_table(plan: Plan, feasibility: Feasibility) -> Table:
     return table
 
 
+def _url(node: Node) -> str:
+    return f"{node.scheme}://{node.authority}{node.base_path}"
+
+
+def _grpc_url(node: Node) -> str | None:
+    return None if node.grpc is None else f"{node.grpc.scheme}://{node.grpc.authority}"
+
+
 def _node_text(node: Node) -> str:
-    url = f"{node.scheme}://{node.authority}{node.base_path}"
+    url = _url(node)
     if node.grpc is not None:
-        url += f" and {node.grpc.scheme}://{node.grpc.authority} for gRPC"
+        url += f" and {_grpc_url(node)} for gRPC"
     return url if node.name == node.authority else f"{node.name} {url}"
 
 
@@ -146,6 +154,31 @@ def messages_table(costs: Sequence[MessageCost]) -> Table:
             f"{cost.render_ns / 1000:.2f}",
         )
     return table
+
+
+def plan_document(plan: Plan, feasibility: Feasibility, engines: int) -> dict[str, object]:
+    """What `print_plan` says, for machines."""
+    return {
+        "plan": {
+            "name": plan.scenario_name,
+            "load_model": plan.load_model.value,
+            "scale": plan.scale,
+            "seed": plan.seed,
+            "arrivals": plan.arrival_process.value,
+            "nodes": [
+                {"name": node.name, "url": _url(node), "grpc": _grpc_url(node)}
+                for node in plan.nodes
+            ],
+            "stages": [{"name": s.name, "is_judged": s.is_judged} for s in plan.stages],
+            "connections": plan.connections,
+            "channels": plan.multiplexing.connections,
+            "streams": plan.multiplexing.streams,
+            "loss_policy": plan.loss_policy.value,
+            "engines": engines,
+        },
+        "feasibility": feasibility,
+        "can_reach": feasibility.can_reach,
+    }
 
 
 def print_plan(terminal: Terminal, plan: Plan, feasibility: Feasibility, engines: int) -> None:

@@ -46,7 +46,7 @@ def add_parser(commands: Commands) -> None:
         description="Runs a scenario, archives it and judges it; the exit code is the verdict.",
         epilog="example: headroom run scenarios/smoke.toml --target http://127.0.0.1:9003",
     )
-    parser.add_argument("scenario", type=Path, metavar="SCENARIO")
+    parser.add_argument("scenario", type=Path, metavar="SCENARIO", help="scenario file (TOML)")
     add_plan(parser)
     fleet = parser.add_mutually_exclusive_group()
     fleet.add_argument(

@@ -85,6 +85,7 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_verdict",
         "is_open",
+        "made_ns",
         "on_message_begin",
         "sent_ns",
         "task",
@@ -97,7 +98,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.is_open = False
         self.task: Task | None = None
-        self._due_ns = self.sent_ns = self._code = 0
+        self.made_ns = 0
+        self._due_ns = self.sent_ns = self._code = 0  # never sent anything: sent_ns is 0
         self._received_bytes = 0
         self._reader: ResponseReader | None = None
         # The bare parser pops one entry when a response begins: a second response, or one
@@ -350,31 +352,33 @@ class Connection(asyncio.Protocol):
         """Close an idle connection that is no longer wanted."""
         self._retire()
 
-    def _retire(self, *, was_idle: bool = False) -> None:
-        """Close once, and tell the pool."""
+    def _retire(self, *, was_idle: bool = False, why: tuple[str, str] | None = None) -> None:
+        """Close once, and tell the pool; `why` is what the server did to an idle connection."""
         if not self.is_open:
             return
         self.is_open = False
         if self._transport is not None:
             self._transport.abort()
-        self._pool.lost(self, was_idle=was_idle)
+        self._pool.lost(self, was_idle=was_idle, why=why)
 
     def _fault_while_idle(self) -> None:
         if self.is_open:
-            self._pool.fault(PROTOCOL, "bytes that no request asked for")
-            self._retire(was_idle=True)
+            why = (PROTOCOL, "bytes that no request asked for")
+            self._pool.fault(*why)
+            self._retire(was_idle=True, why=why)
 
     def _lose(self, error: Exception | None) -> None:
         """The connection has ended: so has the request in flight."""
+        text = str(error) if error is not None else "connection closed by the server"
         if self.task is not None:
             now_ns = monotonic_ns()
             if now_ns >= self._traffic.alarm_ns:
                 self._traffic.on_alarm(now_ns)
             has_bytes = self._received_bytes > 0
-            text = str(error) if error is not None else "connection closed by the server"
             self.fail(kind_of_loss(error, has_response_bytes=has_bytes), text, now_ns)
         else:
-            self._retire(was_idle=True)
+            why = (kind_of_loss(error, has_response_bytes=False), text)
+            self._retire(was_idle=True, why=why)
 
     # asyncio calls these once each
 
@@ -383,6 +387,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         if self._socket is not None:
             self._send = self._socket.send
+        self.made_ns = monotonic_ns()
         self.is_open = True
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -60,7 +60,7 @@ class Dialer:
         self._timeout_s = plan.connect_timeout_ns / NS_PER_S
         is_tls = any(node.scheme == "https" for node in plan.nodes)
         self._context = build_context(plan.tls) if is_tls else None
-        self._addresses: dict[tuple[str, int], list[Address]] = {}
+        self._addresses: dict[str, list[Address]] = {}  # by name, with port 0
         self._turns: dict[int, int] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._tokens = 1.0
@@ -82,11 +82,11 @@ class Dialer:
         return failures
 
     async def _resolve(self, node: Node) -> list[Address]:
-        known = self._addresses.get((node.host, node.port))
+        known = self._addresses.get(node.host)
         if known is not None:
             return known
         loop = asyncio.get_running_loop()
-        lookup = loop.getaddrinfo(node.host, node.port, type=socket.SOCK_STREAM)
+        lookup = loop.getaddrinfo(node.host, None, type=socket.SOCK_STREAM)
         try:
             answers = await asyncio.wait_for(lookup, _DNS_TIMEOUT_S)
         except TimeoutError:
@@ -94,7 +94,7 @@ class Dialer:
         unique: dict[Address, None] = dict.fromkeys((answer[0], answer[4]) for answer in answers)
         addresses = list(unique)
         self._check(node, addresses)
-        self._addresses[(node.host, node.port)] = addresses
+        self._addresses[node.host] = addresses
         return addresses
 
     def _check(self, node: Node, addresses: list[Address]) -> None:
@@ -115,6 +115,8 @@ class Dialer:
         self._tokens = min(most, self._tokens + passed_ns * self._rate_per_s / NS_PER_S)
         if not self.is_dialing:
             return
+        for pool in pools:
+            pool.settle(now_ns)
         is_starting = True
         while is_starting and self._tokens >= 1:  # in turns, so that no node waits for another
             is_starting = False
@@ -139,15 +141,17 @@ class Dialer:
         except TargetError as error:
             failure = (DNS, str(error))  # the name now leads somewhere it must not
         except (OSError, ssl.SSLError, TimeoutError) as error:
-            failure = (kind_of_connect_error(error), f"{pool.node.name}: {error or 'timed out'}")
+            text = str(error) or f"no connection after {self._timeout_s:g} s"
+            failure = (kind_of_connect_error(error), f"{pool.node.name}: {text}")
         now_ns = monotonic_ns()
+        took_ns = now_ns - began_ns
         pool.dialing -= 1
-        self.on_attempt(pool, now_ns - began_ns, failure)
+        self.on_attempt(pool, took_ns, failure)
         if failure is not None:
             pool.refused(*failure, now_ns)
         elif connection is not None:
             if connection.is_open and self.is_dialing:
-                pool.connected(connection, now_ns)
+                pool.connected(connection, now_ns, took_ns)
             else:
                 connection.close()
 
@@ -156,12 +160,12 @@ class Dialer:
         addresses = await self._resolve(node)
         turn = self._turns.get(pool.index, pool.index)
         self._turns[pool.index] = turn + 1
-        family, where = addresses[turn % len(addresses)]
+        family, (address, _, *scope) = addresses[turn % len(addresses)]
         loop = asyncio.get_running_loop()
         own = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await loop.sock_connect(own, where)
+            await loop.sock_connect(own, (address, node.port, *scope))
             is_tls = node.scheme == "https"
             _, connection = await loop.create_connection(
                 lambda: self._connection(pool, None if is_tls else own),

@@ -7,6 +7,11 @@ processes of the target behind them, see their part.
 
 A node is *down* after a failed attempt while none of its connections is up: arrivals for
 it fail at once with that attempt's kind, until one attempt succeeds.
+
+An attempt has failed as well when the server ends its connection right after it was made,
+before any request: under TLS 1.3 a client's certificate is refused only then (RFC 8446,
+4.4.2.4), and a proxy without a server behind it accepts first. From such a failure on, a
+connection alone is no success: it must have served a request, or have lasted.
 """
 
 from __future__ import annotations
@@ -21,12 +26,16 @@ from typing import Final
 from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.engine.catalogue import Task
 from loadtests.engine.connection import Connection
-from loadtests.engine.outcome import TIMEOUT
+from loadtests.engine.outcome import PROTOCOL, TIMEOUT
 from loadtests.engine.traffic import Traffic
 from loadtests.plan.model import Node
 
 _FIRST_BACKOFF_NS: Final = 50 * NS_PER_MS
 _LONGEST_BACKOFF_NS: Final = NS_PER_S
+# A connection that ends unused within that was turned away. Servers that close idle
+# connections wait longer: 5 s are usual (Apache, Node.js).
+_LASTING_NS: Final = NS_PER_S
+_REFUSALS_KEPT: Final = 4
 
 
 def backoff_ns(failures: int, luck: float) -> int:
@@ -51,11 +60,14 @@ class Pool:
         "failures",
         "free",
         "index",
+        "is_doubtful",
         "node",
         "on_fault",
         "on_loss",
         "park",
+        "refusals",
         "retry_ns",
+        "settled_ns",
         "wanted",
     )
 
@@ -72,7 +84,10 @@ class Pool:
         self.backlog: deque[tuple[int, int, Task, bytes]] = deque()
         self.down: tuple[str, str] | None = None
         self.failures = 0
+        self.is_doubtful = False  # the last failure came after its connection
+        self.refusals: deque[tuple[str, str]] = deque(maxlen=_REFUSALS_KEPT)
         self.retry_ns = 0
+        self.settled_ns = 0  # when a refusal of the newest connection would have come
         self.on_loss: Callable[[Pool], None] = _nobody
         self.on_fault: Callable[[Pool, str, str], None] = _no_fault
 
@@ -90,6 +105,11 @@ class Pool:
     def is_down(self) -> bool:
         """True after a failed attempt while no connection is up or being opened."""
         return self.down is not None and not self.connections and not self.dialing
+
+    def is_settled(self, now_ns: int) -> bool:
+        """All wanted connections are up, and no refusal of them is to be expected."""
+        is_full = len(self.connections) >= self.wanted
+        return is_full and not self.is_doubtful and now_ns >= self.settled_ns
 
     def offer(self, due_ns: int, now_ns: int, code: int, task: Task, payload: bytes) -> None:
         """Take an arrival that found no free connection, or no permission to be sent."""
@@ -148,13 +168,28 @@ class Pool:
 
     # What connections report
 
-    def lost(self, connection: Connection, *, was_idle: bool) -> None:
-        """A connection has ended; only an idle one is looked for among the free."""
+    def lost(
+        self, connection: Connection, *, was_idle: bool, why: tuple[str, str] | None = None
+    ) -> None:
+        """A connection has ended; only an idle one is looked for among the free.
+
+        `why` is the server's doing, kind and text, where it ended an idle one.
+        """
         self.connections.discard(connection)
         if was_idle:
             with contextlib.suppress(ValueError):
                 self.free.remove(connection)
+        now_ns = monotonic_ns()
+        is_new = not connection.sent_ns and now_ns - connection.made_ns < _LASTING_NS
+        if why is not None and is_new:
+            self._turned_away(*why, now_ns)
         self.on_loss(self)
+
+    def _turned_away(self, kind: str, text: str, now_ns: int) -> None:
+        self.is_doubtful = True
+        if kind != PROTOCOL:  # then it is counted already
+            self.fault(kind, text)
+        self.refused(kind, f"{self.node.name}: {text}", now_ns)
 
     def fault(self, kind: str, message: str) -> None:
         """A connection did wrong outside of any request."""
@@ -162,18 +197,37 @@ class Pool:
 
     # What the dialer reports
 
-    def connected(self, connection: Connection, now_ns: int) -> None:
-        """An attempt succeeded."""
-        self.failures = 0
-        self.down = None
+    def connected(self, connection: Connection, now_ns: int, took_ns: int) -> None:
+        """An attempt succeeded, so far as is known.
+
+        Word that the server refuses it after all would take no longer than the attempt.
+        """
+        self.settled_ns = max(self.settled_ns, now_ns + took_ns)
+        if not self.is_doubtful:
+            self._accepted()
         self.connections.add(connection)
         self.release(connection, now_ns)
+
+    def _accepted(self) -> None:
+        self.failures = 0
+        self.is_doubtful = False
+        self.down = None
+
+    def settle(self, now_ns: int) -> None:
+        """Believe again in a server that keeps a connection."""
+        if self.is_doubtful and any(
+            now_ns - connection.made_ns >= _LASTING_NS
+            or (connection.sent_ns and connection.task is None)
+            for connection in self.connections
+        ):
+            self._accepted()
 
     def refused(self, kind: str, message: str, now_ns: int) -> None:
         """An attempt failed: wait before the next; without any connection up, fail who waits."""
         if now_ns >= self.retry_ns:  # attempts made at the same time fail together, once
             self.failures += 1
             self.retry_ns = now_ns + backoff_ns(self.failures, self._random.random())
+        self.refusals.append((kind, message))
         if self.connections:
             return
         self.down = (kind, message)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import monotonic_ns, process_time_ns
 from typing import Final
 
@@ -54,6 +54,7 @@ _ROUNDS_PER_SWEEP: Final = 5
 _STRAIN_NS: Final = 100 * NS_PER_MS  # over which the engine's use of its core is taken
 _HOPELESS_ATTEMPTS: Final = 4  # in a row, on every node: the target is not there
 _DOWN_ATTEMPTS: Final = 2  # in a row, on one node: start without it
+_MOST_TOLD: Final = 3  # refusals in one sentence
 _PREPARE_SLACK_NS: Final = 2 * NS_PER_S
 
 
@@ -184,25 +185,25 @@ class Run:
             pool.wanted = part
 
     def _is_prepared(self) -> bool:
-        """All connections are up, or it is plain which nodes are down.
+        """All connections are up and meant, or it is plain which nodes are down.
 
         A node that accepts some connections and refuses others is given the whole time.
         """
         wanting = [pool for pool in self._pools if pool.wanted]
         is_hopeless = all(pool.is_down for pool in wanting)
         attempts = _HOPELESS_ATTEMPTS if is_hopeless else _DOWN_ATTEMPTS
+        now_ns = monotonic_ns()
         return all(
-            len(pool.connections) >= pool.wanted or (pool.is_down and pool.failures >= attempts)
+            pool.is_settled(now_ns) or (pool.is_down and pool.failures >= attempts)
             for pool in wanting
         )
 
     def _require_target(self) -> None:
         wanting = [pool for pool in self._pools if pool.wanted]
-        if wanting and not any(pool.connections for pool in wanting):
-            down = next((pool.down for pool in wanting if pool.down), ("connect_timeout", "none"))
+        if wanting and not any(pool.connections and not pool.is_doubtful for pool in wanting):
             raise TargetError(
                 where=", ".join(f"{pool.node.host}:{pool.node.port}" for pool in wanting),
-                seen=f"{down[0]} ({down[1]})",
+                seen=_told(refusal for pool in wanting for refusal in reversed(pool.refusals)),
                 expected="at least one node that accepts connections",
             )
 
@@ -459,6 +460,14 @@ class Run:
     def _emit(self, window: Window) -> None:
         self._sequence += 1
         self._send(WindowReport(self._sequence, pack_window(window)))
+
+
+def _told(refusals: Iterable[tuple[str, str]]) -> str:
+    """What attempts to connect met with, each refusal once, the newest of a node first."""
+    told = [f"{kind} ({text})" for kind, text in dict.fromkeys(refusals)]
+    if len(told) > _MOST_TOLD:
+        told[_MOST_TOLD:] = [f"{len(told) - _MOST_TOLD} other refusals"]
+    return "; ".join(told) or "no attempt to connect that came to an end"
 
 
 def _share(wire: ShareOf) -> Share:

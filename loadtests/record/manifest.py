@@ -11,6 +11,7 @@ computed again, years later, on any machine. Secrets are not in it (`redaction.p
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from enum import Enum
 from typing import Final
 
@@ -58,7 +59,10 @@ class StageFacts(_Fact, frozen=True, kw_only=True):
 
 
 class Sums(_Fact, frozen=True, kw_only=True):
-    """Counters over a whole run: planned = sent + dropped; sent = outcomes + in flight."""
+    """Counters over a whole run: planned = sent + dropped; sent = outcomes + in flight.
+
+    Of an engine without a FINAL some planned ones may still be waiting.
+    """
 
     planned: int
     sent: int
@@ -73,6 +77,11 @@ class Sums(_Fact, frozen=True, kw_only=True):
         """Requests with an outcome."""
         return self.ok + self.client_error + self.failed
 
+    @property
+    def waiting(self) -> int:
+        """Arrivals planned, neither sent nor dropped: none once an engine has said FINAL."""
+        return self.planned - self.sent - self.dropped
+
 
 class EngineSums(_Fact, frozen=True, kw_only=True):
     """What one engine counted; without `has_final` these are the last sums it handed over."""
@@ -81,6 +90,25 @@ class EngineSums(_Fact, frozen=True, kw_only=True):
     engine: str  # "<agent>/<index>", as in EngineHealth
     has_final: bool
     sums: Sums
+
+
+class LostRequests(_Fact, frozen=True, kw_only=True):
+    """What engines without a FINAL left open, by the last sums they handed over.
+
+    What they did after those is in `lost_windows`.
+    """
+
+    in_flight: int  # sent, outcome unknown
+    in_backlog: int  # planned, neither sent nor dropped
+
+
+def lost_requests_of(engines: Iterable[EngineSums]) -> LostRequests:
+    """Add up over the engines without a FINAL."""
+    lost = [engine.sums for engine in engines if not engine.has_final]
+    return LostRequests(
+        in_flight=sum(sums.in_flight_at_stop for sums in lost),
+        in_backlog=sum(sums.waiting for sums in lost),
+    )
 
 
 class AgentFacts(_Fact, frozen=True, kw_only=True):
@@ -131,6 +159,8 @@ class Manifest(_Fact, frozen=True, kw_only=True):
     agents: tuple[AgentFacts, ...]
     engine_sums: tuple[EngineSums, ...]
     total_sums: Sums | None  # None until the end
+    # None until the end, and in archives from before it was stated.
+    lost_requests: LostRequests | None = None
     lost_windows: tuple[LostWindow, ...]
     warnings: tuple[str, ...]
     outcome: Outcome

@@ -14,7 +14,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loadtests.clock import NS_PER_S
-from loadtests.record.manifest import AgentFacts, EngineSums, LostWindow, Sums
+from loadtests.record.manifest import (
+    AgentFacts,
+    EngineSums,
+    LostRequests,
+    LostWindow,
+    Sums,
+    lost_requests_of,
+)
 from loadtests.swarm.holdings import Holding, PlannedCount, lost_windows
 from loadtests.swarm.membership import Member
 from loadtests.swarm.merge import add_totals
@@ -28,9 +35,8 @@ class Account:
     agents: tuple[AgentFacts, ...]
     engine_sums: tuple[EngineSums, ...]
     total_sums: Sums
+    lost_requests: LostRequests
     lost_windows: tuple[LostWindow, ...]
-    lost_in_flight: int  # sent by engines without a FINAL, outcome unknown
-    lost_in_backlog: int  # planned by engines without a FINAL, neither sent nor dropped
     breaches: tuple[str, ...]
     warnings: tuple[str, ...]  # breaches, missing FINALs and losses as sentences
 
@@ -76,8 +82,7 @@ def build_account(books: Books) -> Account:
         handed_over = add_totals(handed_over, _totals(engine.sums))
     if handed_over != books.archived:
         breaches.append(f"archive holds {books.archived}, engines handed over {handed_over}")
-    no_final = [engine for engine in engines if not engine.has_final]
-    warnings += [f"{engine.engine}: no FINAL" for engine in no_final]
+    warnings += [f"{engine.engine}: no FINAL" for engine in engines if not engine.has_final]
     warnings += [
         f"{entry.who}: lost {entry.planned} planned arrivals of {entry.from_s}-{entry.to_s}"
         for entry in lost
@@ -86,9 +91,8 @@ def build_account(books: Books) -> Account:
         agents=tuple(_facts(books, member) for member in books.members),
         engine_sums=tuple(engines),
         total_sums=_total(handed_over, engines),
+        lost_requests=lost_requests_of(engines),
         lost_windows=tuple(lost),
-        lost_in_flight=sum(engine.sums.in_flight_at_stop for engine in no_final),
-        lost_in_backlog=sum(e.sums.planned - e.sums.sent - e.sums.dropped for e in no_final),
         breaches=tuple(breaches),
         warnings=tuple(warnings + breaches),
     )
@@ -165,7 +169,7 @@ def _breaches(books: Books, state: EngineState | None, engine: EngineSums) -> li
     sums, holding = engine.sums, books.holdings[state.index]
     if state.final != _totals(sums):
         found.append(f"{engine.engine}: windows add up to {_totals(sums)}, FINAL {state.final}")
-    if sums.planned != sums.sent + sums.dropped:
+    if sums.waiting:
         found.append(f"{engine.engine}: planned {sums.planned} is not sent + dropped")
     if sums.sent != sums.done + sums.in_flight_at_stop:
         found.append(f"{engine.engine}: sent {sums.sent} is not outcomes + in flight at stop")

@@ -76,6 +76,7 @@ def with_account(draft: Manifest, account: Account) -> Manifest:
         agents=account.agents,
         engine_sums=account.engine_sums,
         total_sums=account.total_sums,
+        lost_requests=account.lost_requests,
         lost_windows=account.lost_windows,
         warnings=draft.warnings + account.warnings,
     )

@@ -41,6 +41,7 @@ from loadtests.record.manifest import (
     Outcome,
     StageFacts,
     Sums,
+    lost_requests_of,
 )
 from loadtests.record.window import (
     Count,
@@ -340,6 +341,7 @@ def manifest_of(plan: Plan, traces: list[Trace]) -> Manifest:
         agents=(agent(engines=len(traces)),),
         engine_sums=engine_sums,
         total_sums=_total([engine.sums for engine in engine_sums]),
+        lost_requests=lost_requests_of(engine_sums),
         lost_windows=(),
         warnings=(),
         outcome=Outcome.COMPLETE,

@@ -20,6 +20,7 @@ from analysis.tables import Cell, Column, Table, to_markdown, to_rich
 from analysis.verdict import judge
 from loadtests.errors import HarnessError
 from loadtests.record.archive import Run
+from loadtests.record.manifest import LostWindow, Manifest, lost_requests_of
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = "=cmd|' /C calc'!A0 [red]</script> \x1b[2J\u202e`|`"
@@ -69,6 +70,32 @@ def test_the_json_is_as_agreed(tmp_path: Path) -> None:
     run = scaled_run(tmp_path)
     data = msgspec.json.encode(to_json(run, judge(run)), order="sorted")
     compare("run.json", msgspec.json.format(data, indent=2).decode() + "\n")
+
+
+def test_what_a_lost_engine_left_open_is_shown(tmp_path: Path) -> None:
+    """The total and the lost engine have their rows, on the page and as JSON."""
+
+    def lose(manifest: Manifest) -> Manifest:
+        first, second = manifest.engine_sums
+        sums = msgspec.structs.replace(second.sums, ok=second.sums.ok - 2, in_flight_at_stop=2)
+        engines = (first, msgspec.structs.replace(second, has_final=False, sums=sums))
+        return msgspec.structs.replace(
+            manifest,
+            engine_sums=engines,
+            lost_requests=lost_requests_of(engines),
+            lost_windows=(LostWindow(who=second.engine, from_s=1, to_s=2, planned=41),),
+        )
+
+    run = write_run(tmp_path, change=lose)
+    tables = to_json(run, judge(run))["tables"]
+    assert isinstance(tables, dict)
+    rows = tables["conservation"]
+    assert isinstance(rows, list)
+    keys = ("worker", "lost_in_flight", "lost_in_backlog", "lost_arrivals")
+    seen = [tuple(row[key] for key in keys) for row in rows if isinstance(row, dict)]
+    assert seen == [("total", 2, 0, 41), ("a1/1", 2, 0, 41)]
+    line = next(line for line in page(run, 120).splitlines() if line.strip().startswith("a1/1"))
+    assert line.split()[-3:] == ["2", "0", "41"]
 
 
 def test_every_heading_of_a_scaled_run_says_so(tmp_path: Path) -> None:

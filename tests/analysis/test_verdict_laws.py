@@ -32,7 +32,7 @@ from loadtests.plan.codec import encode_plan
 from loadtests.plan.model import Hold, LoadModel, LossPolicy, Plan
 from loadtests.record.archive import create_archive, load_run
 from loadtests.record.histogram import LENGTH
-from loadtests.record.manifest import LostWindow, Manifest, Outcome
+from loadtests.record.manifest import LostRequests, LostWindow, Manifest, Outcome
 from loadtests.record.window import CONNECTION, Count, EngineHealth, Kind, Window
 
 FIRST_S = T0_S + 2  # the first second of the judged stage
@@ -96,6 +96,20 @@ def without_final(manifest: Manifest) -> Manifest:
     return replaced(manifest, engine_sums=(first, replaced(second, has_final=False)))  # type: ignore[no-any-return]
 
 
+def waiting(manifest: Manifest, planned: int, stated: int) -> Manifest:
+    """The second engine was lost with so many arrivals more planned; so many are stated."""
+    first, second = without_final(manifest).engine_sums
+    assert manifest.total_sums is not None
+    more = {"planned": planned}
+    second = replaced(second, sums=replaced(second.sums, **_added(second.sums, more)))
+    return replaced(  # type: ignore[no-any-return]
+        manifest,
+        engine_sums=(first, second),
+        total_sums=replaced(manifest.total_sums, **_added(manifest.total_sums, more)),
+        lost_requests=LostRequests(in_flight=0, in_backlog=stated),
+    )
+
+
 def lost(planned: int, who: str = "a1/1") -> tuple[LostWindow, ...]:
     """A lost second of one engine in the judged stage."""
     return (LostWindow(who=who, from_s=FIRST_S + 3, to_s=FIRST_S + 4, planned=planned),)
@@ -107,6 +121,22 @@ MANIFESTS: dict[str, tuple[Law, Callable[[Manifest], Manifest]]] = {
         lambda m: change_sums(m, planned=1),
     ),
     "an engine sent more than ended": (Law.SENT, lambda m: change_sums(m, ok=-1)),
+    "arrivals wait in a lost engine and are not stated": (
+        Law.PLANNED,
+        lambda m: waiting(m, planned=3, stated=0),
+    ),
+    "arrivals are stated that wait in no lost engine": (
+        Law.PLANNED,
+        lambda m: waiting(m, planned=0, stated=3),
+    ),
+    "a lost engine sent more than it planned": (
+        Law.PLANNED,
+        lambda m: waiting(m, planned=-1, stated=-1),
+    ),
+    "requests are stated that were in flight in no lost engine": (
+        Law.SUMS,
+        lambda m: replaced(m, lost_requests=LostRequests(in_flight=1, in_backlog=0)),
+    ),
     "the engines counted what the windows do not hold": (
         Law.SUMS,
         lambda m: change_sums(m, planned=1, sent=1, ok=1),
@@ -161,6 +191,23 @@ def test_a_manifest_that_breaks_a_law_is_inconclusive(
     assert verdict.state is State.INCONCLUSIVE
     assert any(law.value in reason for reason in verdict.reasons)
     assert State.PASS not in {result.state for result in verdict.objectives}
+
+
+@pytest.mark.parametrize("is_stated", [True, False], ids=["stated", "older archive"])
+def test_arrivals_that_wait_in_a_lost_engine_balance(tmp_path: Path, *, is_stated: bool) -> None:
+    """Stated or not (archives from before), what a lost engine left open breaks no sum."""
+
+    def change(manifest: Manifest) -> Manifest:
+        changed = waiting(manifest, planned=3, stated=3)
+        return changed if is_stated else replaced(changed, lost_requests=None)
+
+    def change_window(window: Window) -> Window:
+        return with_counter(window, Count.PLANNED, 3) if window.start_s == FIRST_S + 5 else window
+
+    verdict = judge(write_run(tmp_path, change=change, change_window=change_window))
+    assert Law.WORKERS in laws(verdict)
+    assert not laws(verdict) & {Law.PLANNED, Law.SENT, Law.SUMS}
+    assert any("0 in flight and 3 waiting" in reason for reason in verdict.reasons)
 
 
 def without_latency(window: Window, kind: Kind) -> Window:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from loadtests.cli import main
+from loadtests.cli import build_parser, main
 from loadtests.errors import ExitCode
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
@@ -30,11 +36,50 @@ def own_state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("HEADROOM_CONFIG", raising=False)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Help texts end with a command that can be copied."""
-    assert main([command, "--help"], io.StringIO(), io.StringIO()) is ExitCode.PASS
-    assert f"example: headroom {command}" in capsys.readouterr().out
+def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """A parser and all below it."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                yield from parsers(below)
+
+
+PARSERS = {parser.prog: parser for parser in parsers(build_parser())}
+
+
+def test_all_commands_are_known_here() -> None:
+    """The tests of every command are of every command."""
+    assert {name.split(" ")[1] for name in PARSERS if " " in name} == set(COMMANDS)
+    assert {"headroom baseline promote", "headroom baseline list"} < set(PARSERS)
+
+
+@pytest.mark.parametrize("name", PARSERS)
+def test_every_help_says_what_and_how(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sentence, a line for every option, and an example that can be copied."""
+    parser = PARSERS[name]
+    words = name.split(" ")[1:]
+    assert main([*words, "--help"], io.StringIO(), io.StringIO()) is ExitCode.PASS
+    text = capsys.readouterr().out
+    assert f"example: {name}" in text
+    assert parser.description
+    assert [action.dest for action in parser._actions if not action.help] in (
+        [],
+        ["command"],
+        ["verb"],
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["run", "check", "runs", "show", "calibrate", "baseline list", "cluster"],
+)
+def test_every_table_has_its_json(name: str) -> None:
+    """Whatever prints a table takes --json."""
+    options = {
+        text for action in PARSERS[f"headroom {name}"]._actions for text in action.option_strings
+    }
+    assert "--json" in options
 
 
 def test_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,6 +149,27 @@ def test_a_foreign_target_is_refused_by_default() -> None:
     assert "192.0.2.1" in stderr
 
 
+def test_check_as_json_says_what_its_tables_say(tmp_path: Path) -> None:
+    """Plan, resources and findings; a file with mistakes has its mistakes in its place."""
+    bad = tmp_path / "bad.toml"
+    bad.write_text("version = 7", encoding="utf-8")
+    code, stdout, stderr = call("check", "--json", str(bad), str(SCENARIOS / "smoke.toml"))
+    assert code is ExitCode.USAGE
+    wrong, right = json.loads(stdout)
+    assert wrong["scenario"] == str(bad)
+    assert wrong["mistakes"][0] == {
+        "where": "version",
+        "seen": "7",
+        "expected": "1, the only version so far",
+    }
+    assert all(mistake["where"] in stderr for mistake in wrong["mistakes"])
+    assert right["mistakes"] == []
+    assert right["can_reach"] is True
+    assert right["plan"]["name"] == "smoke"
+    assert right["plan"]["stages"][0] == {"name": "warm-up", "is_judged": False}
+    assert [stage["stage"] for stage in right["feasibility"]["stages"]] == ["warm-up", "steady"]
+
+
 def test_check_as_json_is_one_document() -> None:
     """--json prints the same findings for machines, also for several scenarios."""
     paths = [str(path) for path in sorted(SCENARIOS.glob("rest-*.toml"))]
@@ -138,6 +204,54 @@ def test_scale_must_be_a_positive_number(text: str, capsys: pytest.CaptureFixtur
     arguments = ["check", str(SCENARIOS / "smoke.toml"), f"--scale={text}"]
     assert main(arguments, io.StringIO(), io.StringIO()) is ExitCode.USAGE
     assert "--scale" in capsys.readouterr().err
+
+
+class Tty(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+COLOUR = re.compile(r"\x1b\[(?:\d+;)*(?:3[0-8]|9[0-7])(?:;\d+)*m")
+
+
+@pytest.mark.parametrize("no_colour", ["", "1"])
+def test_no_color_takes_the_colours_away(monkeypatch: pytest.MonkeyPatch, no_colour: str) -> None:
+    """Tables and errors are coloured on a terminal, and not with NO_COLOR (no-color.org)."""
+    monkeypatch.setenv("NO_COLOR", no_colour)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    stdout, stderr = Tty(), Tty()
+    assert main(["check", "nowhere.toml", str(SCENARIOS / "rest-100.toml")], stdout, stderr) == 2
+    for text in (stdout.getvalue(), stderr.getvalue()):
+        assert (COLOUR.search(text) is None) == bool(no_colour)
+
+
+@pytest.mark.system
+def test_a_cluster_as_json_is_one_line_when_it_is_ready() -> None:
+    """A script can read where the nodes are from the first line, while they run."""
+    program = "from loadtests.cli import console; console()"
+    words = [sys.executable, "-c", program, "cluster", "--nodes", "2"]
+    process = subprocess.Popen(
+        [*words, "--rest-port", "0", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        document = json.loads(process.stdout.readline())
+        assert "not Aurigraph" in document["notice"]
+        assert len(document["nodes"]) == 2
+        for node in document["nodes"]:
+            with urllib.request.urlopen(f"{node['url']}/q/health", timeout=10) as answer:
+                assert answer.status == 200
+    finally:
+        process.terminate()
+        stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stdout, stderr) == (0, "", "stopping\n")
 
 
 def test_no_colour_reaches_a_pipe() -> None:

@@ -121,7 +121,7 @@ class Bench:
         self.sockets[made], self.transports[made] = own, transport
         made.connection_made(transport)  # type: ignore[arg-type]  # a fake
         self.pools[index].wanted += 1
-        self.pools[index].connected(made, self.clock.now_ns)
+        self.pools[index].connected(made, self.clock.now_ns, 0)
         return made
 
     def begin(self, index: int = 0, request: int = 0) -> Connection:

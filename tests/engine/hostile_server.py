@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import socket
 import ssl
 import struct
@@ -19,6 +20,8 @@ from collections.abc import Callable, Iterator
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 _HEAD = b"HTTP/1.1 200 OK\r\n"
+# The length of what was not sent, beyond every limit.
+_NOT_MODIFIED = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 10000000000\r\n\r\n"
 
 
 def _answer(data: bytes) -> Callable[[Hostile, str], None]:
@@ -96,6 +99,19 @@ def _body(peer: Hostile, argument: str) -> None:
         peer.write(b"x" * min(10_000, size - begin))
 
 
+def _several_informational(peer: Hostile, _argument: str) -> None:
+    """100, 103 twice, then the answer: each in a read of its own."""
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
+    for number, data in enumerate((b"HTTP/1.1 100 Continue\r\n\r\n", hints, hints, OK)):
+        peer.loop.call_later(0.002 * number, peer.write, data)
+
+
+def _not_modified_slowly(peer: Hostile, _argument: str) -> None:
+    """Answer in two reads."""
+    peer.write(_NOT_MODIFIED[:30])
+    peer.loop.call_later(0.002, peer.write, _NOT_MODIFIED[30:])
+
+
 def _head_only(peer: Hostile, _argument: str) -> None:
     peer.write(_HEAD + b"Content-Length: 5000\r\n\r\n")
 
@@ -105,9 +121,15 @@ _BEHAVIOURS: dict[str, Callable[[Hostile, str], None]] = {
     "ok": _answer(OK),
     "chunked": _answer(_CHUNKED + b"2\r\nok\r\n0\r\n\r\n"),
     "no-content": _answer(b"HTTP/1.1 204 No Content\r\n\r\n"),
+    "not-modified": _answer(_NOT_MODIFIED),
+    "not-modified-slowly": _not_modified_slowly,
+    "continue": _answer(b"HTTP/1.1 100 Continue\r\n\r\n" + OK),
     "informational": _answer(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK),
+    "several-1xx": _several_informational,
     "head": _head_only,
+    "head-chunked": _answer(_CHUNKED),
     "body": _body,
+    "says-close": _answer(_HEAD + b"Connection: close\r\nContent-Length: 2\r\n\r\nok"),
     "last": _answer_and_close(_HEAD + b"Connection: close\r\nContent-Length: 2\r\n\r\nok"),
     "old": _answer_and_close(b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"),
     "until-close": _answer_and_close(_HEAD + b"\r\nno length, but an end"),
@@ -153,11 +175,13 @@ class Hostile(asyncio.Protocol):
         self.transport = transport
         self.loop = asyncio.get_running_loop()
         self.server.connections += 1
+        self.server.connected_ns.append(time.monotonic_ns())
         if self.server.refuses_reads:
             transport.pause_reading()
-        name = transport.get_extra_info("ssl_object")
-        if name is not None:
-            self.server.client_certificates.append(name.getpeercert())
+        secure = transport.get_extra_info("ssl_object")
+        if secure is not None:
+            self.server.client_certificates.append(secure.getpeercert())
+            self.server.protocols.append(secure.selected_alpn_protocol())
 
     def data_received(self, data: bytes) -> None:
         """Take bytes."""
@@ -211,6 +235,8 @@ class HostileServer:
         self.waited_ns: list[int] = []
         self.requests: list[tuple[bytes, bytes]] = []
         self.client_certificates: list[object] = []
+        self.protocols: list[str | None] = []  # by ALPN, of each connection
+        self.connected_ns: list[int] = []
         self.keeps_requests = False
         self.refuses_reads = False
         self.frozen_from_ns = self.frozen_until_ns = 0
@@ -265,4 +291,28 @@ def hostile_server(
         yield hostile
     finally:
         loop.call_soon_threadsafe(stop.set)
+        thread.join(10)
+
+
+@contextlib.contextmanager
+def plain_server(behave: Callable[[socket.socket, int], None]) -> Iterator[int]:
+    """Serve each connection by a blocking function of it and its number, in one thread."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        for number in itertools.count():
+            try:
+                peer, _ = listener.accept()
+            except OSError:
+                return
+            with contextlib.suppress(OSError):  # refused: the other side knows why
+                behave(peer, number)
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
         thread.join(10)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from driver import run_plan
 from engine_plans import plan_for, request
 from hostile_server import hostile_server
 
 from loadtests.clock import NS_PER_MS
-from loadtests.plan.model import BodyContains, JsonEquals, LoadModel, MaxBytes
-from loadtests.record.window import Count
+from loadtests.plan.model import BodyContains, JsonEquals, LoadModel, MaxBytes, Request
+from loadtests.record.window import Count, Kind, histogram_of
 
 pytestmark = pytest.mark.system
 
-GOOD = ("ok", "chunked", "no-content", "informational", "last", "old", "until-close", "json")
+KEPT = ("ok", "chunked", "no-content", "continue", "informational", "several-1xx", "json")
+CLOSED = ("says-close", "last", "old", "until-close")
+GOOD = (*KEPT, *CLOSED)
 # behaviour -> the kind that it must be counted as
 BAD = {
     "302": "status_302",
@@ -46,6 +50,8 @@ def test_every_legal_framing_is_ok(behaviour: str) -> None:
     result.check_conservation()
     assert result.final.ok == result.final.sent == server.seen[behaviour] == 30
     assert not result.kinds()
+    # Kept alive, 16 connections carry all; else each answer costs one.
+    assert server.connections == 16 if behaviour in KEPT else server.connections >= 30
 
 
 @pytest.mark.parametrize("behaviour", BAD)
@@ -103,14 +109,43 @@ def test_bytes_behind_a_response_close_the_connection_only(behaviour: str) -> No
     assert server.connections > 8
 
 
-def test_head_has_no_body_whatever_its_length_says() -> None:
-    """HEAD answers with Content-Length keep the connection in step."""
+@pytest.mark.parametrize(
+    "bodiless",
+    [
+        request("/head", method="HEAD"),
+        request("/head-chunked", method="HEAD"),
+        request("/not-modified", expected_statuses=(304,)),
+        request("/not-modified-slowly", expected_statuses=(304,)),
+    ],
+    ids=lambda asked: asked.name,
+)
+def test_there_is_no_body_whatever_its_length_says(bodiless: Request) -> None:
+    """Answers to HEAD and 304 state a body's framing without one (RFC 9112, 6.3): in step."""
     with hostile_server() as server:
-        plan = plan_for(server.port, [request("/head", method="HEAD")], level=60, seconds=0.5)
-        result = run_plan(plan)
+        result = run_plan(plan_for(server.port, [bodiless], level=60, seconds=0.5))
     result.check_conservation()
     assert result.final.ok == 30
     assert server.connections == 16
+
+
+def test_each_request_has_its_own_timeout() -> None:
+    """Two that are never answered: each waits for as long as it may, and fails then."""
+    timeouts_ns = (100 * NS_PER_MS, 500 * NS_PER_MS)
+    requests = [
+        request("/stall", name=f"stall-{timeout_ns}", timeout_ns=timeout_ns)
+        for timeout_ns in timeouts_ns
+    ]
+    with hostile_server() as server:
+        plan = plan_for(server.port, requests, level=40, seconds=0.5, connections=40)
+        result = run_plan(dataclasses.replace(plan, in_flight_limit=40))
+    result.check_conservation()
+    assert result.kinds() == {"timeout": 20}
+    for index, timeout_ns in enumerate(timeouts_ns):
+        waited = histogram_of(result.merged, Kind.FAILED_SERVICE, [plan.slots.slot(0, index, 0)])
+        assert waited.n > 0
+        assert waited.share_above(0.999 * timeout_ns / 1000) == 1.0
+    short = histogram_of(result.merged, Kind.FAILED_SERVICE, [plan.slots.slot(0, 0, 0)])
+    assert short.quantile_us(0.5) < timeouts_ns[1] / 1000
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from bench_of_connections import HEALTH, Bench
 from engine_plans import node, plan_for, request
+from hostile_server import OK
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.clock import NS_PER_MS
+from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.engine.authority import refusal
 from loadtests.engine.catalogue import Catalogue
 from loadtests.engine.checks import failed_check
@@ -195,6 +196,75 @@ def test_backoff_doubles_up_to_a_second_with_jitter() -> None:
     """50 ms doubled up to 1 s, and half to all of that by luck."""
     assert [backoff_ns(n, 1.0) // NS_PER_MS for n in (1, 2, 3, 6, 60)] == [50, 100, 200, 1000, 1000]
     assert backoff_ns(1, 0.0) == 25 * NS_PER_MS
+
+
+def test_a_connection_that_ends_before_any_request_was_a_failed_attempt() -> None:
+    """The server refuses after the handshake: counted, named, paused for, and remembered."""
+    with Bench.of(plan_for(1, [request("/plain")])) as bench:
+        (pool,) = bench.pools
+        faults: list[tuple[str, str]] = []
+        pool.on_fault = lambda _pool, kind, message: faults.append((kind, message))
+        for failures in (1, 2, 3):
+            bench.connect().connection_lost(ssl.SSLError("certificate required"))
+            assert pool.failures == failures
+            assert pool.down == ("tls", "n1: ('certificate required',)")
+            assert pool.retry_ns > bench.clock.now_ns
+            bench.clock.now_ns = pool.retry_ns
+        assert faults == [("tls", "('certificate required',)")] * 3
+        pool.offer(0, 0, 0, bench.tasks[0], b"")
+        assert (bench.traffic.failed, bench.traffic.dropped) == (1, 0)
+
+
+@pytest.mark.parametrize("proof", ["served", "lasted"])
+def test_a_server_that_turned_away_is_believed_when_it_keeps_a_connection(proof: str) -> None:
+    """A connection alone is no success then; one that served or lasted is."""
+    with Bench.of(plan_for(1, [request("/plain")])) as bench:
+        (pool,) = bench.pools
+        bench.connect().connection_lost(None)
+        kept = bench.connect()
+        pool.settle(bench.clock.now_ns)
+        assert (pool.is_doubtful, pool.failures) == (True, 1)
+        if proof == "served":
+            bench.begin()
+            pool.settle(bench.clock.now_ns)
+            assert pool.is_doubtful
+            kept.data_received(OK)
+        else:
+            bench.clock.now_ns += NS_PER_S
+        pool.settle(bench.clock.now_ns)
+        assert (pool.is_doubtful, pool.failures, pool.down) == (False, 0, None)
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_the_race_with_an_idle_close_has_its_own_kind_and_no_retry(method: str) -> None:
+    """The server closes a kept connection while a request is on its way: failed, sent once."""
+    with Bench.of(plan_for(1, [request("/plain", method=method)])) as bench:
+        made, other = bench.connect(), bench.connect()
+        assert bench.begin() is made
+        made.data_received(OK)
+        bench.begin().data_received(OK)
+        assert bench.begin() is made
+        made.connection_lost(None)
+        window = bench.close()
+        bench.check_conservation(window)
+        assert window.errors == {(0, "closed_before_response"): 1}
+        assert [len(bench.sockets[each].sent) for each in (made, other)] == [2, 1]
+        assert (bench.pools[0].failures, bench.pools[0].missing) == (0, 1)
+
+
+@pytest.mark.parametrize("how", ["old", "used"])
+def test_an_idle_connection_that_ends_later_is_no_failed_attempt(how: str) -> None:
+    """Servers close idle connections: the next attempt is made at once."""
+    with Bench.of(plan_for(1, [request("/plain")])) as bench:
+        (pool,) = bench.pools
+        made = bench.connect()
+        if how == "old":
+            bench.clock.now_ns += NS_PER_S
+        else:
+            bench.begin()
+            made.data_received(OK)
+        made.connection_lost(None)
+        assert (pool.failures, pool.down, pool.missing) == (0, None, 1)
 
 
 def test_kinds_are_bounded_and_their_counts_conserved() -> None:

@@ -28,7 +28,7 @@ def _connect(bench: Bench, depth: int) -> PipelinedConnection:
     bench.sockets[made], bench.transports[made] = own, transport
     made.connection_made(transport)  # type: ignore[arg-type]  # a fake
     bench.pools[0].wanted += 1
-    bench.pools[0].connected(made, bench.clock.now_ns)
+    bench.pools[0].connected(made, bench.clock.now_ns, 0)
     return made
 
 

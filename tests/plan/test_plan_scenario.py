@@ -163,6 +163,19 @@ def test_every_key_reaches_the_plan() -> None:
     assert plan.feeds[0].rows[2] == ("3", "cy, the third")
 
 
+@pytest.mark.parametrize("section", ["", '[target.tls]\nca_file = "ca.pem"\n'])
+def test_verification_is_on_unless_the_scenario_says_otherwise(
+    tmp_path: Path, section: str
+) -> None:
+    """An https node alone, or TLS settings without a word on it, mean verification."""
+    (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----\n", encoding="ascii")
+    path = tmp_path / "https.toml"
+    path.write_text(MINIMAL.replace("http://", "https://") + section, encoding="utf-8")
+    tls = resolve(load_scenario(path)).tls
+    assert tls is not None
+    assert tls.verify
+
+
 def test_requests_reach_the_plan() -> None:
     """Bodies, statuses and checks are read; a body file counts as the body."""
     order, submit = good("everything").requests

@@ -6,12 +6,19 @@ import json
 import subprocess
 from pathlib import Path
 
+import msgspec
 import pytest
-from record_builders import T0_S, good_manifest, replaced
+from record_builders import SUMS, T0_S, good_manifest, replaced
 
 from loadtests.errors import HarnessError
 from loadtests.record.facts import git_commit, host_facts, package_versions
-from loadtests.record.manifest import decode_manifest, encode_manifest
+from loadtests.record.manifest import (
+    EngineSums,
+    LostRequests,
+    decode_manifest,
+    encode_manifest,
+    lost_requests_of,
+)
 
 
 def test_a_manifest_survives_json() -> None:
@@ -31,6 +38,22 @@ def test_another_schema_is_refused_by_name(version: int, word: str) -> None:
         decode_manifest(data, "somewhere/run.json")
     assert "somewhere/run.json" in str(caught.value)
     assert "the version that wrote it" in str(caught.value)
+
+
+def test_an_archive_from_before_losses_were_stated_is_read() -> None:
+    """The field is younger than the schema: without it nothing is stated."""
+    tree = json.loads(encode_manifest(good_manifest()))
+    del tree["lost_requests"]
+    assert decode_manifest(json.dumps(tree).encode(), "run.json").lost_requests is None
+
+
+def test_lost_requests_are_those_of_engines_without_a_final() -> None:
+    """In flight and waiting by their last sums; an engine with a FINAL left nothing unknown."""
+    sums = msgspec.structs.replace(SUMS, planned=10, sent=6, dropped=1, ok=4, in_flight_at_stop=2)
+    engines = [
+        EngineSums(agent="a1", engine=f"a1/{n}", has_final=n == 0, sums=sums) for n in range(3)
+    ]
+    assert lost_requests_of(engines) == LostRequests(in_flight=4, in_backlog=6)
 
 
 def changed(path: str, value: object) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from simulation import World, plan_and_bytes
+from simulation import VirtualEngine, World, plan_and_bytes
 from simulation_faults import CALM
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
@@ -47,12 +47,21 @@ class Ran:
                 return event.at_unix_ns - self.fault_ns - self.epoch_ns
         raise AssertionError(f"no {kind} in {[e.kind for e in self.world.master.events]}")
 
+    def events(self, kind: str) -> list[tuple[str, str]]:
+        """Who and what of the events of a kind, in order."""
+        return [(e.who, e.text) for e in self.world.master.events if e.kind == kind]
+
     @property
     def epoch_ns(self) -> int:
         """World time's zero as unix time."""
         barrier = self.world.master.barrier
         assert barrier is not None
         return barrier.t0_unix_ns - barrier.t0_ns
+
+
+def name_of(engine: VirtualEngine) -> str:
+    """An engine's name in the books."""
+    return f"{engine.host.agent}/{engine.k}"
 
 
 def run_with(
@@ -114,6 +123,28 @@ def stop_agent(world: World) -> None:
 def kill_master(world: World) -> None:
     """SIGKILL of the master."""
     world.master.is_dead = True
+
+
+def end_engine(world: World) -> None:
+    """One engine ends in order, with a FINAL that nobody asked for."""
+    world.engines[0]._stop("its own idea")
+
+
+def end_engine_slowly(world: World) -> None:
+    """The same, but the FINAL comes only after the plan's end: early sending, late word."""
+    engine = world.engines[0]
+    end_engine(world)
+    engine.pause()
+    assert world.master.barrier is not None
+    after_end_ns = world.master.barrier.t0_ns + world.plan.duration_ns + NS_PER_S // 5
+    world.after(after_end_ns - world.now_ns, engine.resume)
+
+
+def stop_agent_for_a_while(world: World) -> None:
+    """SIGSTOP of one agent until it has been given up; it comes back under load."""
+    host = world.hosts[0]
+    host.pause()
+    world.after(5 * NS_PER_S, host.resume)
 
 
 FAULTS = [kill_engine, stop_engine, kill_agent, stop_agent]
@@ -207,6 +238,55 @@ def test_a_silent_agents_share_is_taken_over_only_after_its_lease() -> None:
         assert engine.last_send_ns - barrier.t0_ns <= takeover_ns
         assert engine.last_send_ns - ran.fault_ns > 5 * NS_PER_S, "its lease ran on unseen"
     assert not [e for e in ran.world.master.events if e.kind == "counters_backwards"]
+
+
+@pytest.mark.parametrize("policy", LossPolicy)
+def test_an_early_final_is_a_loss_at_once(policy: LossPolicy) -> None:
+    """An engine that ends before the plan, untold, is lost when it says so, not at the end."""
+    ran = run_with(end_engine, policy=policy)
+    name = name_of(ran.world.engines[0])
+    assert ran.events("engine_lost") == [(name, "ended: its own idea")]
+    assert 0 < ran.after_fault_ns("engine_lost") <= NS_PER_S
+    assert not ran.account.is_whole
+    if policy is LossPolicy.ABORT:
+        assert ran.finished.cause is EndCause.LOSS
+        assert ran.finished.reason == f"lost {name}: ended: its own idea"
+    else:
+        assert ran.finished.outcome is Outcome.COMPLETE
+    takeovers = [name] if policy is LossPolicy.REDISTRIBUTE else []
+    assert [who for who, _ in ran.events("takeover")] == takeovers
+
+
+@pytest.mark.parametrize("policy", LossPolicy)
+def test_an_engine_that_fell_short_is_found_at_the_end(policy: LossPolicy) -> None:
+    """A FINAL after the plan's end is no early one; only the schedule tells what is missing.
+
+    Under `abort` such a run is not complete; under the others it is, and states the loss.
+    """
+    ran = run_with(end_engine_slowly, policy=policy, seconds=4)
+    name = name_of(ran.world.engines[0])
+    assert ran.events("engine_lost") == []
+    missing = ran.world.arithmetic.total - ran.account.total_sums.planned
+    assert missing > 0
+    assert [(lost.who, lost.planned) for lost in ran.account.lost_windows] == [(name, missing)]
+    if policy is LossPolicy.ABORT:
+        assert (ran.finished.outcome, ran.finished.cause) == (Outcome.ABORTED, EndCause.LOSS)
+        text = f"{missing} planned arrivals were lost, the first of {name}"
+        assert ran.finished.reason == text
+    else:
+        assert (ran.finished.outcome, ran.finished.cause) == (Outcome.COMPLETE, EndCause.PLAN)
+
+
+def test_the_final_of_an_engine_that_was_given_up_changes_nothing_of_its_loss() -> None:
+    """Heard again under load it hands over and ends: it counts, was lost once, and stays lost."""
+    ran = run_with(stop_agent_for_a_while, policy=LossPolicy.CONTINUE, seconds=20)
+    names = sorted(f"{ran.world.hosts[0].agent}/{k}" for k in range(2))
+    assert sorted(who for who, _ in ran.events("engine_lost")) == names
+    assert sorted({lost.who for lost in ran.account.lost_windows}) == names
+    assert all(engine.has_final for engine in ran.account.engine_sums)
+    lost = sum(entry.planned for entry in ran.account.lost_windows)
+    assert lost + ran.account.total_sums.planned == ran.world.arithmetic.total
+    assert not ran.account.is_whole
 
 
 def test_load_ends_with_the_lease_of_a_dead_master() -> None:

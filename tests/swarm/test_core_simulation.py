@@ -57,6 +57,7 @@ def check_archive(master: Master, account: Account) -> None:
     """Archive, journal and account agree to the request; labels come once, then as late parts."""
     assert master.released_sums == master.journal_sums
     assert sums_of(account) == master.released_sums[SUMMED]
+    assert account.total_sums.waiting == account.lost_requests.in_backlog
     regular = [label for label, is_late in master.released if not is_late]
     assert regular == sorted(set(regular)), "a label was released twice as regular"
 

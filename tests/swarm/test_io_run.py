@@ -26,7 +26,7 @@ from swarm_rig import (
 
 from loadtests.cluster.launch import Cluster
 from loadtests.record.archive import Run, load_run, verify
-from loadtests.record.manifest import Outcome
+from loadtests.record.manifest import LostRequests, Outcome
 from loadtests.record.window import Count
 
 pytestmark = pytest.mark.system
@@ -110,6 +110,7 @@ def test_two_agents_run_a_plan_to_its_end(cluster: Cluster, tmp_path: Path) -> N
     assert archived(run, Count.SENT) + archived(run, Count.DROPPED) == 300
     assert archived(run, Count.OK) == accepted(cluster) - before
     assert run.manifest.lost_windows == ()
+    assert run.manifest.lost_requests == LostRequests(in_flight=0, in_backlog=0)
     assert [agent.has_final for agent in run.manifest.agents] == [True, True]
     assert all(abs(agent.clock_offset_ns or 0) < 10_000_000 for agent in run.manifest.agents)
     assert "embedded" in (run.manifest.target_version or "")
@@ -177,6 +178,12 @@ def test_a_killed_agent_leaves_a_run_that_says_so(cluster: Cluster, tmp_path: Pa
     assert event_of(run, "agent_lost") - killed_unix_ns <= 3_000_000_000
     assert run.manifest.lost_windows
     assert sorted(agent.has_final for agent in run.manifest.agents) == [False, True]
+    sums, lost = run.manifest.total_sums, run.manifest.lost_requests
+    assert sums is not None
+    assert lost is not None
+    assert sums.planned == sums.sent + sums.dropped + lost.in_backlog
+    ended = [engine.sums for engine in run.manifest.engine_sums if engine.has_final]
+    assert sums.in_flight_at_stop - lost.in_flight == sum(s.in_flight_at_stop for s in ended)
 
 
 def test_nothing_outlives_a_killed_master(cluster: Cluster, tmp_path: Path) -> None:
