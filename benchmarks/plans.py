@@ -7,6 +7,7 @@ is the engine and not a guard.
 
 from __future__ import annotations
 
+from loadtests.plan.call import SINGLE, Protocol
 from loadtests.plan.model import (
     ArrivalProcess,
     Hold,
@@ -40,6 +41,8 @@ def _request(name: str, path: str, weight: float, body: bytes | None) -> Request
         expected_statuses=(),
         checks=(),
         timeout_ns=30 * _S,
+        protocol=Protocol.HTTP1,
+        call=None,
     )
 
 
@@ -73,7 +76,15 @@ def build_plan(
     think_time_ns: int = 0,
 ) -> Plan:
     """Build one stage of `level` (arrivals per second, or connections) for so many seconds."""
-    node = Node(name="nginx", scheme="http", host="127.0.0.1", port=port, base_path="", weight=1.0)
+    node = Node(
+        name="nginx",
+        scheme="http",
+        host="127.0.0.1",
+        port=port,
+        base_path="",
+        weight=1.0,
+        grpc=None,
+    )
     stage = Stage(
         name="hold",
         start_ns=0,
@@ -98,6 +109,8 @@ def build_plan(
         in_flight_limit=connections if model is LoadModel.CLOSED else 100_000,
         backlog_limit=100_000,
         pipelining=1,
+        multiplexing=SINGLE,
+        descriptors=b"",
         think_time_ns=think_time_ns,
         max_rate_per_s=2_000_000.0,
         response_limit_bytes=1 << 20,

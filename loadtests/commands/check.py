@@ -9,11 +9,13 @@ from loadtests.commands.options import Commands, add_json, add_plan, engines, po
 from loadtests.commands.preparation import (
     assess_here,
     build_plan,
+    messages_table,
     plan_document,
     print_plan,
 )
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, ScenarioError
+from loadtests.plan.costs import measure_messages
 from loadtests.plan.host import engine_count
 
 
@@ -23,7 +25,8 @@ def add_parser(commands: Commands) -> None:
         "check",
         help="validate scenarios and print their plans",
         description="Validates scenario files, all mistakes at once, and prints their plans: "
-        "stages, rates, shares, concurrency by Little's law, ports and descriptors, feasibility.",
+        "stages, rates, shares, concurrency by Little's law, ports and descriptors, feasibility, "
+        "and what each gRPC message costs to render.",
         epilog="example: headroom check scenarios/rest-100.toml --scale 0.01",
     )
     parser.add_argument(
@@ -55,10 +58,13 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
             continue
         total = per_host * arguments.hosts
         feasibility = assess_here(plan, hosts=arguments.hosts, engines=total)
+        messages = measure_messages(plan)
         document = plan_document(plan, feasibility, total)
-        documents.append({"scenario": str(path), "mistakes": (), **document})
+        documents.append({"scenario": str(path), "mistakes": (), **document, "messages": messages})
         if not arguments.json:
             print_plan(terminal, plan, feasibility, total)
+            if messages:
+                terminal.out.print(messages_table(messages))
         if not feasibility.can_reach:
             code = ExitCode.USAGE
     if arguments.json:

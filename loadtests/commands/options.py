@@ -78,8 +78,9 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         "--target",
         action="append",
         default=[],
-        metavar="URL",
-        help="base URL of a node, instead of the scenario's; repeat for several",
+        metavar="URL[,grpc=URL]",
+        help="base URL of a node, and that of its gRPC port where it is another one "
+        "(http://h:9003,grpc=http://h:9004), instead of the scenario's; repeat for several",
     )
     parser.add_argument(
         "--scale",

@@ -17,9 +17,11 @@ from loadtests.commands.calibration import load_cost
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import Mistake, ScenarioError
 from loadtests.plan.authorisation import authorised_hosts, refuse_unauthorised
+from loadtests.plan.costs import MessageCost
 from loadtests.plan.feasibility import Feasibility, Severity, assess
 from loadtests.plan.host import host_limits, own_configuration
-from loadtests.plan.model import Node, Plan
+from loadtests.plan.model import Node, Plan, Tls
+from loadtests.plan.reflection import reflector
 from loadtests.plan.scenario import load_scenario, resolve
 from loadtests.plan.units import format_duration
 
@@ -31,9 +33,18 @@ def allowed_hosts() -> tuple[str, ...]:
     return authorised_hosts(own_configuration(), datetime.now(tz=UTC))
 
 
+def _reflect(nodes: Sequence[Node], tls: Tls | None) -> bytes:
+    return reflector(own_configuration(), datetime.now(tz=UTC))(nodes, tls)
+
+
 def build_plan(path: Path, *, scale: float, seed: int | None, targets: Sequence[str]) -> Plan:
-    """The plan of a scenario file; ScenarioError with all mistakes."""
-    return resolve(load_scenario(path), scale=scale, seed=seed, targets=targets)
+    """The plan of a scenario file; ScenarioError with all mistakes.
+
+    A scenario whose types come from server reflection asks the target, where that may be
+    loaded; TargetError where not, or when it has no answer.
+    """
+    scenario_file = load_scenario(path, targets=targets, reflect=_reflect)
+    return resolve(scenario_file, scale=scale, seed=seed, targets=targets)
 
 
 def assess_here(plan: Plan, *, hosts: int, engines: int) -> Feasibility:
@@ -88,8 +99,15 @@ def _url(node: Node) -> str:
     return f"{node.scheme}://{node.authority}{node.base_path}"
 
 
+def _grpc_url(node: Node) -> str | None:
+    return None if node.grpc is None else f"{node.grpc.scheme}://{node.grpc.authority}"
+
+
 def _node_text(node: Node) -> str:
-    return _url(node) if node.name == node.authority else f"{node.name} {_url(node)}"
+    url = _url(node)
+    if node.grpc is not None:
+        url += f" and {_grpc_url(node)} for gRPC"
+    return url if node.name == node.authority else f"{node.name} {url}"
 
 
 def resources_table(plan: Plan, feasibility: Feasibility, engines: int) -> Table:
@@ -97,12 +115,19 @@ def resources_table(plan: Plan, feasibility: Feasibility, engines: int) -> Table
     table = Table(title="Resources", show_header=False)
     table.add_column("what")
     table.add_column("value")
-    peak = feasibility.peak_per_s
+    peak, multiplexing = feasibility.peak_per_s, plan.multiplexing
     rows = (
         ("nodes", "\n".join(map(_node_text, plan.nodes))),
         ("arrivals", f"{plan.arrival_process.value}, seed {plan.seed}"),
         ("share of one engine", f"1 of {engines}: at most {peak / engines:,.0f} req/s"),
         ("connections", f"{plan.connections:,}, {feasibility.connections_per_engine:,} per engine"),
+        (
+            "channels",
+            f"{multiplexing.connections:,} x {multiplexing.streams:,} streams, "
+            f"{feasibility.channels_per_engine:,} per engine"
+            if multiplexing.connections
+            else "-",
+        ),
         ("in flight allowed", f"{feasibility.in_flight_available:,}"),
         ("descriptors per engine", f"{feasibility.descriptors_per_engine:,}"),
         ("ports per host and node", f"{feasibility.ports_per_host_and_node:,}"),
@@ -111,6 +136,23 @@ def resources_table(plan: Plan, feasibility: Feasibility, engines: int) -> Table
     )
     for what, value in rows:
         table.add_row(what, escape(value))
+    return table
+
+
+def messages_table(costs: Sequence[MessageCost]) -> Table:
+    """What each kind of request message costs here."""
+    table = Table(title="Request messages (gRPC), rendered on this machine")
+    for heading in ("request", "kind"):
+        table.add_column(heading)
+    for heading in ("first, bytes", "us each"):
+        table.add_column(heading, justify="right")
+    for cost in costs:
+        table.add_row(
+            escape(cost.request),
+            cost.kind.value,
+            f"{cost.size_bytes:,}",
+            f"{cost.render_ns / 1000:.2f}",
+        )
     return table
 
 
@@ -123,9 +165,14 @@ def plan_document(plan: Plan, feasibility: Feasibility, engines: int) -> dict[st
             "scale": plan.scale,
             "seed": plan.seed,
             "arrivals": plan.arrival_process.value,
-            "nodes": [{"name": node.name, "url": _url(node)} for node in plan.nodes],
+            "nodes": [
+                {"name": node.name, "url": _url(node), "grpc": _grpc_url(node)}
+                for node in plan.nodes
+            ],
             "stages": [{"name": s.name, "is_judged": s.is_judged} for s in plan.stages],
             "connections": plan.connections,
+            "channels": plan.multiplexing.connections,
+            "streams": plan.multiplexing.streams,
             "loss_policy": plan.loss_policy.value,
             "engines": engines,
         },

@@ -1,4 +1,4 @@
-"""Files that a scenario names: bodies, CSV feeds, a CA. Read here, once, with limits.
+"""Files that a scenario names: bodies, messages, CSV feeds, a CA, gRPC types. Read once.
 
 Paths are relative to the scenario file. A file that cannot be read, is too large, or is
 not what it should be is a mistake at the key that names it.
@@ -8,16 +8,29 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from loadtests.plan.model import Feed
-from loadtests.plan.spec import MIB, Attachments, Document, FeedSpec
+from loadtests.plan.protoc import compile_protos
+from loadtests.plan.schema import Schema
+from loadtests.plan.spec import (
+    MIB,
+    Attachments,
+    CallSpec,
+    Document,
+    FeedSpec,
+    GrpcSpec,
+    RequestSpec,
+)
 from loadtests.plan.values import Mistakes, shown
 
 MOST_BODY_BYTES: Final = 16 * MIB
 MOST_FEED_BYTES: Final = 16 * MIB
 MOST_CA_BYTES: Final = MIB
+MOST_TYPES_BYTES: Final = 16 * MIB
 
 
 def read_bounded(path: Path, limit_bytes: int, where: str, mistakes: Mistakes) -> bytes | None:
@@ -77,24 +90,93 @@ def _read_feed(folder: Path, spec: FeedSpec, index: int, mistakes: Mistakes) -> 
     return None if text is None else _parse_feed(text, spec, where, mistakes)
 
 
-def read_attachments(folder: Path, document: Document, mistakes: Mistakes) -> Attachments:
-    """Everything that the document names, relative to `folder`."""
-    feeds = [_read_feed(folder, spec, index, mistakes) for index, spec in enumerate(document.feeds)]
+def _read_bodies(
+    folder: Path, document: Document, mistakes: Mistakes
+) -> tuple[dict[int, bytes], dict[int, str]]:
     bodies: dict[int, bytes] = {}
+    messages: dict[int, str] = {}
     for index, request in enumerate(document.requests):
-        if request.body_file is None:
-            continue
-        where = f"requests[{index}].body_file"
-        body = read_bounded(folder / request.body_file, MOST_BODY_BYTES, where, mistakes)
-        if body is not None:
-            bodies[index] = body
-    ca_pem = None
+        if isinstance(request, CallSpec) and request.message_file is not None:
+            where = f"requests[{index}].message_file"
+            text = read_text(folder / request.message_file, MOST_BODY_BYTES, where, mistakes)
+            if text is not None:
+                messages[index] = text
+        elif isinstance(request, RequestSpec) and request.body_file is not None:
+            where = f"requests[{index}].body_file"
+            body = read_bounded(folder / request.body_file, MOST_BODY_BYTES, where, mistakes)
+            if body is not None:
+                bodies[index] = body
+    return bodies, messages
+
+
+def _read_ca(folder: Path, document: Document, mistakes: Mistakes) -> str | None:
     tls = document.target.tls
-    if tls is not None and tls.ca_file is not None:
-        where = "target.tls.ca_file"
-        ca_pem = read_text(folder / tls.ca_file, MOST_CA_BYTES, where, mistakes)
-        if ca_pem is not None and "-----BEGIN CERTIFICATE-----" not in ca_pem:
-            mistakes.add(where, "no certificate in it", "PEM certificates")
+    if tls is None or tls.ca_file is None:
+        return None
+    where = "target.tls.ca_file"
+    ca_pem = read_text(folder / tls.ca_file, MOST_CA_BYTES, where, mistakes)
+    if ca_pem is not None and "-----BEGIN CERTIFICATE-----" not in ca_pem:
+        mistakes.add(where, "no certificate in it", "PEM certificates")
+    return ca_pem
+
+
+def _read_descriptors(
+    folder: Path, spec: GrpcSpec, ask: Callable[[], bytes | None] | None, mistakes: Mistakes
+) -> bytes | None:
+    """A descriptor set that holds together, from the one source that is named."""
+    where, data = "grpc.protos", None
+    given = [bool(spec.protos), spec.descriptor_set is not None, spec.reflection]
+    if sum(given) != 1 or (spec.includes and not spec.protos):
+        expected = "exactly one of: protos, perhaps with includes; descriptor_set; reflection"
+        mistakes.add("grpc", "another set of keys", expected)
+    elif spec.protos:
+        data = compile_protos(folder, spec.protos, spec.includes, mistakes)
+    elif spec.descriptor_set is not None:
+        where = "grpc.descriptor_set"
+        data = read_bounded(folder / spec.descriptor_set, MOST_TYPES_BYTES, where, mistakes)
+    elif ask is None:
+        mistakes.add("grpc.reflection", "true", "a target that may be asked, as check and run do")
+    else:
+        where, data = "grpc.reflection", ask()
+    seen = spec.descriptor_set or "types"
+    if data is None or mistakes.attempt(where, seen, lambda: Schema(data)) is None:
+        return None
+    return data
+
+
+def _refuse_untyped(document: Document, mistakes: Mistakes) -> None:
+    for index, request in enumerate(document.requests):
+        if isinstance(request, CallSpec):
+            expected = "this section, with protos, descriptor_set or reflection: "
+            mistakes.add("grpc", "nothing", f"{expected}requests[{index}] calls a method")
+            return
+
+
+def read_attachments(
+    folder: Path,
+    document: Document,
+    mistakes: Mistakes,
+    *,
+    ask: Callable[[str | None], bytes | None] | None,
+) -> Attachments:
+    """Everything that the document names, relative to `folder`.
+
+    `ask` gets the types of its services from the target, verified with the CA it is given;
+    None where the target may not be asked.
+    """
+    feeds = [_read_feed(folder, spec, index, mistakes) for index, spec in enumerate(document.feeds)]
+    bodies, messages = _read_bodies(folder, document, mistakes)
+    ca_pem = _read_ca(folder, document, mistakes)
+    descriptors = None
+    if document.grpc is None:
+        _refuse_untyped(document, mistakes)
+    else:
+        bound = None if ask is None else partial(ask, ca_pem)
+        descriptors = _read_descriptors(folder, document.grpc, bound, mistakes)
     return Attachments(
-        bodies=bodies, feeds=tuple(feed for feed in feeds if feed is not None), ca_pem=ca_pem
+        bodies=bodies,
+        messages=messages,
+        feeds=tuple(feed for feed in feeds if feed is not None),
+        ca_pem=ca_pem,
+        descriptors=descriptors,
     )

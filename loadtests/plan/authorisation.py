@@ -26,7 +26,7 @@ from typing import Any, Final
 from loadtests.errors import ScenarioError, TargetError
 from loadtests.plan.attachments import read_text
 from loadtests.plan.decoding import unknown_key
-from loadtests.plan.model import Node, Plan
+from loadtests.plan.model import Plan
 from loadtests.plan.spec import MIB
 from loadtests.plan.units import UnitError, parse_rate_per_s
 from loadtests.plan.values import Mistakes, shown
@@ -47,11 +47,11 @@ class AuthorisedTarget:
     max_rate_per_s: float
     expires: datetime | None
 
-    def covers(self, node: Node) -> bool:
-        """True when the node's host is this name, this address or in this range."""
-        if self.host == node.host.lower():
+    def covers(self, host: str) -> bool:
+        """True when the host is this name, this address or in this range."""
+        if self.host == host.lower():
             return True
-        network, address = _network(self.host), _network(node.host)
+        network, address = _network(self.host), _network(host)
         if network is None or address is None or network.version != address.version:
             return False
         return address.network_address in network
@@ -156,8 +156,9 @@ def authorised_hosts(configuration: Configuration, now: datetime) -> tuple[str, 
     return tuple(entry.host for entry in configuration.targets if not entry.is_expired(now))
 
 
-def _entry_of(node: Node, configuration: Configuration, now: datetime) -> AuthorisedTarget:
-    covering = [entry for entry in configuration.targets if entry.covers(node)]
+def authorisation_of(host: str, configuration: Configuration, now: datetime) -> AuthorisedTarget:
+    """The entry that allows load on a host that is not loopback; TargetError without one."""
+    covering = [entry for entry in configuration.targets if entry.covers(host)]
     current = [entry for entry in covering if not entry.is_expired(now)]
     if current:
         return min(current, key=lambda entry: entry.max_rate_per_s)
@@ -165,13 +166,13 @@ def _entry_of(node: Node, configuration: Configuration, now: datetime) -> Author
     if covering:
         raise TargetError(
             where=where,
-            seen=f"authorisation of {node.host} expired at {covering[0].expires}",
+            seen=f"authorisation of {host} expired at {covering[0].expires}",
             expected=f"a new date agreed with {covering[0].owner}",
         )
     raise TargetError(
         where=where,
-        seen=f"{node.host} is not an authorised target",
-        expected=f'loopback, or an entry [authorised_targets."{node.host}"] with its owner',
+        seen=f"{host} is not an authorised target",
+        expected=f'loopback, or an entry [authorised_targets."{host}"] with its owner',
     )
 
 
@@ -184,14 +185,16 @@ def refuse_unauthorised(plan: Plan, configuration: Configuration, now: datetime)
     total = sum(node.weight for node in plan.nodes)
     rates: dict[str, float] = {}
     for node in plan.nodes:
-        if node.is_loopback:
-            continue
-        entry = _entry_of(node, configuration, now)
-        rates[entry.host] = rates.get(entry.host, 0.0) + plan.max_rate_per_s * node.weight / total
-        if rates[entry.host] > entry.max_rate_per_s * (1 + 1e-9):
-            raise TargetError(
-                where=str(configuration.path),
-                seen=f"a ceiling of {rates[entry.host]:g} requests/s on {entry.host}",
-                expected=f"at most {entry.max_rate_per_s:g}, as {entry.owner} allows "
-                "(set target.max_rate of the scenario)",
-            )
+        entries = {
+            entry.host: entry
+            for entry in (authorisation_of(h, configuration, now) for h in node.foreign_hosts)
+        }
+        for host, entry in entries.items():
+            rates[host] = rates.get(host, 0.0) + plan.max_rate_per_s * node.weight / total
+            if rates[host] > entry.max_rate_per_s * (1 + 1e-9):
+                raise TargetError(
+                    where=str(configuration.path),
+                    seen=f"a ceiling of {rates[host]:g} requests/s on {host}",
+                    expected=f"at most {entry.max_rate_per_s:g}, as {entry.owner} allows "
+                    "(set target.max_rate of the scenario)",
+                )

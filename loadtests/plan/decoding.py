@@ -9,7 +9,6 @@ keys say about each other is checked in the same pass.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import operator
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from typing import Any, Final, TypeVar, Union, cast, get_args, get_origin, get_t
 
 from loadtests.plan import spec
 from loadtests.plan.units import UnitError
-from loadtests.plan.values import Mistakes, leaf_of, shown
+from loadtests.plan.values import Mistakes, leaf_of, one_of, shown
 
 Value = TypeVar("Value")
 
@@ -41,9 +40,7 @@ def key_of_field(name: str) -> str:
 
 def unknown_key(key: str, known: tuple[str, ...]) -> str:
     """What was expected instead of an unknown key."""
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    hint = f'did you mean "{near[0]}"? ' if near else ""
-    return f"{hint}known keys: {', '.join(known)}"
+    return one_of(key, known, "known keys")
 
 
 def _without_none(kind: Any) -> Any:
@@ -140,9 +137,17 @@ def _stage_kind(raw: object) -> type[spec.StageSpec]:
     return known or spec.ShapelessSpec
 
 
+def _request_kind(raw: object) -> type[spec.AnyRequestSpec]:
+    """A slash is in no HTTP method and in every gRPC method; a dot in none that we know."""
+    method = raw.get("method") if isinstance(raw, dict) else None
+    is_call = isinstance(method, str) and ("/" in method or "." in method)
+    return spec.CallSpec if is_call else spec.RequestSpec
+
+
 def _decode(kind: Any, raw: object, where: str, mistakes: Mistakes) -> Any:
-    if kind == spec.StageSpec:
-        return _decode_table(_stage_kind(raw), raw, where, mistakes)
+    if kind in {spec.StageSpec, spec.AnyRequestSpec}:
+        choose = _stage_kind if kind == spec.StageSpec else _request_kind
+        return _decode_table(choose(raw), raw, where, mistakes)
     if kind is spec.NodeSpec and not isinstance(raw, dict):
         return spec.NodeSpec(url=_decode(spec.Url, raw, where, mistakes))
     if dataclasses.is_dataclass(kind):

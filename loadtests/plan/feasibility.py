@@ -1,7 +1,7 @@
 """Can this plan reach its rate from these hosts? Arithmetic before any request is sent.
 
     cores = lambda * CPU seconds per request       of the generator
-    descriptors = connections of an engine + a reserve
+    descriptors = connections and channels of an engine + a reserve
     ports = connections from one host to one node
 
 Every result is a finding with its numbers; a REFUSAL means that the plan cannot reach
@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from loadtests.clock import NS_PER_S
+from loadtests.plan.call import Protocol
+from loadtests.plan.concurrency import carriers
 from loadtests.plan.model import Plan
 from loadtests.plan.needs import (
     Finding,
@@ -70,7 +72,8 @@ class Feasibility:
     peak_per_s: float
     in_flight_needed: float | None
     in_flight_available: int
-    connections_per_engine: int
+    connections_per_engine: int  # of HTTP/1.1
+    channels_per_engine: int
     descriptors_per_engine: int
     ports_per_host_and_node: int
     engines_needed: int | None
@@ -106,20 +109,37 @@ def _ports(needed: int, limits: HostLimits) -> Iterator[Finding]:
 
 
 def _spread(plan: Plan, engines: int) -> Iterator[Finding]:
-    """Whether every engine can have a connection, and one to every node."""
-    if plan.connections < engines:
-        severity, text = Severity.REFUSAL, "some would have none"
-    elif plan.connections < engines * len(plan.nodes):
-        severity, text = Severity.WARNING, "not every engine can hold one to every node"
-    else:
-        return
-    yield finding(
-        severity,
-        f"{plan.connections} connections for {engines} engines x {len(plan.nodes)} nodes: {text}",
-        connections=plan.connections,
-        engines=engines,
-        nodes=len(plan.nodes),
-    )
+    """Whether every engine can have a connection, and one to every node; so for channels."""
+    for kind, number in (
+        ("connections", plan.connections),
+        ("channels", plan.multiplexing.connections),
+    ):
+        if number == 0:  # no request uses this kind
+            continue
+        if number < engines:
+            severity, text = Severity.REFUSAL, "some would have none"
+        elif number < engines * len(plan.nodes):
+            severity, text = Severity.WARNING, "not every engine can hold one to every node"
+        else:
+            continue
+        yield finding(
+            severity,
+            f"{number} {kind} for {engines} engines x {len(plan.nodes)} nodes: {text}",
+            connections=number,
+            engines=engines,
+            nodes=len(plan.nodes),
+        )
+
+
+def _to_one_node(plan: Plan) -> int:
+    """Connections that count against one pair of address and port of a node.
+
+    Channels to a gRPC port of its own are apart from connections to the base URL.
+    """
+    own, multiplexed = plan.connections, plan.multiplexing.connections
+    has_grpc_ports = all(node.grpc is not None for node in plan.nodes)
+    is_all_grpc = all(r.protocol in {Protocol.HTTP1, Protocol.GRPC} for r in plan.requests)
+    return max(own, multiplexed) if has_grpc_ports and is_all_grpc else own + multiplexed
 
 
 def _cpu(
@@ -160,11 +180,13 @@ def assess(
     needs = tuple(
         need_of(plan, stage, planned) for stage, planned in zip(plan.stages, totals, strict=True)
     )
-    available = min(plan.in_flight_limit, plan.connections * plan.pipelining)
+    carried = sum(carrier.available for carrier in carriers(plan))
+    available = min(plan.in_flight_limit, carried)
     peak = max((need.peak_per_s or need.ceiling_per_s or 0.0 for need in needs), default=0.0)
     connections = -(-plan.connections // engines)
+    channels = -(-plan.multiplexing.connections // engines)
     heaviest_ratio = max(n.weight for n in plan.nodes) / sum(n.weight for n in plan.nodes)
-    ports = math.ceil(round(plan.connections * heaviest_ratio / hosts, 6))
+    ports = math.ceil(round(_to_one_node(plan) * heaviest_ratio / hosts, 6))
     engines_needed, cpu_findings = _cpu(peak, limits, cost, hosts, engines)
     in_flights = [need.in_flight for need in needs if need.in_flight is not None]
     return Feasibility(
@@ -173,7 +195,8 @@ def assess(
         in_flight_needed=max(in_flights, default=None),
         in_flight_available=available,
         connections_per_engine=connections,
-        descriptors_per_engine=connections + RESERVED_DESCRIPTORS,
+        channels_per_engine=channels,
+        descriptors_per_engine=connections + channels + RESERVED_DESCRIPTORS,
         ports_per_host_and_node=ports,
         engines_needed=engines_needed,
         findings=(
@@ -182,7 +205,7 @@ def assess(
             *judge_throughput(plan, needs),
             *judge_samples(plan, needs),
             *judge_timeouts(plan),
-            *_descriptors(connections, limits),
+            *_descriptors(connections + channels, limits),
             *_ports(ports, limits),
             *_spread(plan, engines),
             *cpu_findings,

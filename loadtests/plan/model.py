@@ -19,6 +19,7 @@ from enum import Enum
 
 import msgspec
 
+from loadtests.plan.call import Call, Endpoint, Multiplexing, Protocol, authority_of
 from loadtests.record.window import CONNECTION, SlotSpace
 
 
@@ -69,6 +70,16 @@ class Comparison(Enum):
     AT_LEAST = ">="
 
 
+def is_loopback(host: str) -> bool:
+    """True for localhost and loopback addresses, not for names that resolve to one."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
     """One base URL of the target; `weight` is its relative part of the requests."""
@@ -79,23 +90,18 @@ class Node:
     port: int
     base_path: str  # "" or "/prefix", no trailing slash
     weight: float
+    grpc: Endpoint | None  # None: gRPC goes to the base URL as well
 
     @property
     def authority(self) -> str:
         """The value of the Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        default = {"http": 80, "https": 443}[self.scheme]
-        return host if self.port == default else f"{host}:{self.port}"
+        return authority_of(self.scheme, self.host, self.port)
 
     @property
-    def is_loopback(self) -> bool:
-        """True for localhost and loopback addresses; any other name must be authorised."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+    def foreign_hosts(self) -> tuple[str, ...]:
+        """Hosts of its URLs that are not loopback: each must be authorised."""
+        hosts = (self.host,) if self.grpc is None else (self.host, self.grpc.host)
+        return tuple(dict.fromkeys(host for host in hosts if not is_loopback(host)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +150,8 @@ class Request:
     expected_statuses: tuple[int, ...]  # sorted; empty means any 2xx
     checks: tuple[Check, ...]
     timeout_ns: int
+    protocol: Protocol
+    call: Call | None  # of gRPC; then `path` is the method's and `headers` are the metadata
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +252,8 @@ class Plan:
     """A scenario resolved: absolute stages and rates, mix, seed.
 
     `connections`, `in_flight_limit` and `backlog_limit` are totals over the run; each
-    engine takes its share. `max_rate_per_s` is the hard ceiling over the run.
+    engine takes its share. `max_rate_per_s` is the hard ceiling over the run. `connections`
+    are those of HTTP/1.1, 0 where no request uses it; those of HTTP/2 are `multiplexing`'s.
     """
 
     scenario_name: str
@@ -263,6 +272,8 @@ class Plan:
     in_flight_limit: int
     backlog_limit: int
     pipelining: int  # requests in flight on one HTTP/1.1 connection; 1: off
+    multiplexing: Multiplexing
+    descriptors: bytes  # FileDescriptorSet of all calls; empty without gRPC
     think_time_ns: int  # closed load only
     max_rate_per_s: float
     response_limit_bytes: int
@@ -281,6 +292,11 @@ class Plan:
     def duration_ns(self) -> int:
         """Length of all stages, drain not included."""
         return self.stages[-1].end_ns
+
+    @property
+    def all_connections(self) -> int:
+        """Connections of both kinds, a descriptor and a port each."""
+        return self.connections + self.multiplexing.connections
 
     @property
     def slots(self) -> SlotSpace:

@@ -1,11 +1,10 @@
 """What each stage of a plan asks for, and whether its objectives can be met at all.
 
-    L = lambda * W     Little's law: requests in flight = arrivals/s * seconds each takes
     ceiling = users / (think time + latency)       of closed load, requests/s
 
-Pure arithmetic on the plan alone; `feasibility.py` adds hosts and the generator's cost.
-Latency is taken at the limit of the stage's p95 objective: a plan must be able to offer
-its load to a target that just meets its objective.
+Pure arithmetic on the plan alone; `concurrency.py` has Little's law, `feasibility.py` adds
+hosts and the generator's cost. Latency is taken at the limit of the stage's p95 objective:
+a plan must be able to offer its load to a target that just meets its objective.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from enum import Enum
 from typing import Final
 
 from loadtests.clock import NS_PER_S
+from loadtests.plan.concurrency import applies, carriers, concurrencies, latency_limit_ns
 from loadtests.plan.model import (
     ArrivalProcess,
     LoadModel,
@@ -31,8 +31,6 @@ from loadtests.plan.units import format_duration
 
 SHORTEST_JUDGED_NS: Final = 3 * NS_PER_S  # first and last partial windows are not judged
 _POISSON_SIGMAS: Final = 3.0  # planned throughput this far above the limit: short of it 1 in 700
-_MEDIAN: Final = 0.5
-_P95: Final = 0.95
 
 
 class Severity(Enum):
@@ -73,44 +71,20 @@ def finding(severity: Severity, text: str, **numbers: float) -> Finding:
     return Finding(severity=severity, text=text, numbers=tuple(numbers.items()))
 
 
-def _applies(objective: Objective, stage: Stage) -> bool:
-    return stage.is_judged and objective.stage in {None, stage.name}
-
-
-def latency_limit_ns(plan: Plan, stage: Stage) -> float | None:
-    """Limit of the stage's response p95, else of its lowest percentile from p50 to p95; or None.
-
-    An objective over all requests counts before those of single requests. Percentiles
-    above p95 say nothing about the mean that Little's law is about.
-    """
-    limits = [
-        (
-            objective.request is not None,
-            objective.measure.quantile != _P95,
-            objective.measure.quantile or 1.0,
-            -objective.limit,
-        )
-        for objective in plan.objectives
-        if objective.measure.kind is MeasureKind.RESPONSE_QUANTILE
-        and _MEDIAN <= (objective.measure.quantile or 0.0) <= _P95
-        and _applies(objective, stage)
-    ]
-    return -min(limits)[3] if limits else None
-
-
 def need_of(plan: Plan, stage: Stage, planned: int) -> StageNeed:
     """What one stage asks for; `planned` is its number of arrivals."""
-    limit_ns = latency_limit_ns(plan, stage)
+    limit_ns = latency_limit_ns(plan, stage, frozenset(r.name for r in plan.requests))
     peak = peak_level(stage.profile)
     is_open = plan.load_model is LoadModel.OPEN
     cycle_ns = plan.think_time_ns + (limit_ns or 0.0)
+    found = list(concurrencies(plan, stage)) if is_open else []
     return StageNeed(
         stage=stage.name,
         length_ns=stage.end_ns - stage.start_ns,
         planned=planned,
         peak_per_s=peak if is_open else None,
         latency_limit_ns=limit_ns,
-        in_flight=peak * limit_ns / NS_PER_S if is_open and limit_ns is not None else None,
+        in_flight=sum(one.in_flight for one in found) if found else None,
         ceiling_per_s=None if is_open or not cycle_ns else peak / cycle_ns * NS_PER_S,
     )
 
@@ -127,27 +101,35 @@ def _pairs(plan: Plan, needs: tuple[StageNeed, ...]) -> Iterator[tuple[StageNeed
     """Each judged stage with each objective that applies to it."""
     for need, stage in zip(needs, plan.stages, strict=True):
         for objective in plan.objectives:
-            if _applies(objective, stage):
+            if applies(objective, stage):
                 yield need, objective
 
 
 def judge_concurrency(
     plan: Plan, needs: tuple[StageNeed, ...], available: int
 ) -> Iterator[Finding]:
-    """Requests in flight that each stage needs, against what is `available`."""
-    for need in needs:
-        if need.in_flight is None or need.latency_limit_ns is None:
-            continue
-        is_short = need.in_flight > available
-        yield finding(
-            Severity.REFUSAL if is_short else Severity.INFO,
-            f"stage {need.stage}: {need.peak_per_s:g} requests/s at "
-            f"{format_duration(need.latency_limit_ns)} are {need.in_flight:,.0f} in flight "
-            f"(Little's law); {plan.connections:,} connections with pipelining "
-            f"{plan.pipelining} and the in-flight cap allow {available:,}",
-            in_flight_needed=need.in_flight,
-            in_flight_available=available,
-        )
+    """Requests in flight that each stage needs, against what its carriers and the cap allow."""
+    if plan.load_model is LoadModel.CLOSED:
+        return
+    for need, stage in zip(needs, plan.stages, strict=True):
+        for one in concurrencies(plan, stage):
+            room = min(one.carrier.available, available)
+            yield finding(
+                Severity.REFUSAL if one.in_flight > room else Severity.INFO,
+                f"stage {need.stage}: {one.per_s:,.9g} requests/s at "
+                f"{format_duration(one.limit_ns)} are {one.in_flight:,.0f} in flight "
+                f"(Little's law); {one.carrier.text} and the in-flight cap allow {room:,}",
+                in_flight_needed=one.in_flight,
+                in_flight_available=room,
+            )
+        if len(carriers(plan)) > 1 and (need.in_flight or 0.0) > available:
+            yield finding(
+                Severity.REFUSAL,
+                f"stage {need.stage}: {need.in_flight:,.0f} in flight over both kinds; the "
+                f"in-flight cap allows {available:,}",
+                in_flight_needed=need.in_flight or 0.0,
+                in_flight_available=available,
+            )
 
 
 def judge_closed_ceilings(plan: Plan, needs: tuple[StageNeed, ...]) -> Iterator[Finding]:
@@ -168,7 +150,7 @@ def judge_closed_ceilings(plan: Plan, needs: tuple[StageNeed, ...]) -> Iterator[
             highest_per_s=highest,
         )
         for objective in plan.objectives:
-            if objective.measure.kind not in RATE_KINDS or not _applies(objective, stage):
+            if objective.measure.kind not in RATE_KINDS or not applies(objective, stage):
                 continue
             if objective.limit > highest:
                 yield finding(

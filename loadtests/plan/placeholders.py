@@ -84,6 +84,10 @@ class Seq:
         """Return the number."""
         return (sequence,)
 
+    def numbers(self, sequences: Sequences) -> NDArray[np.int64]:
+        """The numbers themselves."""
+        return sequences
+
     def many(self, sequences: Sequences) -> list[Sequence[Value]]:
         """One column."""
         return [sequences.tolist()]
@@ -186,10 +190,14 @@ class Int:
         """One number."""
         return (self.low + mix64(sequence ^ self.key) % self.span,)
 
+    def numbers(self, sequences: Sequences) -> NDArray[np.int64]:
+        """The numbers themselves."""
+        words = mix64_many(sequences.astype(np.uint64) ^ np.uint64(self.key))
+        return (words % np.uint64(self.span)).astype(np.int64) + self.low
+
     def many(self, sequences: Sequences) -> list[Sequence[Value]]:
         """One column."""
-        words = mix64_many(sequences.astype(np.uint64) ^ np.uint64(self.key))
-        return [((words % np.uint64(self.span)).astype(np.int64) + self.low).tolist()]
+        return [self.numbers(sequences).tolist()]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from loadtests.plan.call import Protocol
 from loadtests.plan.model import BodyContains, Check, Feed, JsonEquals, MaxBytes, Request
 from loadtests.plan.spec import CheckSpec, RequestSpec
 from loadtests.plan.template import mistakes_of, texts_of, variables_of
@@ -20,6 +21,8 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 ENGINE_HEADERS: Final = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "expect", "upgrade", "te"}
 )
+# Also refused in HTTP/2, which has no place for them (RFC 9113 section 8.2.2).
+CONNECTION_HEADERS: Final = frozenset({"keep-alive", "proxy-connection"})
 SECRET_HEADERS: Final = frozenset(
     {"authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token"}
 )
@@ -42,6 +45,15 @@ def _check_path(path: str, where: str, feeds: Sequence[Feed], mistakes: Mistakes
             return
 
 
+def check_secret(
+    name: str, source: bytes, where: str, feeds: Sequence[Feed], mistakes: Mistakes
+) -> None:
+    """Refuse a literal value of a header that holds secrets."""
+    if name.lower() in SECRET_HEADERS and not variables_of(source, feeds):
+        # The value is not repeated: a message must not spread it.
+        mistakes.add(where, "a literal secret", 'a variable, such as "Bearer ${env:TOKEN}"')
+
+
 def _check_header(
     name: str, value: str, where: str, feeds: Sequence[Feed], mistakes: Mistakes
 ) -> None:
@@ -51,9 +63,7 @@ def _check_header(
         mistakes.add(where, shown(name), "a header name (RFC 9110 token)")
     if lowered in ENGINE_HEADERS:
         mistakes.add(where, "a header that the engine sets", "any other header")
-    if lowered in SECRET_HEADERS and not variables_of(source, feeds):
-        # The value is not repeated: a message must not spread it.
-        mistakes.add(where, "a literal secret", 'a variable, such as "Bearer ${env:TOKEN}"')
+    check_secret(name, source, where, feeds, mistakes)
     if any(_FIELD.fullmatch(text) is None for text in (source, *texts_of(source, feeds))):
         mistakes.add(where, "a control character", "a header value without control characters")
 
@@ -75,7 +85,13 @@ def _build_check(spec: CheckSpec, where: str, mistakes: Mistakes) -> Check | Non
     return JsonEquals(pointer=pointer, value=spec.equals)
 
 
-def _check_head(spec: RequestSpec, where: str, feeds: Sequence[Feed], mistakes: Mistakes) -> None:
+def _check_head(
+    spec: RequestSpec,
+    protocol: Protocol,
+    where: str,
+    feeds: Sequence[Feed],
+    mistakes: Mistakes,
+) -> None:
     if spec.method not in METHODS:
         mistakes.add(f"{where}.method", shown(spec.method), "one of " + ", ".join(METHODS))
     _check_path(spec.path, f"{where}.path", feeds, mistakes)
@@ -85,13 +101,21 @@ def _check_head(spec: RequestSpec, where: str, feeds: Sequence[Feed], mistakes: 
         _check_header(name, value, path, feeds, mistakes)
         if names.count(name.lower()) > 1:
             mistakes.add(path, "a header given twice", "each header once, whatever its case")
+        if protocol is Protocol.HTTP2 and name.lower() in CONNECTION_HEADERS:
+            mistakes.add(path, "a header of HTTP/1.1 connections", "nothing: this is HTTP/2")
 
 
 def build_request(
-    spec: RequestSpec, body: bytes | None, where: str, feeds: Sequence[Feed], mistakes: Mistakes
+    spec: RequestSpec,
+    body: bytes | None,
+    where: str,
+    *,
+    protocol: Protocol,
+    feeds: Sequence[Feed],
+    mistakes: Mistakes,
 ) -> Request:
     """The request with everything wrong in it noted; `body` is the read body file, if any."""
-    _check_head(spec, where, feeds, mistakes)
+    _check_head(spec, protocol, where, feeds, mistakes)
     if spec.body is not None and spec.body_file is not None:
         mistakes.add(where, "body and body_file", "one of them")
     if spec.body is not None:
@@ -113,4 +137,6 @@ def build_request(
         expected_statuses=tuple(sorted(set(spec.expected_statuses))),
         checks=tuple(check for check in checks if check is not None),
         timeout_ns=spec.timeout,
+        protocol=protocol,
+        call=None,
     )

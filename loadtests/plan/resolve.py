@@ -4,102 +4,55 @@ Pure. `resolve` applies the scale, the seed and the targets of the command line;
 code runs once at load, so a scenario that loads can only fail on those three.
 
 What scales: every rate, every throughput limit, closed load's connections; and, because
-Little's law ties them to the rate, the totals of connections, in-flight and backlog of
-open load (rounded up, never below 4 a node or what the author asked for). Absolute are
-`target.max_rate`, which is a guard, durations and latencies.
+Little's law ties them to the rate, the totals of connections, channels, in-flight and
+backlog of open load (rounded up, never below 4 a node or what the author asked for).
+Absolute are `target.max_rate`, which is a guard, durations and latencies.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Final
 
 from loadtests.errors import ScenarioError
+from loadtests.plan.call import Protocol
+from loadtests.plan.calls import build_call
 from loadtests.plan.capacity import build_capacity, check_load
 from loadtests.plan.criteria import Criteria, repeated
-from loadtests.plan.model import Node, Plan, Request, Tls
+from loadtests.plan.model import Plan, Request
+from loadtests.plan.nodes import build_nodes, build_tls, check_target
 from loadtests.plan.objectives import RateReference
 from loadtests.plan.requests import build_request
-from loadtests.plan.spec import (
-    Attachments,
-    Document,
-    LoadSpec,
-    NodeSpec,
-    ScenarioFile,
-    TargetSpec,
-    Url,
-)
+from loadtests.plan.schema import Schema
+from loadtests.plan.spec import Attachments, CallSpec, Document, LoadSpec, ScenarioFile
 from loadtests.plan.stages import Levels, build_stages
-from loadtests.plan.targets import parse_node
 from loadtests.plan.units import parse_percent
 from loadtests.plan.values import Mistakes, shown
 from loadtests.record.window import MAX_SLOTS
 
 HIGHEST_SCALE: Final = 1000.0
 HIGHEST_SEED: Final = 2**63 - 1
-MOST_NODES: Final = 1000
-
-
-def _build_nodes(spec: TargetSpec, targets: Sequence[str], mistakes: Mistakes) -> tuple[Node, ...]:
-    entries = (
-        [(NodeSpec(url=Url(url)), f"--target[{index}]") for index, url in enumerate(targets)]
-        if targets
-        else [(node, f"target.nodes[{index}]") for index, node in enumerate(spec.nodes)]
-    )
-    nodes: list[Node] = []
-    for entry, where in entries:
-        if mistakes.is_refused(f"{where}.url"):
-            continue
-        parse = partial(parse_node, entry.url, name=entry.name, weight=float(entry.weight))
-        node = mistakes.attempt(where, entry.url, parse)
-        if node is not None and node.name in [other.name for other in nodes]:
-            mistakes.add(where, shown(node.name), "a name of its own for each node")
-        elif node is not None:
-            nodes.append(node)
-    if not 1 <= len(entries) <= MOST_NODES:
-        mistakes.add("target.nodes", f"{len(entries)} nodes", f"1 to {MOST_NODES} nodes")
-    return tuple(nodes)
-
-
-def _build_tls(
-    spec: TargetSpec, nodes: Sequence[Node], attachments: Attachments, mistakes: Mistakes
-) -> Tls | None:
-    tls = spec.tls
-    if tls is None:
-        if not any(node.scheme == "https" for node in nodes):
-            return None
-        return Tls(
-            verify=True,
-            ca_pem=None,
-            client_certificate_path=None,
-            client_key_path=None,
-            server_name=None,
-        )
-    if (tls.client_certificate is None) != (tls.client_key is None):
-        mistakes.add("target.tls", "one of client_certificate, client_key", "both or none")
-    return Tls(
-        verify=tls.verify,
-        ca_pem=attachments.ca_pem,
-        client_certificate_path=tls.client_certificate,
-        client_key_path=tls.client_key,
-        server_name=tls.server_name,
-    )
 
 
 def _build_requests(
-    document: Document, attachments: Attachments, mistakes: Mistakes
+    document: Document, attachments: Attachments, schema: Schema | None, mistakes: Mistakes
 ) -> tuple[Request, ...]:
-    return tuple(
-        build_request(
-            spec,
-            attachments.bodies.get(index),
-            f"requests[{index}]",
-            attachments.feeds,
-            mistakes,
-        )
-        for index, spec in enumerate(document.requests)
-    )
+    is_http2 = document.target.protocol is Protocol.HTTP2
+    protocol = Protocol.HTTP2 if is_http2 else Protocol.HTTP1
+    feeds, found = attachments.feeds, list[Request]()
+    for index, spec in enumerate(document.requests):
+        where = f"requests[{index}]"
+        if isinstance(spec, CallSpec):
+            text = attachments.messages.get(index)
+            found.append(
+                build_call(spec, text, where, schema=schema, feeds=feeds, mistakes=mistakes)
+            )
+        else:
+            body = attachments.bodies.get(index)
+            found.append(
+                build_request(spec, body, where, protocol=protocol, feeds=feeds, mistakes=mistakes)
+            )
+    return tuple(found)
 
 
 def _check_names(document: Document, mistakes: Mistakes) -> None:
@@ -137,9 +90,10 @@ def build_plan(
 ) -> Plan:
     """The plan; what is wrong is added to `mistakes`, and then it is none to be run."""
     load, target = document.load, document.target
-    requests = _build_requests(document, attachments, mistakes)
+    schema = None if attachments.descriptors is None else Schema(attachments.descriptors)
+    requests = _build_requests(document, attachments, schema, mistakes)
     _check_names(document, mistakes)
-    nodes = _build_nodes(target, targets, mistakes)
+    nodes = build_nodes(target, targets, mistakes)
     reference = RateReference(baselines=dict(document.baselines.items()), default=load.baseline)
     check_load(load, reference, mistakes)
     levels = Levels(load=load, reference=reference, scale=scale)
@@ -151,7 +105,11 @@ def build_plan(
     slots = len(stages) * (len(requests) + 1) * len(nodes)
     if slots > MAX_SLOTS:
         mistakes.add("stages x requests x nodes", str(slots), f"at most {MAX_SLOTS}")
-    capacity = build_capacity(levels, target, stages, len(nodes), mistakes)
+    check_target(target, nodes, requests, mistakes)
+    capacity = build_capacity(
+        levels, target, stages, nodes=len(nodes), requests=requests, mistakes=mistakes
+    )
+    calls = [request.call.method for request in requests if request.call is not None]
     # Longer than functions are here, because a plan has as many fields as it has.
     return Plan(
         scenario_name=document.name,
@@ -162,7 +120,7 @@ def build_plan(
         load_model=load.model,
         arrival_process=load.arrivals,
         nodes=nodes,
-        tls=_build_tls(target, nodes, attachments, mistakes),
+        tls=build_tls(target, nodes, attachments.ca_pem, mistakes),
         requests=requests,
         feeds=attachments.feeds,
         stages=stages,
@@ -170,6 +128,8 @@ def build_plan(
         in_flight_limit=capacity.in_flight,
         backlog_limit=capacity.backlog,
         pipelining=load.pipelining,
+        multiplexing=capacity.multiplexing,
+        descriptors=schema.needed(calls) if schema is not None and calls else b"",
         think_time_ns=load.think_time,
         max_rate_per_s=capacity.max_rate_per_s,
         response_limit_bytes=target.response_limit,

@@ -5,13 +5,18 @@ scale 1, mistakes or not, so that structural and semantic ones are reported toge
 with its path. Nothing is started from a file that has one.
 
     version, name, description
-    [target]      nodes, tls, version_path, max_rate, response_limit, connect_timeout, connect_rate
+    [target]      nodes, tls, version_path, max_rate, response_limit, connect_timeout,
+                  connect_rate, protocol ("http1", "http2"), keepalive, authority
     [baselines]   NAME = "776000 rps"
-    [load]        model, baseline, rate, arrivals, seed, connections, in_flight, backlog,
-                  pipelining, think_time, warm_up, grace, loss_policy
+    [load]        model, baseline, rate, arrivals, seed, connections, channels, streams,
+                  in_flight, backlog, pipelining, think_time, warm_up, grace, loss_policy
     [[feeds]]     name, file
+    [grpc]        protos, includes | descriptor_set | reflection
     [[requests]]  name, method, path, headers, body | body_file, weight, expected_statuses,
                   checks, timeout
+                  or, where method is "pkg.Service/Method": name, method, message |
+                  message_file, metadata, compression, weight, expected_codes, checks,
+                  timeout, messages, pace
     [[stages]]    name, duration, shape and its levels, judged
     [criteria]    objectives, alerts, aborts
 """
@@ -19,6 +24,7 @@ with its path. Nothing is started from a file that has one.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +32,8 @@ from loadtests.errors import ScenarioError
 from loadtests.plan import spec
 from loadtests.plan.attachments import read_attachments, read_text
 from loadtests.plan.decoding import decode
+from loadtests.plan.nodes import build_nodes, build_tls
+from loadtests.plan.reflection import Reflect
 from loadtests.plan.resolve import build_plan, resolve
 from loadtests.plan.spec import ScenarioFile
 from loadtests.plan.values import Mistakes
@@ -48,8 +56,31 @@ def _parse_toml(path: Path, mistakes: Mistakes) -> tuple[str, dict[str, Any]] | 
     return None
 
 
-def load_scenario(path: Path | str) -> ScenarioFile:
-    """Read, decode and check a scenario; ScenarioError with every mistake in it."""
+def _asking(
+    reflect: Reflect | None, document: spec.Document, targets: Sequence[str]
+) -> Callable[[str | None], bytes | None] | None:
+    """How to ask the nodes for their types, given the CA's certificates."""
+    target = document.target
+    if reflect is None:
+        return None
+
+    def ask(ca_pem: str | None) -> bytes | None:
+        unnoted = Mistakes()  # they are found again, and noted, when the plan is built
+        nodes = build_nodes(target, targets, unnoted)
+        tls = build_tls(target, nodes, ca_pem, unnoted)
+        return None if unnoted.found else reflect(nodes, tls)
+
+    return ask
+
+
+def load_scenario(
+    path: Path | str, *, targets: Sequence[str] = (), reflect: Reflect | None = None
+) -> ScenarioFile:
+    """Read, decode and check a scenario; ScenarioError with every mistake in it.
+
+    Where its types come from server reflection, `reflect` asks the nodes: `targets` (of the
+    command line), else the scenario's; TargetError when that fails or is not allowed.
+    """
     path = Path(path)
     mistakes = Mistakes()
     parsed = _parse_toml(path, mistakes)
@@ -57,7 +88,8 @@ def load_scenario(path: Path | str) -> ScenarioFile:
         raise ScenarioError(str(path), tuple(mistakes.found))
     text, raw = parsed
     document = decode(spec.Document, {"name": path.stem, **raw}, "", mistakes)
-    attachments = read_attachments(path.parent, document, mistakes)
+    ask = _asking(reflect, document, targets)
+    attachments = read_attachments(path.parent, document, mistakes, ask=ask)
     build_plan(document, attachments, mistakes, text=text)
     if mistakes.found:
         raise ScenarioError(str(path), tuple(mistakes.found))

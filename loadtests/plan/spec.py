@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NewType
 
+from loadtests.plan.call import Compression, Protocol
 from loadtests.plan.model import ArrivalProcess, Feed, LoadModel, LossPolicy
 
 DurationNs = NewType("DurationNs", int)  # "200 ms"
@@ -27,6 +28,8 @@ Whole = NewType("Whole", int)  # 1 and above
 Weight = NewType("Weight", float)  # above 0
 Status = NewType("Status", int)  # 200..599
 Level = NewType("Level", object)  # a RateText for open load, connections for closed load
+CodeName = NewType("CodeName", str)  # "NOT_FOUND", a gRPC status code
+MessageText = NewType("MessageText", object)  # a table, or JSON in a text
 HeaderText = NewType("HeaderText", str)  # perhaps a secret
 Shape = NewType("Shape", str)  # a word of SHAPES
 Version = NewType("Version", int)
@@ -53,9 +56,13 @@ class TlsSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSpec:
-    """One entry of `target.nodes`: a table, or just its URL."""
+    """One entry of `target.nodes`: a table, or just its URL.
+
+    `grpc` is the URL of its gRPC port, where that is another than that of `url`.
+    """
 
     url: Url
+    grpc: Url | None = None
     name: Name | None = None
     weight: Weight = Weight(1.0)
 
@@ -71,6 +78,11 @@ class TargetSpec:
     response_limit: SizeBytes = SizeBytes(MIB)
     connect_timeout: PositiveNs = PositiveNs(2 * SECOND)
     connect_rate: PerSecond = PerSecond(2000.0)
+    protocol: Protocol = Protocol.HTTP1  # of requests that call no gRPC method
+    # Of HTTP/2: a PING after so long without a frame. None: never, because a server may
+    # close a connection that pings it more often than it likes (gRPC, "Keepalive").
+    keepalive: PositiveNs | None = None
+    authority: str | None = None  # of HTTP/2; None: the node's host and port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +95,9 @@ class LoadSpec:
     rate: RateText | None = None  # of hold stages that name none
     arrivals: ArrivalProcess = ArrivalProcess.CONSTANT
     seed: int = 1
-    in_flight: Whole | None = None  # None: as many as connections can carry
+    channels: Whole | None = None  # HTTP/2 connections; None: 4 a node, or as levels need
+    streams: Whole = Whole(100)  # a channel; no server should allow fewer (RFC 9113, 6.5.2)
+    in_flight: Whole | None = None  # None: as many as connections and channels can carry
     backlog: Whole | None = None  # None: as many as in_flight
     pipelining: Whole = Whole(1)
     think_time: DurationNs = DurationNs(0)
@@ -124,6 +138,37 @@ class RequestSpec:
     expected_statuses: tuple[Status, ...] = ()
     checks: tuple[CheckSpec, ...] = ()
     timeout: PositiveNs = PositiveNs(10 * SECOND)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSpec:
+    """One of `[[requests]]` that calls a gRPC method: its `method` is `pkg.Service/Method`."""
+
+    name: Name
+    method: str
+    message: MessageText | None = None  # None, and no file: an empty message
+    message_file: str | None = None
+    metadata: Mapping[str, HeaderText] = field(default_factory=dict)
+    compression: Compression = Compression.IDENTITY
+    weight: Weight = Weight(1.0)
+    expected_codes: tuple[CodeName, ...] = (CodeName("OK"),)
+    checks: tuple[str, ...] = ()
+    timeout: PositiveNs = PositiveNs(10 * SECOND)  # the deadline of the call
+    messages: Whole | None = None  # on a stream of the client's
+    pace: DurationNs | None = None
+
+
+AnyRequestSpec = RequestSpec | CallSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcSpec:
+    """`[grpc]`: where the types come from; exactly one of protos, descriptor_set, reflection."""
+
+    protos: tuple[str, ...] = ()
+    includes: tuple[str, ...] = ()  # folders of imports; none: the folders of the protos
+    descriptor_set: str | None = None
+    reflection: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,7 +288,8 @@ class Document:
     baselines: Mapping[Name, PerSecond] = field(default_factory=dict)
     load: LoadSpec
     feeds: tuple[FeedSpec, ...] = ()
-    requests: tuple[RequestSpec, ...]
+    grpc: GrpcSpec | None = None
+    requests: tuple[AnyRequestSpec, ...]
     stages: tuple[StageSpec, ...]
     criteria: CriteriaSpec = field(default_factory=CriteriaSpec)
 
@@ -260,11 +306,17 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attachments:
-    """Files that a scenario names, read: bodies by the request's index, feeds by position."""
+    """Files that a scenario names, read: bodies and messages by the request's index.
+
+    `descriptors` is a FileDescriptorSet with the types of `[grpc]`; None without one, or
+    with mistakes in it, which are known.
+    """
 
     bodies: Mapping[int, bytes]
+    messages: Mapping[int, str]
     feeds: tuple[Feed, ...]
     ca_pem: str | None
+    descriptors: bytes | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

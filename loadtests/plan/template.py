@@ -16,7 +16,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,82 +100,106 @@ def _pieces(source: bytes) -> list[_Piece]:
     return pieces
 
 
-class _Compiler:
-    """Collects format, makers and mistakes over the pieces of one source."""
+class Compiler:
+    """Cuts sources into literals and makers; positions run on from one source to the next.
 
-    def __init__(self, where: str, environment: Mapping[str, str] | None) -> None:
+    Two placeholders that one compiler meets never have the same position, and so never the
+    same values, however many fields of a message they are spread over. `environment` is
+    None where variables are not to be known yet: at scenario load.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        *,
+        run_id: str,
+        seed: int,
+        feeds: Sequence[Feed],
+        environment: Mapping[str, str] | None,
+    ) -> None:
         self.where, self.environment = where, environment
         self.mistakes: list[Mistake] = []
-        self.parts: list[bytes | Maker] = []
-        self.env_names: set[str] = set()
-        self.position = 0
+        self._run_id, self._seed, self._feeds = run_id, seed, feeds
+        self._position = 0
 
     def refuse(self, seen: str, expected: str) -> None:
+        """Note a mistake of the source at hand."""
         self.mistakes.append(Mistake(where=self.where, seen=seen, expected=expected))
 
-    def fill(self, name: str) -> None:
-        self.env_names.add(name)
+    def pieces(self, source: bytes) -> list[bytes | Maker | Environment]:
+        """Literals, makers and variables of a source; what is wrong in it is left out and noted."""
+        found = [self._take(piece) for piece in _pieces(source)]
+        return [piece for piece in found if piece is not None and piece != b""]
+
+    def parts(self, source: bytes) -> list[bytes | Maker]:
+        """The same with variables filled in; without an environment they are left out."""
+        found = [
+            self._fill(piece.name) if isinstance(piece, Environment) else piece
+            for piece in self.pieces(source)
+        ]
+        return [part for part in found if part is not None]
+
+    def finish(self) -> None:
+        """ScenarioError with everything wrong in the sources so far."""
+        self.refuse_excess()
+        if self.mistakes:
+            raise ScenarioError(self.where, tuple(self.mistakes))
+
+    def refuse_excess(self) -> None:
+        """Note when there are more placeholders than positions."""
+        if self._position > MOST_POSITIONS:
+            self.refuse(f"{self._position} placeholders", f"at most {MOST_POSITIONS}")
+
+    def _fill(self, name: str) -> bytes | None:
         if self.environment is None:
-            return
+            return None
         value = self.environment.get(name)
         if value is None:
             self.refuse(f"${{env:{name}}}", f"environment variable {name} set on this host")
         elif any(ord(character) < 32 or ord(character) == 127 for character in value):  # noqa: PLR2004 - ASCII controls
             self.refuse(f"${{env:{name}}}", "a value without control characters")
         else:
-            self.parts.append(value.encode("utf-8", "surrogateescape"))
+            return value.encode("utf-8", "surrogateescape")
+        return None
 
-    def take(self, piece: _Piece, *, run_id: str, seed: int, feeds: Sequence[Feed]) -> None:
+    def _take(self, piece: _Piece) -> bytes | Maker | Environment | None:
         if piece.inner is None:
-            self.parts.append(piece.literal)
-            return
+            return piece.literal
         if not piece.seen.endswith(("}", "...")):
             self.refuse(piece.seen, f"a closed placeholder: {KNOWN}")
-            return
+            return None
         try:
             made = parse_placeholder(
-                piece.inner, position=self.position, run_id=run_id, seed=seed, feeds=feeds
+                piece.inner,
+                position=self._position,
+                run_id=self._run_id,
+                seed=self._seed,
+                feeds=self._feeds,
             )
         except UnitError as error:
             self.refuse(piece.seen, error.expected)
-            return
-        self.position += 1
-        if isinstance(made, Environment):
-            self.fill(made.name)
-        else:
-            self.parts.append(made)
-
-    def template(self) -> Template:
-        makers = tuple(part for part in self.parts if not isinstance(part, bytes))
-        literal = b"".join(part for part in self.parts if isinstance(part, bytes))
-        lengths = [maker.length for maker in makers]
-        known = [length for length in lengths if length is not None]
-        return Template(
-            length=len(literal) + sum(known) if len(known) == len(lengths) else None,
-            _constant=None if makers else literal,
-            _format=b"".join(
-                part.replace(b"%", b"%%") if isinstance(part, bytes) else part.spec
-                for part in self.parts
-            ),
-            _makers=makers,
-        )
+            return None
+        self._position += 1
+        return made
 
 
-def _compile(
-    source: bytes,
-    where: str,
-    *,
-    run_id: str,
-    seed: int,
-    feeds: Sequence[Feed],
-    environment: Mapping[str, str] | None,
-) -> _Compiler:
-    compiler = _Compiler(where, environment)
-    for piece in _pieces(source):
-        compiler.take(piece, run_id=run_id, seed=seed, feeds=feeds)
-    if compiler.position > MOST_POSITIONS:
-        compiler.refuse(f"{compiler.position} placeholders", f"at most {MOST_POSITIONS}")
-    return compiler
+def escaped(literal: bytes) -> bytes:
+    """A literal as a %-format takes it."""
+    return literal.replace(b"%", b"%%")
+
+
+def template_of(parts: Sequence[bytes | Maker]) -> Template:
+    """Join the parts of a source."""
+    makers = tuple(part for part in parts if not isinstance(part, bytes))
+    literal = b"".join(part for part in parts if isinstance(part, bytes))
+    lengths = [maker.length for maker in makers]
+    known = [length for length in lengths if length is not None]
+    return Template(
+        length=len(literal) + sum(known) if len(known) == len(lengths) else None,
+        _constant=None if makers else literal,
+        _format=b"".join(escaped(part) if isinstance(part, bytes) else part.spec for part in parts),
+        _makers=makers,
+    )
 
 
 def compile_template(
@@ -188,33 +212,46 @@ def compile_template(
     where: str = "template",
 ) -> Template:
     """Compile once; ScenarioError with every wrong placeholder and missing variable."""
-    compiler = _compile(
-        source, where, run_id=run_id, seed=seed, feeds=feeds, environment=environment
-    )
-    if compiler.mistakes:
-        raise ScenarioError(where, tuple(compiler.mistakes))
-    return compiler.template()
+    compiler = Compiler(where, run_id=run_id, seed=seed, feeds=feeds, environment=environment)
+    parts = compiler.parts(source)
+    compiler.finish()
+    return template_of(parts)
+
+
+def loading_compiler(where: str, feeds: Sequence[Feed]) -> Compiler:
+    """The compiler of a scenario that is being loaded: no run, no variables yet."""
+    return Compiler(where, run_id="", seed=0, feeds=feeds, environment=None)
 
 
 def mistakes_of(source: bytes, where: str, feeds: Sequence[Feed]) -> tuple[Mistake, ...]:
     """Wrong placeholders of a source, variables aside: the check at scenario load."""
-    compiler = _compile(source, where, run_id="", seed=0, feeds=feeds, environment=None)
+    compiler = loading_compiler(where, feeds)
+    compiler.pieces(source)
+    compiler.refuse_excess()
     return tuple(compiler.mistakes)
 
 
 def texts_of(source: bytes, feeds: Sequence[Feed]) -> tuple[bytes, ...]:
     """All texts that choices and feed cells of a source can bring in."""
-    compiler = _compile(source, "", run_id="", seed=0, feeds=feeds, environment=None)
-    return tuple(text for part in compiler.parts if isinstance(part, Pick) for text in part.texts)
+    pieces = loading_compiler("", feeds).pieces(source)
+    return tuple(text for piece in pieces if isinstance(piece, Pick) for text in piece.texts)
 
 
 def variables_of(source: bytes, feeds: Sequence[Feed]) -> frozenset[str]:
     """Names of the environment variables that a source needs."""
-    compiler = _compile(source, "", run_id="", seed=0, feeds=feeds, environment=None)
-    return frozenset(compiler.env_names)
+    pieces = loading_compiler("", feeds).pieces(source)
+    return frozenset(piece.name for piece in pieces if isinstance(piece, Environment))
 
 
-def measure_cost_ns(template: Template, *, renders: int = 4096) -> float:
+class Renders(Protocol):
+    """What renders batches: a template, a message."""
+
+    def render_many(self, sequences: NDArray[np.int64]) -> list[bytes]:
+        """Bytes for each sequence."""
+        ...
+
+
+def measure_cost_ns(template: Renders, *, renders: int = 4096) -> float:
     """CPU nanoseconds of one render in a batch, measured now on this host (calibration)."""
     sequences = np.arange(renders, dtype=np.int64)
     template.render_many(sequences)

@@ -6,14 +6,16 @@ text is not a number, a number is not a duration, NaN and infinities are nothing
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Final, NamedTuple, TypeVar
 
 from loadtests.errors import Mistake
 from loadtests.plan import spec
+from loadtests.plan.call import CODES
 from loadtests.plan.targets import URL_EXPECTED, parse_node
 from loadtests.plan.units import (
     DURATION_EXPECTED,
@@ -33,6 +35,7 @@ _URL_PATH_EXPECTED: Final = 'a path from "/" on, of visible ASCII without "#"'
 _USER: Final = re.compile(r"//[^/@]*@")
 _HIGHEST_WHOLE: Final = 10_000_000
 _LONGEST_SEEN: Final = 60
+_MOST_WORDS: Final = 40
 _PART: Final = re.compile(r"[.\[]")  # what a path goes on with below a value
 
 
@@ -75,6 +78,14 @@ class Mistakes:
             self.add(where, shown(seen), error.expected, rests_on=error.rests_on)
             self._refused.add(where)
             return None
+
+
+def one_of(word: str, known: Sequence[str], what: str) -> str:
+    """The nearest known word, and all of them (the first 40): what was expected instead."""
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    hint = f'did you mean "{near[0]}"? ' if near else ""
+    more = ", ..." if len(known) > _MOST_WORDS else ""
+    return f"{hint}{what}: {', '.join(known[:_MOST_WORDS]) or 'none'}{more}"
 
 
 def shown(value: object) -> str:
@@ -208,6 +219,18 @@ def _url(value: str) -> str:
     return value
 
 
+def _code_name(value: str) -> str:
+    if value not in CODES:
+        raise UnitError(one_of(value, CODES, "gRPC status codes"))
+    return value
+
+
+def _message(value: object) -> object:
+    if not isinstance(value, dict | str):
+        raise UnitError("a table, or JSON in a text")
+    return value
+
+
 def _shape(value: object) -> str:
     if not isinstance(value, str) or value not in spec.SHAPES:
         raise UnitError("one of " + ", ".join(f'"{word}"' for word in spec.SHAPES))
@@ -242,6 +265,8 @@ _LEAVES: Final[Mapping[Any, Leaf]] = {
     spec.Status: Leaf(_whole(200, 599), 200),
     spec.Level: Leaf(_level, 0),
     spec.Shape: Leaf(_shape, ""),
+    spec.CodeName: Leaf(_from_text(_code_name, "the name of a gRPC status code, such as OK"), ""),
+    spec.MessageText: Leaf(_message, {}),
     spec.HeaderText: Leaf(_text, "", is_secret=True),
 }
 

@@ -370,7 +370,7 @@ class Coordinator:
             self._enter(RunPhase.ARMING, now_ns)
             self._propose_t0(now_ns)
             return
-        connecting_ns = int(self._plan.connections / self._plan.connects_per_s * NS_PER_S)
+        connecting_ns = int(self._plan.all_connections / self._plan.connects_per_s * NS_PER_S)
         limit_ns = self._timing.start_ns + connecting_ns + self._plan.connect_timeout_ns
         self._check_start(limit_ns, AgentPhase.READY, "did not get their engines ready", now_ns)
 

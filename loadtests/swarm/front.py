@@ -31,6 +31,7 @@ from loadtests.errors import ExitCode, HeadroomError
 from loadtests.plan.authorisation import refuse_unauthorised
 from loadtests.plan.host import engine_count, own_configuration, raise_descriptor_limit
 from loadtests.plan.model import Plan
+from loadtests.plan.reflection import reflector
 from loadtests.plan.resolve import resolve
 from loadtests.plan.scenario import load_scenario
 from loadtests.swarm.agent import is_local
@@ -64,7 +65,13 @@ def _add_options(parser: Any, **_: object) -> None:
         parser.add_argument(name, include_in_web_ui=False, **rest)
 
     add("--scenario", metavar="FILE", help="Headroom's scenario, for the master")
-    add("--target", action="append", default=[], metavar="URL", help="a node; may be repeated")
+    add(
+        "--target",
+        action="append",
+        default=[],
+        metavar="URL[,grpc=URL]",
+        help="a node; may be repeated",
+    )
     add("--scale", type=float, default=1.0, help="multiply every rate and throughput objective")
     add("--seed", type=int, default=None, help="seed of arrivals, mix and payloads")
     add("--results", default="results", metavar="DIR", help="folder of archives")
@@ -92,13 +99,15 @@ def _refuse(text: str, code: ExitCode = ExitCode.USAGE) -> None:
 def _load_plan(options: Any) -> Plan:
     if options.scenario is None:
         _refuse("saw no --scenario; expected a scenario file, such as scenarios/smoke.toml")
+    targets, configuration = tuple(options.target), own_configuration()
+    reflect = reflector(configuration, datetime.now(UTC))
     plan = resolve(
-        load_scenario(options.scenario),
+        load_scenario(options.scenario, targets=targets, reflect=reflect),
         scale=options.scale,
         seed=options.seed,
-        targets=tuple(options.target),
+        targets=targets,
     )
-    refuse_unauthorised(plan, own_configuration(), datetime.now(UTC))
+    refuse_unauthorised(plan, configuration, datetime.now(UTC))
     return plan
 
 

@@ -68,16 +68,16 @@ def check_host(plan: Plan, configuration: Configuration) -> Findings:
 def _limits(plan: Plan) -> tuple[str, ...]:
     warnings: list[str] = []
     descriptors = raise_descriptor_limit()
-    if plan.connections + _OWN_DESCRIPTORS > descriptors:
+    if plan.all_connections + _OWN_DESCRIPTORS > descriptors:
         warnings.append(
-            f"{descriptors} descriptors allowed, the plan's {plan.connections} connections may"
+            f"{descriptors} descriptors allowed, the plan's {plan.all_connections} connections may"
             " not fit on this host alone"
         )
     heaviest = max(node.weight for node in plan.nodes) / sum(node.weight for node in plan.nodes)
     ports = ephemeral_ports()
-    if plan.connections * heaviest > ports:
+    if plan.all_connections * heaviest > ports:
         warnings.append(
             f"{ports} ephemeral ports, the plan opens up to"
-            f" {round(plan.connections * heaviest)} connections to one node"
+            f" {round(plan.all_connections * heaviest)} connections to one node"
         )
     return tuple(warnings)

@@ -127,12 +127,13 @@ def _refuse_foreign(plan: Plan, authorised_hosts: tuple[str, ...]) -> None:
         for host in authorised_hosts
     ]
     for node in plan.nodes:
-        if not node.is_loopback and not any(entry.covers(node) for entry in allowed):
-            raise TargetError(
-                where=f"node {node.name}",
-                seen=f"{node.host} is not an authorised target",
-                expected="loopback, or an entry of [authorised_targets]",
-            )
+        for host in node.foreign_hosts:
+            if not any(entry.covers(host) for entry in allowed):
+                raise TargetError(
+                    where=f"node {node.name}",
+                    seen=f"{host} is not an authorised target",
+                    expected="loopback, or an entry of [authorised_targets]",
+                )
 
 
 def _join_wait_ns(workers: LocalWorkers | ExpectedWorkers) -> int:

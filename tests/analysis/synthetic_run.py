@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtests.plan.call import SINGLE, Protocol
 from loadtests.plan.codec import encode_plan
 from loadtests.plan.model import (
     ArrivalProcess,
@@ -106,6 +107,8 @@ def _request(name: str, method: str, weight: float) -> Request:
         expected_statuses=(),
         checks=(),
         timeout_ns=10 * S,
+        protocol=Protocol.HTTP1,
+        call=None,
     )
 
 
@@ -121,7 +124,7 @@ def good_plan(**changes: object) -> Plan:
         arrival_process=ArrivalProcess.CONSTANT,
         nodes=tuple(
             Node(name=f"n{i}", scheme="http", host="127.0.0.1", port=9003 + i, base_path="",
-                 weight=1.0)
+                 weight=1.0, grpc=None)
             for i in range(2)
         ),
         tls=None,
@@ -137,6 +140,8 @@ def good_plan(**changes: object) -> Plan:
         in_flight_limit=64,
         backlog_limit=1000,
         pipelining=1,
+        multiplexing=SINGLE,
+        descriptors=b"",
         think_time_ns=0,
         max_rate_per_s=2000.0,
         response_limit_bytes=1 << 20,

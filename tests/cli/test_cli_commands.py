@@ -120,6 +120,18 @@ def test_check_prints_the_concurrency_that_the_target_implies() -> None:
     assert "155,200" in stdout
 
 
+def test_check_prints_what_messages_cost() -> None:
+    """Streams by Little's law, and each kind of gRPC message with what it costs here."""
+    path = str(SCENARIOS / "grpc-100.toml")
+    _, stdout, _ = call("check", path)
+    assert "1,250 channels x 100 streams" in stdout
+    assert all(kind in stdout for kind in ("varying length", "fixed width", "constant"))
+    _, document, _ = call("check", "--json", path)
+    messages = json.loads(document)[0]["messages"]
+    assert {one["kind"] for one in messages} == {"varying length", "fixed width", "constant"}
+    assert all(one["render_ns"] > 0 for one in messages)
+
+
 def test_a_plan_that_cannot_reach_its_rate_is_refused() -> None:
     """160,000 connections do not fit one process: exit code 2, nothing started."""
     code, _, stderr = call("run", str(SCENARIOS / "rest-100.toml"))

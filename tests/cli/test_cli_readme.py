@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from loadtests.plan.scenario import load_scenario, resolve
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
@@ -86,6 +88,17 @@ def test_the_readmes_commands_work_for_a_newcomer(newcomer: Path) -> None:
         is_excused = "generator-limited" in done.stdout or "baseline promote" in done.stderr
         assert done.returncode == 0 or is_excused, (command, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr
+
+
+def test_the_readmes_grpc_scenario_loads(tmp_path: Path) -> None:
+    """The scenario for a service of one's own holds together with the proto beside it."""
+    (tmp_path / "shop.proto").write_text(blocks("proto")[0], encoding="utf-8")
+    (tmp_path / "orders.toml").write_text(blocks("toml")[1], encoding="utf-8")
+    plan = resolve(load_scenario(tmp_path / "orders.toml"))
+    (request,) = plan.requests
+    assert request.call is not None
+    assert request.call.method == "shop.v1.Orders/Place"
+    assert plan.multiplexing.connections * plan.multiplexing.streams == 800
 
 
 def test_the_first_screen_shows_the_two_commands() -> None:

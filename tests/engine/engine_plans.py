@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
+from loadtests.plan.call import SINGLE, Protocol
 from loadtests.plan.model import (
     ArrivalProcess,
     Check,
@@ -29,7 +30,9 @@ def node(
     weight: float = 1.0,
 ) -> Node:
     """A node on this host."""
-    return Node(name=name, scheme=scheme, host=host, port=port, base_path="", weight=weight)
+    return Node(
+        name=name, scheme=scheme, host=host, port=port, base_path="", weight=weight, grpc=None
+    )
 
 
 def request(
@@ -55,6 +58,8 @@ def request(
         expected_statuses=expected_statuses,
         checks=checks,
         timeout_ns=timeout_ns,
+        protocol=Protocol.HTTP1,
+        call=None,
     )
 
 
@@ -96,6 +101,8 @@ def plan_for(
         in_flight_limit=16,
         backlog_limit=10_000,
         pipelining=1,
+        multiplexing=SINGLE,
+        descriptors=b"",
         think_time_ns=0,
         max_rate_per_s=1e6,
         response_limit_bytes=1 << 20,

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
+from loadtests.plan.call import SINGLE, Protocol
 from loadtests.plan.model import (
     ArrivalProcess,
     Hold,
@@ -23,7 +24,9 @@ def node(
     name: str = "n1", *, weight: float = 1.0, port: int = 9003, host: str = "127.0.0.1"
 ) -> Node:
     """A plain loopback node."""
-    return Node(name=name, scheme="http", host=host, port=port, base_path="", weight=weight)
+    return Node(
+        name=name, scheme="http", host=host, port=port, base_path="", weight=weight, grpc=None
+    )
 
 
 def request(name: str = "health", *, weight: float = 1.0) -> Request:
@@ -38,6 +41,8 @@ def request(name: str = "health", *, weight: float = 1.0) -> Request:
         expected_statuses=(),
         checks=(),
         timeout_ns=2 * NS_PER_S,
+        protocol=Protocol.HTTP1,
+        call=None,
     )
 
 
@@ -83,6 +88,8 @@ def good_plan(
         in_flight_limit=16,
         backlog_limit=100,
         pipelining=1,
+        multiplexing=SINGLE,
+        descriptors=b"",
         think_time_ns=0,
         max_rate_per_s=1e7,
         response_limit_bytes=1 << 20,

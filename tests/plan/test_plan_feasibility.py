@@ -72,7 +72,11 @@ def test_the_policy_figures_of_littles_law() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["rest-100", "rest-150", "rest-200", "rest-soak", "rest-spike", "rest-ramp-to-knee"]
+    "name",
+    [
+        *("rest-100", "rest-150", "rest-200", "rest-soak", "rest-spike", "rest-ramp-to-knee"),
+        *("grpc-100", "grpc-150", "grpc-200", "grpc-soak", "mixed-100"),
+    ],
 )
 def test_shipped_scenarios_are_feasible_on_enough_hosts(name: str) -> None:
     """16 hosts of 8 cores carry each shipped scenario; one host of 2 cores carries none."""

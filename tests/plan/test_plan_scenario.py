@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from loadtests.clock import NS_PER_S
 from loadtests.errors import ExitCode, Mistake, ScenarioError
+from loadtests.plan.call import FieldEquals, Protocol
+from loadtests.plan.concurrency import carriers
 from loadtests.plan.model import (
     ArrivalProcess,
     BodyContains,
@@ -124,6 +126,11 @@ def test_there_are_files_to_test() -> None:
     assert len(GOOD) >= 3
     assert len(BAD) >= 8
     assert {path.stem for path in SHIPPED} >= {
+        "grpc-100",
+        "grpc-150",
+        "grpc-200",
+        "grpc-soak",
+        "mixed-100",
         "rest-100",
         "rest-150",
         "rest-200",
@@ -278,13 +285,17 @@ def test_load_profiles_are_the_policy() -> None:
         ("rest-100", 100.0, 776_000.0, 1.0),
         ("rest-150", 150.0, 1_164_000.0, 1.0),
         ("rest-200", 200.0, 1_552_000.0, 0.5),
+        ("grpc-100", 100.0, 1_000_000.0, 1.0),
+        ("grpc-150", 150.0, 1_500_000.0, 1.0),
+        ("grpc-200", 200.0, 2_000_000.0, 0.5),
+        ("mixed-100", 100.0, 1_776_000.0, 1.0),
     ):
         plan = resolve(load_scenario(SHIPPED[0].parent / f"{stem}.toml"))
         stage = next(stage for stage in plan.stages if stage.is_judged)
         assert plan.load_percent == percent
         assert stage.profile == Hold(level=rate)
         assert (stage.end_ns - stage.start_ns) == hours * 3600 * NS_PER_S
-        assert ("rest", 776_000.0) in plan.baselines
+        assert {("rest", 776_000.0), ("grpc", 1_000_000.0)} & set(plan.baselines)
     plan = resolve(load_scenario(SHIPPED[0].parent / "rest-100.toml"))
     gates = {objective.text for objective in plan.objectives}
     assert gates == {
@@ -293,6 +304,35 @@ def test_load_profiles_are_the_policy() -> None:
         "error_ratio < 0.1 %",
         "throughput >= 776000 rps",
     }
+
+
+def test_grpc_profiles_are_the_policy() -> None:
+    """The gates are those of gRPC, and 100,000 in flight take 80 % of its streams."""
+    plan = resolve(load_scenario(SHIPPED[0].parent / "grpc-100.toml"))
+    assert {objective.text for objective in plan.objectives} == {
+        "p95 < 100 ms",
+        "p99 < 300 ms",
+        "error_ratio < 0.1 %",
+        "throughput >= 1000000 rps",
+    }
+    streams = plan.multiplexing.connections * plan.multiplexing.streams
+    assert 1_000_000 * 0.1 / streams == 0.8
+    submit = next(request for request in plan.requests if request.name == "submit")
+    assert submit.call is not None
+    assert submit.call.checks == (FieldEquals(path="status.code", value="OK"),)
+
+
+def test_the_mixed_profile_has_both_baselines_at_once() -> None:
+    """Of 1,776,000 requests/s, 776,000 are REST and 1,000,000 gRPC, with each one's own gates."""
+    plan = resolve(load_scenario(SHIPPED[0].parent / "mixed-100.toml"))
+    rest, calls = carriers(plan)
+    assert rest.part_ratio * 1_776_000 == pytest.approx(776_000)
+    assert calls.part_ratio * 1_776_000 == pytest.approx(1_000_000)
+    limits = {(o.request, o.measure.quantile): o.limit for o in plan.objectives if o.request}
+    for request in plan.requests:
+        is_rest = request.protocol is Protocol.HTTP1
+        assert limits[request.name, 0.95] == (200e6 if is_rest else 100e6)
+        assert limits[request.name, 0.99] == (500e6 if is_rest else 300e6)
 
 
 def test_secrets_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.engine import messages as frames
+from loadtests.plan.call import SINGLE, Protocol
 from loadtests.plan.codec import encode_plan
 from loadtests.plan.model import (
     ArrivalProcess,
@@ -94,7 +95,17 @@ def good_plan(
         seed=1,
         load_model=load_model,
         arrival_process=ArrivalProcess.CONSTANT,
-        nodes=(Node(name="n", scheme="http", host="127.0.0.1", port=1, base_path="", weight=1.0),),
+        nodes=(
+            Node(
+                name="n",
+                scheme="http",
+                host="127.0.0.1",
+                port=1,
+                base_path="",
+                weight=1.0,
+                grpc=None,
+            ),
+        ),
         tls=None,
         requests=(
             Request(
@@ -107,6 +118,8 @@ def good_plan(
                 expected_statuses=(),
                 checks=(),
                 timeout_ns=NS_PER_S,
+                protocol=Protocol.HTTP1,
+                call=None,
             ),
         ),
         feeds=(),
@@ -123,6 +136,8 @@ def good_plan(
         in_flight_limit=10,
         backlog_limit=10,
         pipelining=1,
+        multiplexing=SINGLE,
+        descriptors=b"",
         think_time_ns=0,
         max_rate_per_s=100.0,
         response_limit_bytes=1000,

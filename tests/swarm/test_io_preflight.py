@@ -59,7 +59,7 @@ def closed_port() -> int:
 def a_plan(*ports: int, host: str = "127.0.0.1", version_path: str | None = None) -> Plan:
     """The smoke plan against these ports."""
     nodes = tuple(
-        Node(name=f"n{i}", scheme="http", host=host, port=port, base_path="", weight=1.0)
+        Node(name=f"n{i}", scheme="http", host=host, port=port, base_path="", weight=1.0, grpc=None)
         for i, port in enumerate(ports)
     )
     plan = resolve(load_scenario(SMOKE))
