@@ -329,13 +329,19 @@ def test_busy_port_is_named() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(HarnessError, match=f"port {port} to be free"):
             Cluster.start(nodes=1, rest_port=port)
+        with pytest.raises(HarnessError, match=f"gRPC .*port {port} to be free"):
+            Cluster.start(nodes=1, grpc_port=port)
 
 
 def test_wrong_options_start_nothing() -> None:
     """Options that cannot be are all told at once."""
     with pytest.raises(ScenarioError) as caught:
-        Cluster.start(nodes=0, rest_port=70_000, behaviours={5: parse_behaviour("")})
-    assert len(caught.value.mistakes) == 3
+        Cluster.start(
+            nodes=0, rest_port=70_000, grpc_port=70_000, behaviours={5: parse_behaviour("")}
+        )
+    assert len(caught.value.mistakes) == 4
+    with pytest.raises(ScenarioError, match="9003 to 9006, which REST has"):
+        Cluster.start(nodes=4, rest_port=9003, grpc_port=9004)
     with pytest.raises(HarnessError, match="loopback"):
         Cluster.start(nodes=1, host="0.0.0.0")
 
@@ -370,8 +376,9 @@ def test_serve_says_what_it_is_and_stops_on_a_signal() -> None:
     """The command prints the disclaimer and a line per node, and ends with 0 on SIGTERM."""
     script = (
         "import sys\n"
-        "from loadtests.cluster.launch import serve\n"
-        "sys.exit(serve(nodes=2, rest_port=0))\n"
+        "from loadtests.cluster.foreground import serve\n"
+        "from loadtests.cluster.launch import Cluster\n"
+        "sys.exit(serve(lambda: Cluster.start(nodes=2)))\n"
     )
     command = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert command.stdout is not None
@@ -388,3 +395,4 @@ def test_serve_says_what_it_is_and_stops_on_a_signal() -> None:
         command.stdout.close()
     assert DISCLAIMER in said.getvalue()
     assert said.getvalue().count("/api/v11") == 2
+    assert said.getvalue().count("gRPC http://127.0.0.1:") == 2
