@@ -27,10 +27,10 @@ from loadtests.cluster.transaction_calls import TransactionCalls
 from loadtests.cluster.workings import GRACE_S, TICK_S, Workings
 from loadtests.errors import HarnessError
 
-_OPTIONS: Final = (
-    ("grpc.so_reuseport", 0),  # a taken port is an error, not a second server on it
-    ("grpc.max_concurrent_streams", 100),  # of a connection, as of a Vert.x server
-)
+# A taken port is an error, not a second server on it. No limit of streams is set: grpcio counts
+# a stream until the last of its call is freed, and would refuse those of a client that keeps to
+# the limit.
+_OPTIONS: Final = (("grpc.so_reuseport", 0),)
 
 
 def build_services(workings: Workings, is_ready: Callable[[], bool]) -> tuple[Service, ...]:

@@ -63,16 +63,12 @@ class TransactionCalls:
         )
 
     async def _submit(self, request: SubmitTransactionRequest) -> SubmitTransactionResponse:
-        prepared = _prepare(request.transaction)
+        prepared = _prepare_single(request)
         if isinstance(prepared, Status):
             return _response(request.transaction.transaction_hash, prepared)
-        limit_ms = request.confirmation_timeout_ms
-        if limit_ms < 0:
-            message = "confirmation_timeout_ms must be a number from 0"
-            return _response(prepared.id, Status(code=Status.INVALID_ARGUMENT, message=message))
+        limit_ms = request.confirmation_timeout_ms if request.wait_for_confirmation else 0
         try:
-            waits = request.wait_for_confirmation and limit_ms > 0
-            async with asyncio.timeout(limit_ms / _MS_PER_S if waits else None):
+            async with asyncio.timeout(limit_ms / _MS_PER_S if limit_ms else None):
                 outcome = await self._commit([prepared])
         except TimeoutError:
             message = f"not confirmed within {limit_ms} ms; it may be committed later"
@@ -82,8 +78,7 @@ class TransactionCalls:
     async def _submit_batch(self, request: BatchTransactionRequest) -> BatchTransactionResponse:
         count = len(request.transactions)
         if not 1 <= count <= MAX_BATCH:
-            message = f"a batch has 1 to {MAX_BATCH} transactions, not {count}"
-            overall = Status(code=Status.INVALID_ARGUMENT, message=message)
+            overall = _invalid(f"a batch has 1 to {MAX_BATCH} transactions, not {count}")
             return BatchTransactionResponse(overall_status=overall)
         prepared = [_prepare(one) for one in request.transactions]
         rows = [one for one in prepared if isinstance(one, Row)]
@@ -147,6 +142,14 @@ class TransactionCalls:
                 await asyncio.sleep(TICK_S)
 
 
+def _prepare_single(request: SubmitTransactionRequest) -> Row | Status:
+    if not request.HasField("transaction"):
+        return _invalid("there is no transaction")
+    if request.confirmation_timeout_ms < 0:
+        return _invalid("confirmation_timeout_ms must be a number from 0")
+    return _prepare(request.transaction)
+
+
 def _prepare(transaction: GRPCTransaction) -> Row | Status:
     """The row to store, or why there is none; id and amount follow the rule of the REST."""
     if not transaction.transaction_hash:
@@ -156,9 +159,13 @@ def _prepare(transaction: GRPCTransaction) -> Row | Status:
     try:
         msgspec.convert(fields, TransactionRequest)
     except msgspec.ValidationError as error:
-        return Status(code=Status.INVALID_ARGUMENT, message=str(error))
+        return _invalid(str(error))
     detail = transaction.SerializeToString()
     return Row(transaction.transaction_hash, str(transaction.amount), detail)
+
+
+def _invalid(message: str) -> Status:
+    return Status(code=Status.INVALID_ARGUMENT, message=message)
 
 
 def _stored(record: Record) -> GRPCTransaction | None:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import csv
-import http.client
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster_clients import TRANSACTIONS, ask, is_running, post, wait_until
 
 from loadtests.clock import NS_PER_MS
 from loadtests.cluster.behaviour import parse_behaviour
@@ -24,20 +23,6 @@ from loadtests.cluster.launch import DISCLAIMER, Cluster, Node
 from loadtests.errors import HarnessError, ScenarioError
 
 pytestmark = pytest.mark.system
-TRANSACTIONS = "/api/v11/blockchain/transactions"
-
-
-def ask(node: Node, method: str, path: str, body: object = None) -> tuple[int, Any]:
-    """Status and decoded body of one request on a connection of its own."""
-    connection = http.client.HTTPConnection(node.url.removeprefix("http://"), timeout=10)
-    try:
-        connection.request(method, path, None if body is None else json.dumps(body))
-        response = connection.getresponse()
-        text = response.read()
-        is_json = response.headers["Content-Type"] == "application/json"
-        return response.status, json.loads(text) if text and is_json else text.decode()
-    finally:
-        connection.close()
 
 
 def raw(node: Node, data: bytes, *, half_close: bool = False) -> bytes:
@@ -51,26 +36,6 @@ def raw(node: Node, data: bytes, *, half_close: bool = False) -> bytes:
         while part := client.recv(65_536):
             said += part
         return said
-
-
-def wait_until(holds: Callable[[], bool], timeout_s: float = 10) -> None:
-    """Return once it holds."""
-    end_s = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < end_s, "waited in vain"
-        time.sleep(0.02)
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def post(node: Node, id_: str, amount: float = 1) -> tuple[int, Any]:
-    return ask(node, "POST", TRANSACTIONS, {"transactionId": id_, "amount": amount})
 
 
 @pytest.fixture(scope="module")
