@@ -81,7 +81,9 @@ class GrpcMetrics:
         return sum(binned.count() for counts in self._methods for _, binned in counts.by_code())
 
     def collect(self) -> Iterator[Metric]:
-        """The families of a scrape; folded before."""
+        """The families of a scrape, none if no gRPC is served; folded before."""
+        if not self._methods:
+            return
         received = CounterMetricFamily(
             "grpc_server_requests_received_messages", "Messages of clients", labels=_LABELS
         )

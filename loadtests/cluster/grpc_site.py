@@ -222,8 +222,8 @@ class _Method:
                 async for message in messages:
                     await self._hold(call, is_first=is_first)
                     is_first = False
-                    await context.write(message.SerializeToString())
                     self._counts.sent += 1
+                    await context.write(message.SerializeToString())
             call.end(StatusCode.OK)
         except _ANSWERS as error:
             call.end_with(error)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import http.client
 import json
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -56,15 +59,33 @@ def post(node: Node, id_: str, amount: float = 1) -> tuple[int, Any]:
     return ask(node, "POST", TRANSACTIONS, {"transactionId": id_, "amount": amount})
 
 
+@contextmanager
+def held_ledger(store: Path) -> Iterator[None]:
+    """Nobody can commit meanwhile: the lock by which nodes take turns is held here."""
+    descriptor = os.open(f"{store}.lock", os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 class GrpcClient:
     """A channel of grpcio to one node; a context manager."""
 
-    def __init__(self, node: Node, credentials: grpc.ChannelCredentials | None = None) -> None:
+    def __init__(
+        self,
+        node: Node,
+        credentials: grpc.ChannelCredentials | None = None,
+        server_name: str = "localhost",
+    ) -> None:
         assert node.grpc_url is not None
         scheme, _, address = node.grpc_url.partition("://")
         assert scheme == ("http" if credentials is None else "https")
         # A pool of subchannels of its own: clients of a test must not share a connection.
-        options = [("grpc.use_local_subchannel_pool", 1)]
+        options: list[tuple[str, Any]] = [("grpc.use_local_subchannel_pool", 1)]
+        if credentials is not None:
+            options.append(("grpc.ssl_target_name_override", server_name))
         self.channel = (
             grpc.insecure_channel(address, options)
             if credentials is None

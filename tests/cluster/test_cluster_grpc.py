@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import itertools
 import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import grpc
 import pytest
-from cluster_clients import TRANSACTIONS, GrpcClient, ask, code_of, post, scraped, wait_until
+from cluster_clients import (
+    TRANSACTIONS,
+    GrpcClient,
+    ask,
+    code_of,
+    held_ledger,
+    post,
+    scraped,
+    wait_until,
+)
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.wrappers_pb2 import StringValue
 
@@ -66,17 +73,6 @@ def submit(client: GrpcClient, transaction: GRPCTransaction, **fields: Any) -> A
 
 def transaction(hash_: str, amount: int = 1) -> GRPCTransaction:
     return GRPCTransaction(transaction_hash=hash_, amount=amount)
-
-
-@contextmanager
-def held_ledger(store: Path) -> Iterator[None]:
-    """Nobody can commit meanwhile: the lock by which nodes take turns is held here."""
-    descriptor = os.open(f"{store}.lock", os.O_RDWR)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def test_accepted_by_grpc_is_read_by_both_on_every_node(
