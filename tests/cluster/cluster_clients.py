@@ -107,6 +107,11 @@ class GrpcClient:
         """The answer of a unary method, `pkg.Service/Method`; raises grpc.RpcError."""
         return self._unary(method)(request, timeout=timeout_s)
 
+    def raw(self, path: str, data: bytes) -> bytes:
+        """The bytes that a path answers to these bytes."""
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self.channel.unary_unary(path)
+        return call(data, timeout=DEADLINE_S)
+
     def begin(self, method: str, request: Message, *, timeout_s: float = DEADLINE_S) -> Any:
         """A unary call under way; `result()` is its answer."""
         return self._unary(method).future(request, timeout=timeout_s)
@@ -133,10 +138,10 @@ def _descriptor_of(method: str) -> MethodDescriptor:
     return Default().FindServiceByName(service).methods_by_name[name]
 
 
-def code_of(action: Callable[[], object]) -> grpc.StatusCode:
-    """The gRPC status that a call ends with."""
+def code_of(ask_node: Callable[..., object], *values: object, **named: Any) -> grpc.StatusCode:
+    """The gRPC status that asking a node ends with."""
     try:
-        action()
+        ask_node(*values, **named)
     except grpc.RpcError as error:
         code = error.code()
         assert isinstance(code, grpc.StatusCode)

@@ -118,9 +118,9 @@ def test_accepted_by_rest_is_read_by_grpc_on_every_node(
         assert (found.transaction_hash, found.amount, found.status) == ("rest-int", 12, "PROCESSED")
         assert found.timestamp.seconds > 1_700_000_000
         assert client.call(GET, StringValue(value="rest-float")).amount == 10**17
-        code = code_of(lambda client=client: client.call(GET, StringValue(value="rest-fraction")))
+        code = code_of(client.call, GET, StringValue(value="rest-fraction"))
         assert code is grpc.StatusCode.FAILED_PRECONDITION
-        code = code_of(lambda client=client: client.call(GET, StringValue(value="none")))
+        code = code_of(client.call, GET, StringValue(value="none"))
         assert code is grpc.StatusCode.NOT_FOUND
 
 
@@ -168,7 +168,7 @@ def test_invalid_transactions_are_a_status_inside_an_answer(
     said = clients[0].call(SUBMIT, SubmitTransactionRequest(**fields))
     assert said.status.code == Status.INVALID_ARGUMENT
     assert said.message
-    code = code_of(lambda: clients[0].call(GET, StringValue(value="invalid")))
+    code = code_of(clients[0].call, GET, StringValue(value="invalid"))
     assert code is grpc.StatusCode.NOT_FOUND
 
 
@@ -181,7 +181,7 @@ def test_nothing_is_acknowledged_before_its_commit(
         transaction=transaction(f"held-{waits}"), wait_for_confirmation=waits
     )
     with held_ledger(cluster.store):
-        code = code_of(lambda: clients[0].call(SUBMIT, request, timeout_s=0.5))
+        code = code_of(clients[0].call, SUBMIT, request, timeout_s=0.5)
         assert code is grpc.StatusCode.DEADLINE_EXCEEDED
     wait_until(lambda: ask(cluster.nodes[1], "GET", f"{TRANSACTIONS}/held-{waits}")[0] == 200)
 
@@ -196,7 +196,7 @@ def test_confirmation_that_does_not_come_in_time_is_told(
     with held_ledger(cluster.store):
         said = clients[0].call(SUBMIT, request)
         assert said.status.code == Status.DEADLINE_EXCEEDED
-        code = code_of(lambda: clients[0].call(GET, StringValue(value="late")))
+        code = code_of(clients[0].call, GET, StringValue(value="late"))
         assert code is grpc.StatusCode.NOT_FOUND
     wait_until(lambda: ask(cluster.nodes[1], "GET", f"{TRANSACTIONS}/late")[0] == 200)
 
@@ -233,7 +233,7 @@ def test_batches_have_a_size(clients: list[GrpcClient], count: int) -> None:
     said = clients[0].call(BATCH, BatchTransactionRequest(transactions=batch))
     assert said.overall_status.code == Status.INVALID_ARGUMENT
     assert (said.total_processed, len(said.responses)) == (0, 0)
-    code = code_of(lambda: clients[0].call(GET, StringValue(value="too-many-0")))
+    code = code_of(clients[0].call, GET, StringValue(value="too-many-0"))
     assert code is grpc.StatusCode.NOT_FOUND
 
 
@@ -243,7 +243,7 @@ def test_large_messages_come_back_whole(clients: list[GrpcClient]) -> None:
     assert submit(clients[0], sent).status.code == Status.OK
     assert clients[1].call(GET, StringValue(value="large")).payload == sent.payload
     huge = GRPCTransaction(transaction_hash="huge", payload=bytes(5_000_000))
-    code = code_of(lambda: submit(clients[0], huge))
+    code = code_of(submit, clients[0], huge)
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
@@ -278,7 +278,7 @@ def test_stream_of_an_idle_ledger_stays_open_and_silent() -> None:
         idle.wait_ready(20)
         with GrpcClient(idle.nodes[0]) as client:
             stream = client.stream(STREAM, Empty(), timeout_s=0.5)
-            assert code_of(lambda: next(stream)) is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert code_of(next, stream) is grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 def test_consensus_is_that_of_the_rest(cluster: Cluster, clients: list[GrpcClient]) -> None:
@@ -298,7 +298,7 @@ def test_consensus_is_that_of_the_rest(cluster: Cluster, clients: list[GrpcClien
         assert {one.voted_for for one in states} == {status["leaderNodeId"]}
         assert all(one.is_healthy for one in states)
         assert all(abs(one.last_heartbeat.seconds - time.time()) < 60 for one in states)
-        code = code_of(lambda client=client: client.call(NODE_STATE, StringValue(value="none")))
+        code = code_of(client.call, NODE_STATE, StringValue(value="none"))
         assert code is grpc.StatusCode.NOT_FOUND
     own = [client.call(NODE_STATE, Empty()).node_id for client in clients]
     assert own == [node.name for node in cluster.nodes]
@@ -329,7 +329,7 @@ def test_prediction_is_served(clients: list[GrpcClient]) -> None:
     seen = ResourceMetrics(cpu_usage_percent=50, current_tps=10, pending_transactions=600)
     assert clients[0].call(PREDICT, seen).predicted_cpu_percent == 100
     wrong = ResourceMetrics(cpu_usage_percent=float("nan"))
-    code = code_of(lambda: clients[0].call(PREDICT, wrong))
+    code = code_of(clients[0].call, PREDICT, wrong)
     assert code is grpc.StatusCode.INVALID_ARGUMENT
 
 

@@ -31,7 +31,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from loadtests.clock import NS_PER_MS
-from loadtests.cluster.behaviour import Behaviour, parse_behaviour
+from loadtests.cluster.behaviour import parse_behaviour
 from loadtests.cluster.generated import ai_optimization_pb2, aurigraph_v11_pb2
 from loadtests.cluster.generated.aurigraph_v11_pb2 import GRPCTransaction, SubmitTransactionRequest
 from loadtests.cluster.launch import Cluster, Node
@@ -93,7 +93,7 @@ def test_every_service_is_healthy(client: GrpcClient) -> None:
         {"", *SERVICES}, SERVING
     )
     unknown = HealthCheckRequest(service="no.Service")
-    assert code_of(lambda: client.call(CHECK, unknown)) is StatusCode.NOT_FOUND
+    assert code_of(client.call, CHECK, unknown) is StatusCode.NOT_FOUND
     watched = client.stream(WATCH, unknown)
     assert next(watched).status == HealthCheckResponse.SERVICE_UNKNOWN
     watched.cancel()
@@ -116,10 +116,10 @@ def test_a_broken_ledger_makes_calls_unavailable(cluster: Cluster, client: GrpcC
     outside = sqlite3.connect(cluster.store, isolation_level=None)
     try:
         outside.execute("ALTER TABLE entry RENAME TO hidden")
-        assert code_of(lambda: client.call(GET, StringValue(value="a"))) is StatusCode.UNAVAILABLE
-        assert code_of(lambda: client.call(SUBMIT, submission("a"))) is StatusCode.UNAVAILABLE
+        assert code_of(client.call, GET, StringValue(value="a")) is StatusCode.UNAVAILABLE
+        assert code_of(client.call, SUBMIT, submission("a")) is StatusCode.UNAVAILABLE
         broken = client.stream(STREAM, Empty())
-        assert code_of(lambda: next(broken)) is StatusCode.UNAVAILABLE
+        assert code_of(next, broken) is StatusCode.UNAVAILABLE
         outside.execute("ALTER TABLE hidden RENAME TO entry")
     finally:
         outside.close()
@@ -133,12 +133,9 @@ def test_reflection_is_enough_to_call(client: GrpcClient) -> None:
     assert set(database.get_services()) == SERVICES | probes
     pool = DescriptorPool(database)
     method = pool.FindServiceByName(f"{PACKAGE}.CryptoService").methods_by_name["Sign"]
-    request = GetMessageClass(method.input_type)(message=b"m", key_id="k")
-    answer = client.channel.unary_unary(
-        f"/{PACKAGE}.CryptoService/Sign",
-        request_serializer=lambda message: message.SerializeToString(),
-        response_deserializer=GetMessageClass(method.output_type).FromString,
-    )(request, timeout=20)
+    request: Any = GetMessageClass(method.input_type)(message=b"m", key_id="k")
+    data = client.raw(f"/{PACKAGE}.CryptoService/Sign", request.SerializeToString())
+    answer: Any = GetMessageClass(method.output_type).FromString(data)
     assert (answer.key_id, len(answer.signature)) == ("k", 32)
 
 
@@ -165,10 +162,8 @@ def test_calls_that_are_none_are_counted(node: Node, client: GrpcClient) -> None
     ended = "grpc_server_processing_duration_seconds_count"
     total = ask(node, "GET", "/api/v11/health")[1]["totalRequests"]
     for _ in range(3):
-        unknown = client.channel.unary_unary("/no.Service/Method")
-        assert code_of(lambda call=unknown: call(b"", timeout=20)) is StatusCode.UNIMPLEMENTED
-        broken = client.channel.unary_unary(f"/{GET}")
-        assert code_of(lambda call=broken: call(b"\xff", timeout=20)) is StatusCode.INTERNAL
+        assert code_of(client.raw, "/no.Service/Method", b"") is StatusCode.UNIMPLEMENTED
+        assert code_of(client.raw, f"/{GET}", b"\xff") is StatusCode.INTERNAL
     assert scraped(node, ended, statusCode="UNIMPLEMENTED", service="UNKNOWN") == 3
     assert scraped(node, ended, statusCode="INTERNAL", method="GetTransaction") == 3
     wait_until(lambda: ask(node, "GET", "/api/v11/health")[1]["totalRequests"] >= total + 6)
@@ -183,7 +178,7 @@ def test_truth_has_a_row_for_each_call(tmp_path: Path) -> None:
             for number in range(5):
                 client.call(SUBMIT, submission(f"t-{number}"))
             for _ in range(3):
-                code_of(lambda: client.call(GET, StringValue(value="none")))
+                code_of(client.call, GET, StringValue(value="none"))
             stream = client.stream(STREAM, Empty())
             next(stream)
             stream.cancel()
@@ -218,23 +213,22 @@ def test_errors_on_purpose(behaviour: str, code: StatusCode) -> None:
         started.wait_ready(20)
         with GrpcClient(started.nodes[0]) as client:
             assert client.call(CHECK, HealthCheckRequest()).status == SERVING
-            assert code_of(lambda: client.call(SUBMIT, submission("refused"))) is code
-            assert code_of(lambda: next(client.stream(STREAM, Empty()))) is code
+            assert code_of(client.call, SUBMIT, submission("refused")) is code
+            assert code_of(next, client.stream(STREAM, Empty())) is code
 
 
 def test_one_limiter_counts_both_protocols() -> None:
     """What REST has used of a node's rate is not there for gRPC, and the other way round."""
-    limited: Behaviour = parse_behaviour("max-rate=0.001")  # one request, then none for long
+    limited = parse_behaviour("max-rate=0.001")  # one request, then none for long
     with Cluster.start(nodes=2, behaviours=limited) as pair:
         pair.wait_ready(20)
-        for node, turn in zip(pair.nodes, ("rest first", "grpc first"), strict=True):
-            with GrpcClient(node) as client:
-                call = [lambda c=client: code_of(lambda: c.call(NODE_STATE, Empty()))]
-                get = [lambda n=node: ask(n, "GET", "/api/v11/info")[0]]
-                if turn == "rest first":
-                    assert [get[0](), call[0]()] == [200, StatusCode.RESOURCE_EXHAUSTED]
-                else:
-                    assert [call[0](), get[0]()] == [StatusCode.OK, 429]
+        rest_first, grpc_first = pair.nodes
+        with GrpcClient(rest_first) as client:
+            assert ask(rest_first, "GET", "/api/v11/info")[0] == 200
+            assert code_of(client.call, NODE_STATE, Empty()) is StatusCode.RESOURCE_EXHAUSTED
+        with GrpcClient(grpc_first) as client:
+            assert code_of(client.call, NODE_STATE, Empty()) is StatusCode.OK
+            assert ask(grpc_first, "GET", "/api/v11/info")[0] == 429
 
 
 def test_latency_and_stall_hold_answers(tmp_path: Path) -> None:
@@ -259,7 +253,7 @@ def test_a_call_that_is_given_up_while_held_is_counted(tmp_path: Path) -> None:
     with Cluster.start(nodes=1, behaviours=behaviour, ground_truth=tmp_path) as slow:
         slow.wait_ready(20)
         with GrpcClient(slow.nodes[0]) as client:
-            given_up = code_of(lambda: client.call(NODE_STATE, Empty(), timeout_s=0.05))
+            given_up = code_of(client.call, NODE_STATE, Empty(), timeout_s=0.05)
             assert given_up is StatusCode.DEADLINE_EXCEEDED
             assert client.call(NODE_STATE, Empty()).node_id == "node-1"
     rows = truth_rows(tmp_path / "node-1.csv")
@@ -284,9 +278,9 @@ def test_drain_answers_calls_and_ends_streams() -> None:
             wait_until(lambda: scraped(node, received, method="StreamTransactions") == 1)
             os.kill(node.pid, signal.SIGTERM)
             assert next(watched).status == NOT_SERVING
-            assert code_of(lambda: next(watched)) is StatusCode.UNAVAILABLE
+            assert code_of(next, watched) is StatusCode.UNAVAILABLE
             messages: list[Any] = []
-            assert code_of(lambda: messages.extend(stream)) is StatusCode.UNAVAILABLE
+            assert code_of(messages.extend, stream) is StatusCode.UNAVAILABLE
             assert call.result().transaction_hash == "under way"
         wait_until(lambda: len(slow.dead()) == 1)
         assert slow.dead()[0].startswith("node-1 ended with code 0")
