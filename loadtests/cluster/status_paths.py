@@ -132,7 +132,7 @@ class StatusPaths:
             "node": self._name,
             "version": VERSION,
             "javaVersion": f"none (Python {platform.python_version()})",
-            "framework": "uvloop, httptools, SQLite",
+            "framework": "uvloop, httptools, grpcio, SQLite",
             "osName": platform.system(),
             "osArch": platform.machine(),
         }
