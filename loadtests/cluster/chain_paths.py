@@ -9,6 +9,7 @@ from __future__ import annotations
 from time import monotonic_ns
 
 from loadtests.cluster.http1 import Exchange
+from loadtests.cluster.ledger import LEASE_NS, Block
 from loadtests.cluster.routes import (
     API,
     BadRequestError,
@@ -17,7 +18,6 @@ from loadtests.cluster.routes import (
     now_ms,
     parse_whole_number,
 )
-from loadtests.cluster.store import LEASE_NS, Block
 from loadtests.cluster.wire import Answer
 from loadtests.cluster.workings import Workings
 

@@ -19,7 +19,8 @@ from time import monotonic_ns, time_ns
 from typing import Final
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
-from loadtests.cluster.store import HEARTBEAT_NS, Block, Durability, Member, Row, Store
+from loadtests.cluster.ledger import HEARTBEAT_NS, Block, Durability, Member, Row
+from loadtests.cluster.store import Store
 
 MAX_WAITING: Final = 20_000  # transactions; above it a node refuses with 503
 MAX_COMMIT: Final = 2_000  # transactions of one block, unless one submission is larger

@@ -15,7 +15,7 @@ from grpc import StatusCode
 
 from loadtests.cluster.generated.aurigraph_v11_pb2 import DESCRIPTOR, ConsensusMetrics, NodeState
 from loadtests.cluster.grpc_calls import RefusedCallError, Service, build_timestamp
-from loadtests.cluster.store import LEASE_NS, Member
+from loadtests.cluster.ledger import LEASE_NS, Member
 from loadtests.cluster.workings import Workings
 
 

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import IO
 
 from loadtests.cluster.launch import DISCLAIMER, START_TIMEOUT_S, Cluster
-from loadtests.cluster.store import Durability
+from loadtests.cluster.ledger import Durability
 from loadtests.errors import ExitCode
 
 

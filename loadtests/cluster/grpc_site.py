@@ -35,6 +35,7 @@ _REFUSALS: Final = {
     500: (StatusCode.INTERNAL, "an error on purpose"),
     503: (StatusCode.UNAVAILABLE, "an error on purpose"),
 }
+_SHUTTING_DOWN: Final = (StatusCode.UNAVAILABLE, "the node is shutting down")
 _ANSWERS: Final = (RefusedCallError, DecodeError, sqlite3.Error)  # errors that are a status
 
 # In quotes: generic for mypy only.
@@ -207,7 +208,7 @@ class _Method:
             if not self._site.draining:
                 raise
             task.uncancel()
-            call.end(StatusCode.UNAVAILABLE, "the node is shutting down")
+            call.end(*_SHUTTING_DOWN)
         finally:
             self._site.streams.discard(task)
             self._site.settle(call)
@@ -216,7 +217,11 @@ class _Method:
 
     async def _streamed(self, call: Call, asked: Any, context: Context) -> None:
         is_first = True
+        if not self._descriptor.client_streaming:
+            self._counts.received += 1
         try:
+            if self._site.draining:  # it came too late to be ended with the others
+                raise RefusedCallError(*_SHUTTING_DOWN)
             self._site.admit(call)
             async with contextlib.aclosing(self._answer(self._parsed(asked))) as messages:
                 async for message in messages:
@@ -235,10 +240,8 @@ class _Method:
         await self._site.hold(ready_ns, is_service=is_first and not self._is_probe)
 
     def _parsed(self, asked: Any) -> Any:
-        if not self._descriptor.client_streaming:
-            self._counts.received += 1
-            return self._parse(asked)
-        return self._each_parsed(asked)
+        is_stream = self._descriptor.client_streaming
+        return self._each_parsed(asked) if is_stream else self._parse(asked)
 
     async def _each_parsed(self, asked: AsyncIterator[bytes]) -> AsyncIterator[Message]:
         async for data in asked:

@@ -31,8 +31,8 @@ from typing import Final, Self
 from urllib.parse import urlsplit
 
 from loadtests.cluster.behaviour import PLAIN, Behaviour
+from loadtests.cluster.ledger import Durability
 from loadtests.cluster.options import ServerTls
-from loadtests.cluster.store import Durability
 from loadtests.errors import HarnessError, Mistake, ScenarioError
 
 START_TIMEOUT_S: Final = 20.0

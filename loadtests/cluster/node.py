@@ -29,9 +29,9 @@ from loadtests.clock import NS_PER_S
 from loadtests.cluster.behaviour import parse_behaviour
 from loadtests.cluster.grpc_server import GrpcServer
 from loadtests.cluster.http1 import Connection
+from loadtests.cluster.ledger import Durability
 from loadtests.cluster.options import NodeOptions, ServerTls, show_address
 from loadtests.cluster.site import NodeSite
-from loadtests.cluster.store import Durability
 from loadtests.cluster.workings import TICK_S, Workings
 from loadtests.errors import ExitCode, HarnessError, HeadroomError
 

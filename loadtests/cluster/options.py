@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from loadtests.cluster.behaviour import Behaviour
-from loadtests.cluster.store import Durability
+from loadtests.cluster.ledger import Durability
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ from loadtests.cluster.generated.aurigraph_v11_pb2 import (
     SubmitTransactionResponse,
 )
 from loadtests.cluster.grpc_calls import RefusedCallError, Service, build_timestamp, now_timestamp
-from loadtests.cluster.store import Record, Row
+from loadtests.cluster.ledger import Record, Row
 from loadtests.cluster.transaction_paths import MAX_BATCH, TransactionRequest
 from loadtests.cluster.workings import TICK_S, Workings
 

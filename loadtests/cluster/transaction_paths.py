@@ -15,6 +15,7 @@ import msgspec
 from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.cluster.committer import Outcome, Submission
 from loadtests.cluster.http1 import Exchange
+from loadtests.cluster.ledger import Entry, Row
 from loadtests.cluster.routes import (
     API,
     BadRequestError,
@@ -24,7 +25,6 @@ from loadtests.cluster.routes import (
     now_ms,
     parse_parameter,
 )
-from loadtests.cluster.store import Entry, Row
 from loadtests.cluster.wire import Answer, build_answer
 from loadtests.cluster.workings import Workings
 

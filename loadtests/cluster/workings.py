@@ -16,9 +16,10 @@ from loadtests.cluster.behaviour import Gate
 from loadtests.cluster.committer import Committer
 from loadtests.cluster.deadlines import Deadlines
 from loadtests.cluster.ground_truth import GroundTruth
+from loadtests.cluster.ledger import Member
 from loadtests.cluster.metrics import Metrics
 from loadtests.cluster.options import NodeOptions
-from loadtests.cluster.store import Member, Store
+from loadtests.cluster.store import Store
 
 TICK_S: Final = 0.1  # how old a summary may be
 GRACE_S: Final = 5.0  # for requests under way when the node is told to stop

@@ -14,7 +14,8 @@ from loadtests.clock import NS_PER_MS
 from loadtests.cluster import committer as committer_module
 from loadtests.cluster.committer import Committer, Outcome, Submission
 from loadtests.cluster.deadlines import LEAD_NS, Deadlines
-from loadtests.cluster.store import Durability, Member, Row, Store
+from loadtests.cluster.ledger import Durability, Member, Row
+from loadtests.cluster.store import Store
 
 
 @pytest.fixture

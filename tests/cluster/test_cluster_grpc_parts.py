@@ -1,12 +1,16 @@
-"""The parts of a node's gRPC that are pure: prediction, signatures, counts."""
+"""The parts of a node's gRPC without sockets: prediction, signatures, counts, the site."""
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import math
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 from grpc import StatusCode
 from grpc_reflection.v1alpha import reflection_pb2
 from hypothesis import given
@@ -14,13 +18,19 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
+from loadtests.cluster.behaviour import PLAIN
 from loadtests.cluster.binning import BOUNDS_S
 from loadtests.cluster.crypto_calls import CryptoCalls
 from loadtests.cluster.generated.ai_optimization_pb2 import ResourceMetrics
 from loadtests.cluster.generated.aurigraph_v11_pb2 import DESCRIPTOR, SignRequest, VerifyRequest
-from loadtests.cluster.grpc_calls import RefusedCallError, build_timestamp
+from loadtests.cluster.grpc_calls import RefusedCallError, Service, build_timestamp
+from loadtests.cluster.grpc_site import GrpcSite
+from loadtests.cluster.ledger import Durability
 from loadtests.cluster.metrics import Metrics
+from loadtests.cluster.options import NodeOptions
 from loadtests.cluster.prediction_calls import HORIZON_S, predict
+from loadtests.cluster.transaction_calls import TransactionCalls
+from loadtests.cluster.workings import Workings
 
 
 def seen(**changes: Any) -> ResourceMetrics:
@@ -145,3 +155,90 @@ def test_method_types_are_micrometers() -> None:
     reflected = reflection_pb2.DESCRIPTOR.services_by_name["ServerReflection"]
     both = metrics.grpc.method(reflected.methods_by_name["ServerReflectionInfo"])
     assert both.labels[-1] == "BIDI_STREAMING"
+
+
+class Details:
+    """What grpcio tells of a call before it is handled."""
+
+    def __init__(self, method: str) -> None:
+        self.method = method
+        self.invocation_metadata: tuple[tuple[str, str | bytes], ...] = ()
+
+
+class AbortedError(Exception):
+    """The call has been ended with a status."""
+
+
+class Context:
+    """A call as grpcio shows it to a handler."""
+
+    def __init__(self) -> None:
+        self.code: StatusCode | None = None
+
+    async def abort(self, code: StatusCode, details: str) -> None:
+        """End the call, and its handler."""
+        self.code = code
+        raise AbortedError(details)
+
+
+@pytest.fixture
+def workings(tmp_path: Path) -> Iterator[Workings]:
+    """Those of a node that has joined and listens nowhere."""
+    loop = asyncio.new_event_loop()
+    options = NodeOptions(
+        name="node-1",
+        host="127.0.0.1",
+        port=0,
+        grpc_port=0,
+        grpc_tls=None,
+        store=tmp_path / "ledger.db",
+        durability=Durability.FULL,
+        behaviour=PLAIN,
+        ground_truth=None,
+    )
+    made = Workings(options, loop, "http://127.0.0.1:1")
+    made.committer.start()
+    yield made
+    made.close()
+    made.store.close()
+    loop.close()
+
+
+def ended(workings: Workings, method: str) -> dict[str, float]:
+    """Ended calls of a method, by status code."""
+    families = text_string_to_metric_families(workings.metrics.exposition().decode())
+    return {
+        sample.labels["statusCode"]: sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == "grpc_server_processing_duration_seconds_count"
+        and sample.labels["method"] == method
+    }
+
+
+def test_a_stream_that_comes_while_the_others_are_ended_is_refused(workings: Workings) -> None:
+    """It would not end by itself, and nobody would end it."""
+    service = TransactionCalls(workings).service()
+    site = GrpcSite(workings, [service])
+    site.drain()
+    handler: Any = site.service(Details(f"/{service.descriptor.full_name}/StreamTransactions"))
+    context = Context()
+    with pytest.raises(AbortedError, match="shutting down"):
+        workings.loop.run_until_complete(handler.unary_stream(b"", context))
+    assert context.code is StatusCode.UNAVAILABLE
+    assert ended(workings, "StreamTransactions") == {"UNAVAILABLE": 1}
+
+
+def test_a_bug_is_counted_and_not_hidden(workings: Workings) -> None:
+    """An error that stands for no status goes on to grpcio; the call has ended as UNKNOWN."""
+
+    def broken(_: Message) -> Message:
+        raise ZeroDivisionError
+
+    descriptor = DESCRIPTOR.services_by_name["CryptoService"]
+    service = Service(descriptor=descriptor, handlers={"Sign": broken}, is_probe=False)
+    site = GrpcSite(workings, [service])
+    handler: Any = site.service(Details(f"/{descriptor.full_name}/Sign"))
+    with pytest.raises(ZeroDivisionError):
+        workings.loop.run_until_complete(handler.unary_unary(b"", Context()))
+    assert ended(workings, "Sign") == {"UNKNOWN": 1}

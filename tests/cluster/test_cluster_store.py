@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.cluster.store import LEASE_NS, Durability, Member, Row, Store
+from loadtests.cluster.ledger import LEASE_NS, Durability, Member, Row
+from loadtests.cluster.store import Store
 from loadtests.errors import HarnessError
 
 
