@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-faults lint setup lock bench
+.PHONY: demo test test-faults lint setup lock bench protos
 
 setup: $(STAMP)
 
@@ -32,6 +32,12 @@ test-faults: $(STAMP)
 # Side by side with wrk, hey and Locust; about 25 minutes on a quiet machine.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# Writes the Python messages of protos/; a test fails when they are not those of the .proto files.
+GENERATED := loadtests/cluster/generated
+protos: $(STAMP)
+	$(BIN)/python -m grpc_tools.protoc -Iprotos --python_out=$(GENERATED) --pyi_out=$(GENERATED) \
+	  protos/*.proto
 
 # Pins every dependency, with hashes, for all supported Pythons at once.
 lock:

@@ -2,9 +2,10 @@
 
 Owns the value types, their one text form (`latency=exponential:5ms,errors=0.01:503`) and the
 `Gate` that turns them into decisions. Pure: the time comes in as an argument and random draws
-come from a seed, so that the same requests in the same order meet the same fate. Latency,
-errors and the rate limit strike the service (`/api/`); a stall strikes every path. Types,
-text form and decisions are one subject, hence one module.
+come from a seed, so that the same requests in the same order meet the same fate. Latency, errors
+and the rate limit strike the service (`/api/`, and gRPC save health and reflection); a stall
+strikes everything; slow accept REST alone, for grpcio accepts by itself. Types, text form and
+decisions are one subject, hence one module.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stall:
-    """No answer leaves during [at, at + for) after the node's first `/api/` request.
+    """No answer leaves during [at, at + for) after the node's first service request.
 
     With `every_ns` above 0 the stall comes back with that period (start to start).
     Answers that fall into a stall leave together at its end.
@@ -115,7 +116,8 @@ class Behaviour:
     """What one node does to its requests; `PLAIN` does nothing.
 
     `error_ratio` 0..1 of requests get `error_status` and are not executed. `max_rate_per_s`
-    above 0 is a token bucket (burst: a tenth of a second) that answers 429.
+    above 0 is a token bucket (burst: a tenth of a second) that answers 429. For gRPC 429 is
+    RESOURCE_EXHAUSTED, 500 INTERNAL and 503 UNAVAILABLE.
     `accept_gap_ns` above 0 lets in one connection per gap, in order.
     """
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from time import monotonic_ns
 
 from loadtests.cluster.http1 import Exchange
+from loadtests.cluster.ledger import LEASE_NS, Block
 from loadtests.cluster.routes import (
     API,
     BadRequestError,
@@ -17,16 +18,16 @@ from loadtests.cluster.routes import (
     now_ms,
     parse_whole_number,
 )
-from loadtests.cluster.store import LEASE_NS, Block, Store
 from loadtests.cluster.wire import Answer
+from loadtests.cluster.workings import Workings
 
 
 class ChainPaths:
     """Handlers."""
 
-    def __init__(self, *, name: str, store: Store, replies: Replies) -> None:
-        self._name = name
-        self._store = store
+    def __init__(self, workings: Workings, replies: Replies) -> None:
+        self._name = workings.name
+        self._store = workings.store
         self._replies = replies
 
     def routes(self) -> tuple[Route, ...]:

@@ -19,7 +19,8 @@ from time import monotonic_ns, time_ns
 from typing import Final
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
-from loadtests.cluster.store import HEARTBEAT_NS, Block, Durability, Member, Store
+from loadtests.cluster.ledger import HEARTBEAT_NS, Block, Durability, Member, Row
+from loadtests.cluster.store import Store
 
 MAX_WAITING: Final = 20_000  # transactions; above it a node refuses with 503
 MAX_COMMIT: Final = 2_000  # transactions of one block, unless one submission is larger
@@ -41,9 +42,9 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """Transactions of one request (id, amount text), and who is told what became of them."""
+    """Transactions of one request, and who is told what became of them."""
 
-    entries: Sequence[tuple[str, str]]
+    entries: Sequence[Row]
     done: Callable[[Outcome], None]
 
 
@@ -136,7 +137,7 @@ class Committer:
     def _commit(self, batch: list[Submission]) -> None:
         """Commit the first submissions of the batch as one block and report them."""
         group: list[Submission] = []
-        entries: list[tuple[str, str]] = []
+        entries: list[Row] = []
         while len(group) < len(batch):
             submission = batch[len(group)]
             if group and len(entries) + len(submission.entries) > MAX_COMMIT:
@@ -178,9 +179,9 @@ class Committer:
 def _outcome(submission: Submission, block: Block | None, fresh: set[str]) -> Outcome:
     """What became of it; takes its ids out of `fresh`, so that a repeated id counts once."""
     known = set()
-    for position, (id_, _) in enumerate(submission.entries):
-        if id_ in fresh:
-            fresh.remove(id_)
+    for position, row in enumerate(submission.entries):
+        if row.id in fresh:
+            fresh.remove(row.id)
         else:
             known.add(position)
     made = block if len(known) < len(submission.entries) else None

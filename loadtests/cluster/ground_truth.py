@@ -1,8 +1,10 @@
 """The log of what a node truly did, against which a measurement can be judged.
 
 One CSV row per request: monotonic nanoseconds when its last byte had been read and when the
-answer had been handed to the kernel (-1: the client had gone), status, method, path. Rows are
-appended in batches; those of the last fifth of a second are lost with a killed node.
+answer had been handed to the kernel (-1: the client had gone), status, method, path. A gRPC
+call has the method GRPC, the code of its gRPC status, and the times of grpcio's hand-over; a
+stream is one row. Rows are appended in batches; those of the last fifth of a second are lost
+with a killed node.
 """
 
 from __future__ import annotations

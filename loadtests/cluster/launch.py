@@ -3,11 +3,11 @@
     with Cluster.start(nodes=4) as cluster:
         cluster.wait_ready(10)
         urls = [node.url for node in cluster.nodes]
+        grpc_urls = [node.grpc_url for node in cluster.nodes]
 
 Laws: no node outlives the process that started it (the nodes watch a pipe from here, and
 from the main thread PR_SET_PDEATHSIG is set too); a temporary ledger is removed by `stop`; a
-start that fails stops whatever it had started. A little long, because the cluster and the
-command that keeps one running belong together.
+start that fails stops whatever it had started.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import IO, Final, Self
+from types import TracebackType
+from typing import Final, Self
 from urllib.parse import urlsplit
 
 from loadtests.cluster.behaviour import PLAIN, Behaviour
-from loadtests.cluster.store import Durability
-from loadtests.errors import ExitCode, HarnessError, Mistake, ScenarioError
+from loadtests.cluster.ledger import Durability
+from loadtests.cluster.options import ServerTls
+from loadtests.errors import HarnessError, Mistake, ScenarioError
 
 START_TIMEOUT_S: Final = 20.0
 STOP_TIMEOUT_S: Final = 12.0  # above a node's own grace for requests and for its last commit
@@ -45,10 +46,15 @@ DISCLAIMER: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Node:
-    """A started node; `url` is the base of its REST, such as http://127.0.0.1:9003."""
+    """A started node.
+
+    `url` is the base of its REST, such as http://127.0.0.1:9003; `grpc_url` is where it listens
+    for gRPC (http: without TLS, prior knowledge of HTTP/2), None if it does not.
+    """
 
     name: str
     url: str
+    grpc_url: str | None
     pid: int
 
 
@@ -64,10 +70,11 @@ class _Started:
 class Cluster:
     """Running nodes and their ledger; made by `start`, a context manager."""
 
-    def __init__(self, folder: Path, store: Path) -> None:
+    def __init__(self, folder: Path, store: Path, durability: Durability) -> None:
         self._folder = folder
         self._started: list[_Started] = []
         self.store = store
+        self.durability = durability
         self.nodes: tuple[Node, ...] = ()
 
     @classmethod
@@ -76,6 +83,8 @@ class Cluster:
         *,
         nodes: int = 4,
         rest_port: int = 0,
+        grpc_port: int | None = 0,
+        grpc_tls: ServerTls | None = None,
         host: str = "127.0.0.1",
         store: Path | None = None,
         durability: Durability = Durability.FULL,
@@ -84,22 +93,28 @@ class Cluster:
     ) -> Cluster:
         """Start `nodes` nodes and return when all of them listen.
 
-        Node i (from 1) listens on `rest_port + i - 1`; 0 gives each a free port. `store` None
-        is a temporary ledger. `behaviours` is one for all nodes, or by node number.
+        Node i (from 1) listens on `rest_port + i - 1` and `grpc_port + i - 1`; 0 gives each a
+        free port, `grpc_port` None no gRPC, `grpc_tls` gRPC over TLS alone. `store` None is a
+        temporary ledger. `behaviours` is one for all nodes, or by node number.
         `ground_truth` is a folder for one `node-i.csv` each. Raises ScenarioError for options
         that cannot be, HarnessError (naming the port, if that is it) for a failed start.
         """
-        chosen = _check(nodes, rest_port, behaviours)
+        chosen = _check(nodes, rest_port, grpc_port, behaviours)
         folder = Path(tempfile.mkdtemp(prefix="headroom-cluster-"))
-        cluster = cls(folder, store or folder / "ledger.db")
+        cluster = cls(folder, store or folder / "ledger.db", durability)
         try:
             for number in range(1, nodes + 1):
                 options = [
                     "--host", host,
-                    "--port", str(rest_port + number - 1 if rest_port else 0),
+                    "--port", str(_port(rest_port, number)),
                     "--durability", durability.value,
                     "--behaviour", str(chosen.get(number, PLAIN)),
                 ]  # fmt: skip
+                if grpc_port is not None:
+                    options += ["--grpc-port", str(_port(grpc_port, number))]
+                if grpc_tls is not None:
+                    options += ["--grpc-certificate", str(grpc_tls.certificate)]
+                    options += ["--grpc-key", str(grpc_tls.key)]
                 if ground_truth is not None:
                     options += ["--ground-truth", str(ground_truth / f"node-{number}.csv")]
                 cluster._spawn(f"node-{number}", options)
@@ -198,92 +213,31 @@ class Cluster:
         return "" if len(leaders) == 1 and None not in leaders else f"leaders {leaders}"
 
 
-def serve(
-    *,
-    nodes: int,
-    rest_port: int,
-    store: Path | None = None,
-    durability: Durability = Durability.FULL,
-    behaviours: Mapping[int, Behaviour] | Behaviour | None = None,
-    ground_truth: Path | None = None,
-    as_json: bool = False,
-    out: IO[str] | None = None,
-) -> ExitCode:
-    """Run a cluster until SIGINT or SIGTERM; the command `headroom cluster`.
-
-    Returns PASS after such a stop, HARNESS when a node died by itself. Main thread only.
-    As JSON the nodes are one line of `out`, and what happens later goes to standard error.
-    """
-    out = out or sys.stdout
-    tell = _writer(sys.stderr if as_json else out)
-    stop = threading.Event()
-
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {one: signal.signal(one, on_signal) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with Cluster.start(
-            nodes=nodes,
-            rest_port=rest_port,
-            store=store,
-            durability=durability,
-            behaviours=behaviours,
-            ground_truth=ground_truth,
-        ) as cluster:
-            cluster.wait_ready(START_TIMEOUT_S)
-            write = _writer(out)
-            for line in [_document(cluster)] if as_json else _greeting(cluster, durability):
-                write(line)
-            while not stop.wait(0.5):
-                dead = cluster.dead()
-                if dead:
-                    tell(dead[0])
-                    return ExitCode.HARNESS
-            tell("stopping")
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-    return ExitCode.PASS
+def _port(first: int, number: int) -> int:
+    return first + number - 1 if first else 0
 
 
-def _writer(out: IO[str]) -> Callable[[str], None]:
-    def write(line: str) -> None:
-        out.write(f"{line}\n")
-        out.flush()
-
-    return write
-
-
-def _document(cluster: Cluster) -> str:
-    document = {
-        "notice": DISCLAIMER,
-        "nodes": [{"name": n.name, "url": n.url, "pid": n.pid} for n in cluster.nodes],
-        "store": str(cluster.store),
-    }
-    return json.dumps(document, sort_keys=True)
-
-
-def _greeting(cluster: Cluster, durability: Durability) -> list[str]:
-    promise = "process death and power cut" if durability is Durability.FULL else "process death"
-    return [
-        DISCLAIMER,
-        *(f"{node.name}  {node.url}/api/v11  pid {node.pid}" for node in cluster.nodes),
-        f"ledger {cluster.store}; an acknowledged write survives {promise}",
-        "stop with Ctrl-C",
-    ]
+def _check_ports(nodes: int, rest_port: int, grpc_port: int) -> Iterator[Mistake]:
+    last_port = 65_536 - max(nodes, 1)
+    for where, port in (("rest_port", rest_port), ("grpc_port", grpc_port)):
+        if port and not 1 <= port <= last_port:
+            expected = f"0 for free ports, or 1 to {last_port}"
+            yield Mistake(where=where, seen=str(port), expected=expected)
+    if rest_port and grpc_port and abs(rest_port - grpc_port) < nodes:
+        seen = f"{grpc_port} to {grpc_port + nodes - 1}"
+        expected = f"other ports than {rest_port} to {rest_port + nodes - 1}, which REST has"
+        yield Mistake(where="grpc_port", seen=seen, expected=expected)
 
 
 def _check(
-    nodes: int, rest_port: int, behaviours: Mapping[int, Behaviour] | Behaviour | None
+    nodes: int,
+    rest_port: int,
+    grpc_port: int | None,
+    behaviours: Mapping[int, Behaviour] | Behaviour | None,
 ) -> Mapping[int, Behaviour]:
-    mistakes = []
+    mistakes = list(_check_ports(nodes, rest_port, grpc_port or 0))
     if not 1 <= nodes <= MAX_NODES:
         mistakes.append(Mistake(where="nodes", seen=str(nodes), expected=f"1 to {MAX_NODES}"))
-    last_port = 65_536 - max(nodes, 1)
-    if rest_port and not 1 <= rest_port <= last_port:
-        expected = f"0 for free ports, or 1 to {last_port}"
-        mistakes.append(Mistake(where="rest_port", seen=str(rest_port), expected=expected))
     if behaviours is None or isinstance(behaviours, Behaviour):
         chosen = dict.fromkeys(range(1, nodes + 1), behaviours or PLAIN)
     else:
@@ -318,7 +272,7 @@ def _await_node(one: _Started, end_s: float) -> Node:
     said = json.loads(line)
     if "error" in said:
         raise HarnessError(where=one.name, seen=said["error"], expected="a node that listens")
-    return Node(name=one.name, url=said["url"], pid=said["pid"])
+    return Node(name=one.name, url=said["url"], grpc_url=said["grpc"], pid=said["pid"])
 
 
 def _last_words(one: _Started) -> str:

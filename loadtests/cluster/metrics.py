@@ -2,20 +2,17 @@
 
 Owns the series of answered requests. The hot path appends one duration to an array;
 `fold` bins the arrays a few times a second and at every scrape, so that a scrape always
-shows every answer that has left. Bucket bounds contain the limits of policy.md.
+shows every answer that has left.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -24,17 +21,11 @@ from prometheus_client.core import (
     Metric,
 )
 
-from loadtests.clock import NS_PER_S
+from loadtests.cluster.binning import MAX_MEMORY_S, MAX_SLICES, Binned
+from loadtests.cluster.grpc_metrics import GrpcMetrics
 from loadtests.cluster.wire import Series
 
 MEDIA_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
-# fmt: off
-BOUNDS_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7,
-                   1.0, 2.0, 5.0, 10.0, 30.0)
-# fmt: on
-_BOUNDS_NS: Final = np.array([round(bound * NS_PER_S) for bound in BOUNDS_S], dtype=np.int64)
-_MAX_MEMORY_S: Final = 120  # Micrometer's `max` decays: 2 minutes in 3 slices
-_MAX_SLICES: Final = 3
 _LABELS: Final = ("method", "outcome", "status", "uri")
 _OUTCOMES: Final = {2: "SUCCESS", 3: "REDIRECTION", 4: "CLIENT_ERROR", 5: "SERVER_ERROR"}
 
@@ -48,35 +39,12 @@ class Traffic:
     abandoned: int
 
 
-class _Binned:
-    """Counts of one series: per bucket (the last is above all bounds), sum and recent maxima."""
-
-    __slots__ = ("counts", "maxima_ns", "series", "sum_ns")
-
-    def __init__(self, series: Series) -> None:
-        self.series = series
-        self.counts: NDArray[np.int64] = np.zeros(len(BOUNDS_S) + 1, dtype=np.int64)
-        self.sum_ns = 0
-        self.maxima_ns: deque[int] = deque([0], maxlen=_MAX_SLICES)
-
-    def fold(self) -> None:
-        """Move waiting durations into the counts."""
-        waiting = self.series.durations_ns
-        if not waiting:
-            return
-        values = np.array(waiting, dtype=np.int64)
-        del waiting[:]
-        places = np.searchsorted(_BOUNDS_NS, values, side="left")
-        self.counts += np.bincount(places, minlength=len(self.counts))
-        self.sum_ns += int(values.sum())
-        self.maxima_ns[-1] = max(self.maxima_ns[-1], int(values.max()))
-
-
 class Metrics:
     """All series of a node."""
 
     def __init__(self) -> None:
-        self._series: dict[tuple[str, str, int], _Binned] = {}
+        self.grpc = GrpcMetrics()
+        self._series: dict[tuple[str, str, int], tuple[Series, Binned]] = {}
         self._opened: dict[str, int] = {}
         self._abandoned: dict[str, int] = {}
         self._started_s = self._sliced_s = self._cpu_read_s = time.monotonic()
@@ -89,8 +57,9 @@ class Metrics:
         """The series of these labels; made at first use."""
         key = (method, uri, status)
         if key not in self._series:
-            self._series[key] = _Binned(Series(*key))
-        return self._series[key].series
+            series = Series(*key)
+            self._series[key] = series, Binned(series.durations_ns)
+        return self._series[key][0]
 
     def opened(self, uri: str) -> None:
         """A request has come in that is not answered on the spot."""
@@ -105,30 +74,26 @@ class Metrics:
     def fold(self) -> None:
         """Bin what waits; called several times a second, so that memory stays flat."""
         now_s = time.monotonic()
-        new_slice = now_s - self._sliced_s > _MAX_MEMORY_S / _MAX_SLICES
+        new_slice = now_s - self._sliced_s > MAX_MEMORY_S / MAX_SLICES
         if new_slice:
             self._sliced_s = now_s
-        for binned in self._series.values():
-            if new_slice:
-                binned.maxima_ns.append(0)
-            binned.fold()
+        for _, binned in self._series.values():
+            binned.fold(new_slice=new_slice)
+        self.grpc.fold(new_slice=new_slice)
 
     def answered(self) -> int:
-        """Answers that have left since the node's start."""
-        waiting = sum(len(one.series.durations_ns) for one in self._series.values())
-        return waiting + sum(int(one.counts.sum()) for one in self._series.values())
+        """Answers that have left since the node's start, of both protocols."""
+        return self.grpc.ended() + sum(binned.count() for _, binned in self._series.values())
 
     def uptime_s(self) -> float:
         """Seconds since the node's start."""
         return time.monotonic() - self._started_s
 
     def traffic(self) -> tuple[Traffic, ...]:
-        """The server's own count of requests, for each uri template."""
-        self.fold()
+        """The server's own count of HTTP requests, for each uri template."""
         received: dict[str, int] = dict(self._opened)
-        for binned in self._series.values():
-            uri = binned.series.uri
-            received[uri] = received.get(uri, 0) + int(binned.counts.sum())
+        for series, binned in self._series.values():
+            received[series.uri] = received.get(series.uri, 0) + binned.count()
         for uri, count in self._abandoned.items():
             received[uri] = received.get(uri, 0) + count
         return tuple(
@@ -155,20 +120,17 @@ class Metrics:
             abandoned.add_metric((one.uri,), one.abandoned)
         yield received
         yield abandoned
+        yield from self.grpc.collect()
         yield from self._host()
 
     def _requests(self) -> Iterator[Metric]:
         name = "http_server_requests_seconds"
         seconds = HistogramMetricFamily(name, "Time from request to answer", labels=_LABELS)
         longest = GaugeMetricFamily(f"{name}_max", "Longest of the last 2 minutes", labels=_LABELS)
-        for binned in self._series.values():
-            one = binned.series
+        for one, binned in self._series.values():
             labels = (one.method, _OUTCOMES[one.status // 100], str(one.status), one.uri)
-            totals = np.cumsum(binned.counts).tolist()
-            bounds = [*map(str, BOUNDS_S), "+Inf"]
-            buckets = list(zip(bounds, totals, strict=True))
-            seconds.add_metric(labels, buckets, sum_value=binned.sum_ns / NS_PER_S)
-            longest.add_metric(labels, max(binned.maxima_ns) / NS_PER_S)
+            seconds.add_metric(labels, binned.buckets(), sum_value=binned.sum_s())
+            longest.add_metric(labels, binned.max_s())
         yield seconds
         yield longest
 

@@ -1,4 +1,4 @@
-"""One node: its process, its listener, and the site that connections talk to.
+"""One node: its process, its listeners, and the sites that connections talk to.
 
 `python -m loadtests.cluster.node --name node-1 --port 0 --store FILE …` runs until SIGTERM or
 SIGINT (graceful; a second one ends it at once) or until its standard input ends, which
@@ -27,9 +27,12 @@ import uvloop
 
 from loadtests.clock import NS_PER_S
 from loadtests.cluster.behaviour import parse_behaviour
+from loadtests.cluster.grpc_server import GrpcServer
 from loadtests.cluster.http1 import Connection
-from loadtests.cluster.site import NodeOptions, NodeSite
-from loadtests.cluster.store import Durability
+from loadtests.cluster.ledger import Durability
+from loadtests.cluster.options import NodeOptions, ServerTls, show_address
+from loadtests.cluster.site import NodeSite
+from loadtests.cluster.workings import TICK_S, Workings
 from loadtests.errors import ExitCode, HarnessError, HeadroomError
 
 _BACKLOG: Final = 4_096
@@ -87,28 +90,50 @@ async def run_node(options: NodeOptions) -> None:
     """Serve until told to stop; prints the ready line."""
     loop = asyncio.get_running_loop()
     listener = open_listener(options.host, options.port)
-    host, port = listener.getsockname()[:2]
-    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    site = NodeSite(options, loop, url)
+    url = f"http://{show_address(*listener.getsockname()[:2])}"
+    workings = Workings(options, loop, url)
+    site = NodeSite(workings)
+    grpc_server = None if options.grpc_port is None else GrpcServer(workings, site.is_ready)
+    grpc_url = grpc_server.open(options) if grpc_server else None
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop_or_exit, stopped)
+    _join(workings, options)
+    server = await _start_rest(site, listener, options)
+    if grpc_server:
+        await grpc_server.start()
+    _tick(workings, site)
+    site.sweep()
+    _say({"ready": options.name, "url": url, "grpc": grpc_url, "pid": os.getpid()})
+    await stopped.wait()
+    workings.draining = True
+    server.close()
+    await asyncio.gather(site.drain(), *([grpc_server.drain()] if grpc_server else []))
+    workings.close()
+
+
+def _join(workings: Workings, options: NodeOptions) -> None:
+    """Become a member of the cluster, before anyone can ask for anything."""
     try:
-        site.committer.start()
+        workings.committer.start()
     except sqlite3.Error as error:
         where = f"cluster store {options.store}"
         raise HarnessError(where=where, seen=str(error), expected="a writable ledger") from error
-    server: asyncio.Server | SlowAcceptor
+
+
+async def _start_rest(
+    site: NodeSite, listener: socket.socket, options: NodeOptions
+) -> asyncio.Server | SlowAcceptor:
     if options.behaviour.accept_gap_ns:
-        server = SlowAcceptor(site, listener, options.behaviour.accept_gap_ns)
-    else:
-        server = await loop.create_server(lambda: Connection(site), sock=listener, backlog=_BACKLOG)
+        return SlowAcceptor(site, listener, options.behaviour.accept_gap_ns)
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(lambda: Connection(site), sock=listener, backlog=_BACKLOG)
+
+
+def _tick(workings: Workings, site: NodeSite) -> None:
+    workings.tick()
     site.tick()
-    site.sweep()
-    _say({"ready": options.name, "url": url, "pid": os.getpid()})
-    await stopped.wait()
-    server.close()
-    await site.stop()
+    workings.loop.call_later(TICK_S, _tick, workings, site)
 
 
 def _stop_or_exit(stopped: asyncio.Event) -> None:
@@ -145,6 +170,9 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--name", required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--grpc-port", type=int, help="0 takes a free one; no gRPC without it")
+    parser.add_argument("--grpc-certificate", type=Path, help="PEM; with --grpc-key: TLS")
+    parser.add_argument("--grpc-key", type=Path, help="PEM, the certificate's private key")
     parser.add_argument("--store", type=Path, required=True)
     words = [one.value for one in Durability]
     parser.add_argument("--durability", choices=words, default=Durability.FULL.value)
@@ -153,6 +181,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--parent-pid", type=int, default=0, help="die when this process does")
     parser.add_argument("--watch-stdin", action="store_true", help="die when stdin ends")
     return parser.parse_args(argv)
+
+
+def _tls(certificate: Path | None, key: Path | None) -> ServerTls | None:
+    return ServerTls(certificate=certificate, key=key) if certificate and key else None
 
 
 def main(argv: Sequence[str]) -> ExitCode:
@@ -167,6 +199,8 @@ def main(argv: Sequence[str]) -> ExitCode:
             name=given.name,
             host=given.host,
             port=given.port,
+            grpc_port=given.grpc_port,
+            grpc_tls=_tls(given.grpc_certificate, given.grpc_key),
             store=given.store,
             durability=Durability(given.durability),
             behaviour=parse_behaviour(given.behaviour),

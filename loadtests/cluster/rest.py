@@ -2,8 +2,7 @@
 
 Summaries (health, info, stats, latest, pages, validators, consensus) are made at most ten
 times a second and sent from the site's hot table in between, so they may be 100 ms old; a
-transaction or a block asked for by its key never is. A later protocol (gRPC) stands beside
-this module on the same ledger and committer.
+transaction or a block asked for by its key never is.
 """
 
 from __future__ import annotations
@@ -12,34 +11,22 @@ import sqlite3
 from collections.abc import Callable
 
 from loadtests.cluster.chain_paths import ChainPaths
-from loadtests.cluster.committer import Committer
 from loadtests.cluster.http1 import Exchange
-from loadtests.cluster.metrics import Metrics
 from loadtests.cluster.routes import BadRequestError, Replies, Route
 from loadtests.cluster.status_paths import StatusPaths
-from loadtests.cluster.store import Store
 from loadtests.cluster.transaction_paths import TransactionPaths
 from loadtests.cluster.wire import Answer
+from loadtests.cluster.workings import Workings
 
 
 class Rest:
     """All routes. `finish` is called for answers that come later."""
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        store: Store,
-        committer: Committer,
-        metrics: Metrics,
-        finish: Callable[[Exchange, Answer], None],
-    ) -> None:
-        self.replies = Replies(metrics, finish)
-        self.status = StatusPaths(
-            name=name, store=store, committer=committer, metrics=metrics, replies=self.replies
-        )
-        self.transactions = TransactionPaths(store=store, committer=committer, replies=self.replies)
-        chain = ChainPaths(name=name, store=store, replies=self.replies)
+    def __init__(self, workings: Workings, finish: Callable[[Exchange, Answer], None]) -> None:
+        self.replies = Replies(workings.metrics, finish)
+        self.status = StatusPaths(workings, self.replies)
+        self.transactions = TransactionPaths(workings, self.replies)
+        chain = ChainPaths(workings, self.replies)
         routes = (*self.status.routes(), *self.transactions.routes(), *chain.routes())
         self._exact = {route.uri.encode(): route for route in routes}
         keyed = (self.transactions.by_key(), chain.by_key())

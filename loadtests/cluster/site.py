@@ -10,78 +10,46 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
 import sqlite3
-from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic_ns
 from typing import Final
 
 from loadtests.clock import NS_PER_S
-from loadtests.cluster.behaviour import Behaviour, Gate
-from loadtests.cluster.committer import Committer
-from loadtests.cluster.deadlines import Deadlines
-from loadtests.cluster.ground_truth import ABANDONED, GroundTruth
+from loadtests.cluster.ground_truth import ABANDONED
 from loadtests.cluster.http1 import Connection, Exchange
-from loadtests.cluster.metrics import Metrics
 from loadtests.cluster.rest import Rest
-from loadtests.cluster.store import Durability, Member, Store
 from loadtests.cluster.wire import Answer
+from loadtests.cluster.workings import GRACE_S, Workings
 
-TICK_S: Final = 0.1  # how old a summary may be
-GRACE_S: Final = 5.0  # for requests under way when the node is told to stop
 _MAX_HOT: Final = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeOptions:
-    """What a node is started with; `port` 0 takes a free one."""
-
-    name: str
-    host: str
-    port: int
-    store: Path
-    durability: Durability
-    behaviour: Behaviour
-    ground_truth: Path | None
 
 
 class NodeSite:
     """Between connections and the REST: counting, behaviours, the hot table."""
 
-    def __init__(self, options: NodeOptions, loop: asyncio.AbstractEventLoop, url: str) -> None:
+    def __init__(self, workings: Workings) -> None:
         self.hot: dict[bytes, Answer] = {}
         self.connections: set[Connection] = set()
         self.draining = False
-        self.loop = loop
-        self._deadlines = Deadlines(loop)
-        self._gate = Gate(options.behaviour)
-        self._plain = not options.behaviour.changes_answers()
-        self._truth = GroundTruth(options.ground_truth) if options.ground_truth else None
+        self.loop = workings.loop
+        self._workings = workings
+        self._gate = workings.gate
+        self._plain = workings.is_plain
+        self._truth = workings.truth
+        self._metrics = workings.metrics
         self._open: dict[Exchange, str] = {}
-        self.metrics = Metrics()
-        self._reader = Store(options.store, options.durability)
-        name, pid = options.name, os.getpid()
-        self.committer = Committer(
-            options.store,
-            options.durability,
-            lambda: Member(name=name, url=url, pid=pid, seen_ns=monotonic_ns()),
-            loop,
-        )
-        self._rest = Rest(
-            name=name,
-            store=self._reader,
-            committer=self.committer,
-            metrics=self.metrics,
-            finish=self._finish,
-        )
+        self._rest = Rest(workings, self._finish)
+
+    def is_ready(self) -> bool:
+        """Whether the readiness check is UP."""
+        return self._rest.status.is_ready()
 
     def serve(self, exchange: Exchange) -> None:
         """Answer an exchange now or later, as routes and behaviours say."""
         route, argument = self._rest.find(exchange.url)
         uri = route.uri if route else "NOT_FOUND"
         self._open[exchange] = uri
-        self.metrics.opened(uri)
+        self._metrics.opened(uri)
         if not self._plain and _is_service(exchange.url):
             status = self._gate.refuse_status(exchange.received_ns)
             if status is not None:
@@ -105,7 +73,7 @@ class NodeSite:
         """Count an exchange that has left, or whose client has."""
         uri = self._open.pop(exchange, None)
         if uri is not None:
-            self.metrics.closed(uri, abandoned=replied_ns is None)
+            self._metrics.closed(uri, abandoned=replied_ns is None)
         answer = exchange.answer
         if replied_ns is not None and answer is not None:
             answer.series.durations_ns.append(replied_ns - exchange.received_ns)
@@ -119,14 +87,10 @@ class NodeSite:
             )
 
     def tick(self) -> None:
-        """Ten times a second: summaries age, durations are binned, truth is written."""
+        """Ten times a second: summaries age."""
         self.hot.clear()
-        self.metrics.fold()
         with contextlib.suppress(sqlite3.Error):  # reported by the health checks
             self._rest.transactions.measure_throughput()
-        if self._truth is not None:
-            self._truth.flush()
-        self.loop.call_later(TICK_S, self.tick)
 
     def sweep(self) -> None:
         """Once a second: clients out of patience."""
@@ -135,9 +99,9 @@ class NodeSite:
             connection.sweep(now_ns)
         self.loop.call_later(1, self.sweep)
 
-    async def stop(self) -> None:
-        """Answer what is under way, commit it, close."""
-        self.draining = self._rest.status.draining = True
+    async def drain(self) -> None:
+        """Answer what is under way, then close the connections."""
+        self.draining = True
         self.hot.clear()
         end_ns = monotonic_ns() + round(GRACE_S * NS_PER_S)
         while self.connections and monotonic_ns() < end_ns:
@@ -145,11 +109,7 @@ class NodeSite:
             await asyncio.sleep(0.05)
             for connection in tuple(self.connections):
                 connection.drain()
-        self.committer.stop(GRACE_S)
         self._rest.status.close()
-        self._deadlines.close()
-        if self._truth is not None:
-            self._truth.close()
 
     def _keep_hot(self, url: bytes, answer: Answer) -> None:
         if self._plain and self._truth is None and len(self.hot) < _MAX_HOT:
@@ -164,7 +124,7 @@ class NodeSite:
             leave_ns = self._gate.leave_ns(ready_ns, service=_is_service(exchange.url))
             if leave_ns > monotonic_ns():
                 send = functools.partial(exchange.connection.finish, exchange, answer)
-                self._deadlines.at(leave_ns, send)
+                self._workings.deadlines.at(leave_ns, send)
                 return
         exchange.connection.finish(exchange, answer)
 

@@ -14,12 +14,11 @@ from time import monotonic_ns
 from typing import Final
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
-from loadtests.cluster.committer import Committer
 from loadtests.cluster.http1 import Exchange
-from loadtests.cluster.metrics import MEDIA_TYPE, Metrics
+from loadtests.cluster.metrics import MEDIA_TYPE
 from loadtests.cluster.routes import API, Replies, Route, now_ms, parse_parameter
-from loadtests.cluster.store import Store
 from loadtests.cluster.wire import Answer, build_answer
+from loadtests.cluster.workings import Workings
 
 VERSION: Final = "11.0.0-embedded"
 PLATFORM: Final = "Headroom embedded cluster: a stand-in, not Aurigraph V11"
@@ -45,19 +44,17 @@ class _Check:
 
 
 class StatusPaths:
-    """Handlers; `draining` is set when the node has been told to stop."""
+    """Handlers."""
 
-    def __init__(
-        self, *, name: str, store: Store, committer: Committer, metrics: Metrics, replies: Replies
-    ) -> None:
-        self._name = name
-        self._store = store
-        self._committer = committer
-        self._metrics = metrics
+    def __init__(self, workings: Workings, replies: Replies) -> None:
+        self._workings = workings
+        self._name = workings.name
+        self._store = workings.store
+        self._committer = workings.committer
+        self._metrics = workings.metrics
         self._replies = replies
         self._loops = ThreadPoolExecutor(max_workers=1, thread_name_prefix="performance")
         self._looping = False
-        self.draining = False
 
     def routes(self) -> tuple[Route, ...]:
         """The routes of this room."""
@@ -70,6 +67,10 @@ class StatusPaths:
             Route(uri=f"{API}/info", methods={b"GET": self._info}, hot=True),
             Route(uri=f"{API}/performance", methods={b"GET": self._performance}, hot=False),
         )
+
+    def is_ready(self) -> bool:
+        """Whether the node should be sent requests: what `/q/health/ready` says."""
+        return all(check.reason is None for check in self._ready_checks())
 
     def close(self) -> None:
         """Let no performance loop outlive the node."""
@@ -90,7 +91,7 @@ class StatusPaths:
     def _ready_checks(self) -> list[_Check]:
         membership = self._store.membership(monotonic_ns())
         leaderless = None if membership.leader else "no leader holds the lease"
-        draining = "the node is shutting down" if self.draining else None
+        draining = "the node is shutting down" if self._workings.draining else None
         failure = self._committer.failure()
         return [
             _Check(name="Database connections health check", reason=failure, data={}),
@@ -131,7 +132,7 @@ class StatusPaths:
             "node": self._name,
             "version": VERSION,
             "javaVersion": f"none (Python {platform.python_version()})",
-            "framework": "uvloop, httptools, SQLite",
+            "framework": "uvloop, httptools, grpcio, SQLite",
             "osName": platform.system(),
             "osArch": platform.machine(),
         }

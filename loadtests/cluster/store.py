@@ -8,32 +8,43 @@ to 100 ms; the kernel wakes the next writer at once. A node that is stopped (SIG
 holds the lock holds up all writers, as a hung primary database would.
 
 Amounts are kept as the text of the JSON number: what is read back is what was acknowledged.
+A transaction may bring a detail (its whole message, where a protocol has more than id and
+amount); it is stored with it and read only by who asks for it.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import fcntl
 import hashlib
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from loadtests.cluster.ledger import (
+    LEASE_NS,
+    Appended,
+    Block,
+    Durability,
+    Entry,
+    Member,
+    Membership,
+    Record,
+    Row,
+)
 from loadtests.errors import HarnessError
 
-LEASE_NS: Final = 2_000_000_000  # a dead leader is replaced within this and one heartbeat
-HEARTBEAT_NS: Final = 500_000_000
 _BUSY_TIMEOUT_MS: Final = 5_000
 _CHECKPOINT_PAGES: Final = 8_192  # 32 MiB of log between checkpoints
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS entry (
-  seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, amount TEXT NOT NULL, height INTEGER NOT NULL);
+  seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, amount TEXT NOT NULL, height INTEGER NOT NULL,
+  detail TEXT NOT NULL DEFAULT '');
 CREATE TABLE IF NOT EXISTS block (
   height INTEGER PRIMARY KEY, hash TEXT NOT NULL, parent TEXT NOT NULL, entries INTEGER NOT NULL,
   total INTEGER NOT NULL, proposer TEXT NOT NULL, created_ms INTEGER NOT NULL);
@@ -42,12 +53,17 @@ CREATE TABLE IF NOT EXISTS member (
 CREATE TABLE IF NOT EXISTS lease (
   one INTEGER PRIMARY KEY CHECK (one = 1), leader TEXT NOT NULL, term INTEGER NOT NULL,
   until_ns INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS secret (one INTEGER PRIMARY KEY CHECK (one = 1), key BLOB NOT NULL);
+INSERT OR IGNORE INTO secret VALUES (1, randomblob(32));
 INSERT OR IGNORE INTO lease VALUES (1, '', 0, 0);
 INSERT OR IGNORE INTO block VALUES (0, hex(zeroblob(32)), '', 0, 0, 'genesis', 0);
 """
+# A ledger of an earlier version has no details.
+_ADD_DETAIL: Final = "ALTER TABLE entry ADD COLUMN detail TEXT NOT NULL DEFAULT ''"
 _INSERT: Final = (
-    "INSERT OR IGNORE INTO entry (id, amount, height) "
-    "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), ? FROM json_each(?)"
+    "INSERT OR IGNORE INTO entry (id, amount, height, detail) "
+    "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), ?, "
+    "json_extract(value, '$[2]') FROM json_each(?)"
 )
 _LAST_BLOCK: Final = (
     "SELECT height, hash, parent, entries, total, proposer, created_ms "
@@ -63,64 +79,10 @@ _PAGE: Final = (
     "SELECT id, amount, height, created_ms FROM entry JOIN block USING (height) "
     "ORDER BY seq DESC LIMIT ? OFFSET ?"
 )
-
-
-class Durability(Enum):
-    """What an acknowledged write survives."""
-
-    FULL = "full"  # process death and power cut: the log is synced at every commit
-    NORMAL = "normal"  # process death: the log is synced at checkpoints
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Block:
-    """One commit; `entries` in it and `total` up to and with it."""
-
-    height: int
-    hash: str
-    parent: str
-    entries: int
-    total: int
-    proposer: str
-    created_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One transaction as stored; `amount` is the text of a JSON number."""
-
-    id: str
-    amount: str
-    height: int
-    created_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Appended:
-    """A commit and the ids that were new in it."""
-
-    block: Block
-    fresh: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
-    """A node that has joined; `seen_ns` is the monotonic time of its last heartbeat."""
-
-    name: str
-    url: str
-    pid: int
-    seen_ns: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Membership:
-    """Who is here and who leads; `leader` is empty while nobody holds the lease."""
-
-    leader: str
-    term: int
-    until_ns: int
-    members: tuple[Member, ...]
+_RECORD: Final = (
+    "SELECT seq, id, amount, height, created_ms, detail FROM entry JOIN block USING (height) "
+)
+_LAST_SEQ: Final = "SELECT coalesce(max(seq), 0) FROM entry"
 
 
 class Store:
@@ -148,19 +110,17 @@ class Store:
             self._database.close()
         self._close_lock()
 
-    def append(
-        self, entries: Sequence[tuple[str, str]], *, proposer: str, now_ms: int
-    ) -> Appended | None:
-        """Commit (id, amount text) pairs as one block, durably; known ids are left out.
+    def append(self, entries: Sequence[Row], *, proposer: str, now_ms: int) -> Appended | None:
+        """Commit transactions as one block, durably; known ids are left out.
 
         None if every id was known: no block is made then. Raises sqlite3.Error with nothing
         committed. One statement inserts all rows, so that the interpreter lock is free meanwhile.
         """
-        rows = msgspec.json.encode(entries)
+        rows = msgspec.json.encode(entries)  # a detail becomes text in base64
         with self._transaction() as database:
             parent = self.last_block()
             height = parent.height + 1
-            (before,) = database.execute("SELECT coalesce(max(seq), 0) FROM entry").fetchall()[0]
+            before = self.last_seq()
             inserted = database.execute(_INSERT, (height, rows.decode())).rowcount
             if not inserted:
                 return None
@@ -178,7 +138,7 @@ class Store:
                 (height, block.hash, block.parent, inserted, block.total, proposer, now_ms),
             )
             if inserted == len(entries):
-                fresh = frozenset(id_ for id_, _ in entries)
+                fresh = frozenset(row.id for row in entries)
             else:
                 found = database.execute("SELECT id FROM entry WHERE seq > ?", (before,))
                 fresh = frozenset(id_ for (id_,) in found.fetchall())
@@ -238,6 +198,37 @@ class Store:
         """Transactions, newest first."""
         return self._entries(_PAGE, (limit, offset))
 
+    def last_seq(self) -> int:
+        """Place of the newest transaction in the order of acceptance, 0 in an empty ledger."""
+        (last,) = self._database.execute(_LAST_SEQ).fetchall()[0]
+        return int(last)
+
+    def record(self, id_: str) -> Record | None:
+        """The transaction of that id, with its detail."""
+        found = self._records("WHERE id = ?", (id_,))
+        return found[0] if found else None
+
+    def records_after(self, seq: int, limit: int) -> tuple[Record, ...]:
+        """The first transactions accepted after that place, oldest first."""
+        return self._records("WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit))
+
+    def secret(self) -> bytes:
+        """32 random bytes, made with the ledger; the same on every node."""
+        (key,) = self._database.execute("SELECT key FROM secret").fetchall()[0]
+        return bytes(key)
+
+    def _records(self, which: str, values: tuple[object, ...]) -> tuple[Record, ...]:
+        return tuple(
+            Record(
+                seq=seq,
+                entry=Entry(id=id_, amount=amount, height=height, created_ms=created_ms),
+                detail=base64.b64decode(detail),
+            )
+            for seq, id_, amount, height, created_ms, detail in self._database.execute(
+                _RECORD + which, values
+            ).fetchall()
+        )
+
     def _one_block(self, statement: str, values: tuple[int, ...]) -> Block | None:
         # fetchall, here and elsewhere: a statement left open would pin the log's snapshot.
         rows = self._database.execute(statement, values).fetchall()
@@ -268,6 +259,9 @@ class Store:
         self._database.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
         self._database.execute(f"PRAGMA mmap_size = {1 << 30}")
         self._database.executescript(_SCHEMA)
+        columns = {name for _, name, *_ in self._database.execute("PRAGMA table_info(entry)")}
+        if "detail" not in columns:
+            self._database.execute(_ADD_DETAIL)
 
     @contextlib.contextmanager
     def _turn(self) -> Iterator[None]:

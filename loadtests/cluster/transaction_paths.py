@@ -13,8 +13,9 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
-from loadtests.cluster.committer import Committer, Outcome, Submission
+from loadtests.cluster.committer import Outcome, Submission
 from loadtests.cluster.http1 import Exchange
+from loadtests.cluster.ledger import Entry, Row
 from loadtests.cluster.routes import (
     API,
     BadRequestError,
@@ -24,8 +25,8 @@ from loadtests.cluster.routes import (
     now_ms,
     parse_parameter,
 )
-from loadtests.cluster.store import Entry, Store
 from loadtests.cluster.wire import Answer, build_answer
+from loadtests.cluster.workings import Workings
 
 MAX_BATCH: Final = 1_000
 MAX_PAGE: Final = 1_000
@@ -44,9 +45,9 @@ class TransactionRequest(msgspec.Struct, frozen=True, rename="camel"):
         Annotated[int, msgspec.Meta(ge=0, le=2**53)] | Annotated[float, msgspec.Meta(ge=0, le=1e18)]
     )
 
-    def entry(self) -> tuple[str, str]:
-        """Id and amount as text, as the ledger takes them."""
-        return self.transaction_id, repr(self.amount)
+    def row(self) -> Row:
+        """As the ledger takes it: id, amount as text, no detail."""
+        return Row(self.transaction_id, repr(self.amount), b"")
 
 
 class BatchRequest(msgspec.Struct, frozen=True):
@@ -74,9 +75,9 @@ _decode_batch = msgspec.json.Decoder(BatchRequest).decode
 class TransactionPaths:
     """Handlers, and the rate of the cluster's commits."""
 
-    def __init__(self, *, store: Store, committer: Committer, replies: Replies) -> None:
-        self._store = store
-        self._committer = committer
+    def __init__(self, workings: Workings, replies: Replies) -> None:
+        self._store = workings.store
+        self._committer = workings.committer
         self._replies = replies
         self._throughput_since_ns = monotonic_ns()
         self._throughput_total = 0
@@ -143,25 +144,25 @@ class TransactionPaths:
             request = _decode_transaction(exchange.body)
         except msgspec.MsgspecError as error:
             raise BadRequestError(f"body: {error}") from None
-        entry = request.entry()
+        row = request.row()
 
         def done(outcome: Outcome) -> None:
-            self._replies.finish(exchange, self._accepted(entry, outcome))
+            self._replies.finish(exchange, self._accepted(row, outcome))
 
-        if self._committer.submit(Submission(entries=(entry,), done=done)):
+        if self._committer.submit(Submission(entries=(row,), done=done)):
             return None
         return self._replies.error(
             b"POST", TRANSACTIONS, 503, "too many transactions wait for a commit"
         )
 
-    def _accepted(self, entry: tuple[str, str], outcome: Outcome) -> Answer:
+    def _accepted(self, row: Row, outcome: Outcome) -> Answer:
         if outcome.failure is not None:
             return self._replies.error(b"POST", TRANSACTIONS, 503, f"not stored: {outcome.failure}")
         block = outcome.block
         view = TransactionView(
-            transaction_id=entry[0],
+            transaction_id=row.id,
             status="PROCESSED" if block else "FAILED",
-            amount=msgspec.Raw(entry[1].encode()),
+            amount=msgspec.Raw(row.amount.encode()),
             timestamp=block.created_ms if block else now_ms(),
             message=f"committed in block {block.height}" if block else "this id is already taken",
         )
@@ -174,7 +175,7 @@ class TransactionPaths:
             request = _decode_batch(exchange.body)
         except msgspec.MsgspecError as error:
             raise BadRequestError(f"body: {error}") from None
-        entries = tuple(transaction.entry() for transaction in request.transactions)
+        entries = tuple(transaction.row() for transaction in request.transactions)
         began_ns = monotonic_ns()
 
         def done(outcome: Outcome) -> None:

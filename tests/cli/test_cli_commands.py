@@ -235,7 +235,7 @@ def test_a_cluster_as_json_is_one_line_when_it_is_ready() -> None:
     program = "from loadtests.cli import console; console()"
     words = [sys.executable, "-c", program, "cluster", "--nodes", "2"]
     process = subprocess.Popen(
-        [*words, "--rest-port", "0", "--json"],
+        [*words, "--rest-port", "0", "--grpc-port", "0", "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -248,6 +248,7 @@ def test_a_cluster_as_json_is_one_line_when_it_is_ready() -> None:
         for node in document["nodes"]:
             with urllib.request.urlopen(f"{node['url']}/q/health", timeout=10) as answer:
                 assert answer.status == 200
+            assert node["grpc_url"].startswith("http://127.0.0.1:")
     finally:
         process.terminate()
         stdout, stderr = process.communicate(timeout=30)

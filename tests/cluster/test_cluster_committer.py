@@ -14,7 +14,8 @@ from loadtests.clock import NS_PER_MS
 from loadtests.cluster import committer as committer_module
 from loadtests.cluster.committer import Committer, Outcome, Submission
 from loadtests.cluster.deadlines import LEAD_NS, Deadlines
-from loadtests.cluster.store import Durability, Member, Store
+from loadtests.cluster.ledger import Durability, Member, Row
+from loadtests.cluster.store import Store
 
 
 @pytest.fixture
@@ -40,6 +41,10 @@ def committer(loop: asyncio.AbstractEventLoop, path: Path) -> Iterator[Committer
     assert made.stop(10)
 
 
+def rows(*ids: str) -> list[Row]:
+    return [Row(id_, "1", b"") for id_ in ids]
+
+
 def commit_all(
     loop: asyncio.AbstractEventLoop, committer: Committer, *requests: list[str]
 ) -> list[Outcome]:
@@ -56,8 +61,7 @@ def commit_all(
         return tell
 
     for number, ids in enumerate(requests):
-        entries = [(id_, "1") for id_ in ids]
-        assert committer.submit(Submission(entries=entries, done=teller(number)))
+        assert committer.submit(Submission(entries=rows(*ids), done=teller(number)))
     loop.run_until_complete(asyncio.wait_for(everything, 10))
     return [told[number] for number in range(len(requests))]
 
@@ -104,9 +108,9 @@ def test_too_much_waiting_is_refused(
     """Above MAX_WAITING a submission is not taken; after the commits it is again."""
     monkeypatch.setattr(committer_module, "MAX_WAITING", 3)
     told: list[Outcome] = []
-    one = Submission(entries=[("a", "1"), ("b", "1")], done=told.append)
+    one = Submission(entries=rows("a", "b"), done=told.append)
     assert committer.submit(one)
-    assert not committer.submit(Submission(entries=[("c", "1"), ("d", "1")], done=told.append))
+    assert not committer.submit(Submission(entries=rows("c", "d"), done=told.append))
     commit_all(loop, committer, ["e"])
     assert len(told) == 1
     assert commit_all(loop, committer, ["c", "d"])[0].block is not None

@@ -8,8 +8,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtests.clock import NS_PER_MS
+from loadtests.cluster.binning import BOUNDS_S
 from loadtests.cluster.ground_truth import ABANDONED, HEADER, GroundTruth
-from loadtests.cluster.metrics import BOUNDS_S, Metrics
+from loadtests.cluster.metrics import Metrics
 
 LABELS = {"method": "GET", "outcome": "SUCCESS", "status": "200", "uri": "/x"}
 

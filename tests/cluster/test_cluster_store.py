@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.cluster.store import LEASE_NS, Durability, Member, Store
+from loadtests.cluster.ledger import LEASE_NS, Durability, Member, Row
+from loadtests.cluster.store import Store
 from loadtests.errors import HarnessError
 
 
@@ -29,14 +30,15 @@ def member(name: str, seen_ns: int) -> Member:
 
 
 def append(store: Store, *ids: str) -> frozenset[str]:
-    appended = store.append([(id_, "1") for id_ in ids], proposer="node-1", now_ms=5)
+    appended = store.append([Row(id_, "1", b"") for id_ in ids], proposer="node-1", now_ms=5)
     return appended.fresh if appended else frozenset()
 
 
 def test_what_one_connection_appends_another_reads(store: Store, path: Path) -> None:
     """A returned append is visible to every other connection, amount verbatim."""
     amounts = {"a": "12.5", "b": "0.1", "c": "9007199254740992", "d": "1e+17"}
-    store.append(list(amounts.items()), proposer="node-1", now_ms=77)
+    rows = [Row(id_, amount, b"") for id_, amount in amounts.items()]
+    store.append(rows, proposer="node-1", now_ms=77)
     other = Store(path, Durability.NORMAL)
     try:
         for id_, amount in amounts.items():
@@ -56,6 +58,54 @@ def test_known_ids_are_left_out(store: Store) -> None:
     last = store.last_block()
     assert last is not None
     assert (last.height, last.entries, last.total) == (2, 1, 3)
+
+
+def test_details_come_back_in_the_order_of_acceptance(store: Store) -> None:
+    """A record is found by its id, or after another one's place; its detail is what was given."""
+    rows = [Row("a", "1", b""), Row("b", "2", bytes(range(256))), Row("c", "3", b"x" * 1_000_000)]
+    store.append(rows[:1], proposer="node-1", now_ms=5)
+    store.append(rows[1:], proposer="node-1", now_ms=6)
+    for row in rows:
+        found = store.record(row.id)
+        assert found is not None
+        assert found.entry == store.entry(row.id)
+        assert found.detail == row.detail
+    assert store.record("d") is None
+    everything = store.records_after(0, 10)
+    assert [one.entry.id for one in everything] == ["a", "b", "c"]
+    assert everything[-1].seq == store.last_seq()
+    assert store.records_after(everything[0].seq, 1) == everything[1:2]
+    assert store.records_after(store.last_seq(), 10) == ()
+
+
+def test_all_nodes_share_one_secret(store: Store, path: Path, tmp_path: Path) -> None:
+    """Every connection to a ledger reads the same random key; another ledger has another."""
+    again, other = Store(path, Durability.FULL), Store(tmp_path / "other.db", Durability.FULL)
+    try:
+        assert len(store.secret()) == 32
+        assert again.secret() == store.secret() != other.secret()
+    finally:
+        again.close()
+        other.close()
+
+
+def test_a_ledger_from_before_details_is_used_on(tmp_path: Path) -> None:
+    """A ledger that an earlier version made keeps its transactions and takes new ones."""
+    old = sqlite3.connect(tmp_path / "old.db")
+    old.execute(
+        "CREATE TABLE entry (seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, "
+        "amount TEXT NOT NULL, height INTEGER NOT NULL)"
+    )
+    old.execute("INSERT INTO entry (id, amount, height) VALUES ('a', '1', 0)")
+    old.commit()
+    old.close()
+    store = Store(tmp_path / "old.db", Durability.FULL)
+    try:
+        store.append([Row("b", "2", b"detail")], proposer="node-1", now_ms=5)
+        found = store.records_after(0, 10)
+        assert [(one.entry.id, one.detail) for one in found] == [("a", b""), ("b", b"detail")]
+    finally:
+        store.close()
 
 
 def test_blocks_are_a_chain(store: Store) -> None:
@@ -92,7 +142,11 @@ def test_hostile_ids_are_only_text(store: Store) -> None:
 def test_failed_append_leaves_nothing(store: Store) -> None:
     """An append that fails raises and stores none of its rows."""
     with pytest.raises(sqlite3.Error):
-        store.append([("b", "1")], proposer=None, now_ms=1)  # type: ignore[arg-type]  # on purpose
+        store.append(
+            [Row("b", "1", b"")],
+            proposer=None,  # type: ignore[arg-type]  # on purpose
+            now_ms=1,
+        )
     assert store.last_block().height == 0
     assert store.entry("b") is None
     assert append(store, "b") == {"b"}

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import csv
-import http.client
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cluster_clients import TRANSACTIONS, ask, is_running, post, wait_until
 
 from loadtests.clock import NS_PER_MS
 from loadtests.cluster.behaviour import parse_behaviour
@@ -24,20 +23,6 @@ from loadtests.cluster.launch import DISCLAIMER, Cluster, Node
 from loadtests.errors import HarnessError, ScenarioError
 
 pytestmark = pytest.mark.system
-TRANSACTIONS = "/api/v11/blockchain/transactions"
-
-
-def ask(node: Node, method: str, path: str, body: object = None) -> tuple[int, Any]:
-    """Status and decoded body of one request on a connection of its own."""
-    connection = http.client.HTTPConnection(node.url.removeprefix("http://"), timeout=10)
-    try:
-        connection.request(method, path, None if body is None else json.dumps(body))
-        response = connection.getresponse()
-        text = response.read()
-        is_json = response.headers["Content-Type"] == "application/json"
-        return response.status, json.loads(text) if text and is_json else text.decode()
-    finally:
-        connection.close()
 
 
 def raw(node: Node, data: bytes, *, half_close: bool = False) -> bytes:
@@ -51,26 +36,6 @@ def raw(node: Node, data: bytes, *, half_close: bool = False) -> bytes:
         while part := client.recv(65_536):
             said += part
         return said
-
-
-def wait_until(holds: Callable[[], bool], timeout_s: float = 10) -> None:
-    """Return once it holds."""
-    end_s = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < end_s, "waited in vain"
-        time.sleep(0.02)
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def post(node: Node, id_: str, amount: float = 1) -> tuple[int, Any]:
-    return ask(node, "POST", TRANSACTIONS, {"transactionId": id_, "amount": amount})
 
 
 @pytest.fixture(scope="module")
@@ -329,13 +294,19 @@ def test_busy_port_is_named() -> None:
         port = taken.getsockname()[1]
         with pytest.raises(HarnessError, match=f"port {port} to be free"):
             Cluster.start(nodes=1, rest_port=port)
+        with pytest.raises(HarnessError, match=f"gRPC .*port {port} to be free"):
+            Cluster.start(nodes=1, grpc_port=port)
 
 
 def test_wrong_options_start_nothing() -> None:
     """Options that cannot be are all told at once."""
     with pytest.raises(ScenarioError) as caught:
-        Cluster.start(nodes=0, rest_port=70_000, behaviours={5: parse_behaviour("")})
-    assert len(caught.value.mistakes) == 3
+        Cluster.start(
+            nodes=0, rest_port=70_000, grpc_port=70_000, behaviours={5: parse_behaviour("")}
+        )
+    assert len(caught.value.mistakes) == 4
+    with pytest.raises(ScenarioError, match="9003 to 9006, which REST has"):
+        Cluster.start(nodes=4, rest_port=9003, grpc_port=9004)
     with pytest.raises(HarnessError, match="loopback"):
         Cluster.start(nodes=1, host="0.0.0.0")
 
@@ -370,8 +341,9 @@ def test_serve_says_what_it_is_and_stops_on_a_signal() -> None:
     """The command prints the disclaimer and a line per node, and ends with 0 on SIGTERM."""
     script = (
         "import sys\n"
-        "from loadtests.cluster.launch import serve\n"
-        "sys.exit(serve(nodes=2, rest_port=0))\n"
+        "from loadtests.cluster.foreground import serve\n"
+        "from loadtests.cluster.launch import Cluster\n"
+        "sys.exit(serve(lambda: Cluster.start(nodes=2)))\n"
     )
     command = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert command.stdout is not None
@@ -388,3 +360,4 @@ def test_serve_says_what_it_is_and_stops_on_a_signal() -> None:
         command.stdout.close()
     assert DISCLAIMER in said.getvalue()
     assert said.getvalue().count("/api/v11") == 2
+    assert said.getvalue().count("gRPC http://127.0.0.1:") == 2

@@ -1,0 +1,1 @@
+"""Messages of `protos/`, written by protoc (`make protos`); never edited by hand."""
