@@ -44,8 +44,8 @@ if TYPE_CHECKING:  # the pool makes connections; they only know its face
     import socket
     from collections.abc import Callable
 
-    from loadtests.engine.catalogue import Task
     from loadtests.engine.pool import Pool
+    from loadtests.engine.task import Task
     from loadtests.engine.traffic import Traffic
 
 _OPEN: Final = 1  # verdict of the bare parser: complete, keep-alive
@@ -340,6 +340,12 @@ class Connection(asyncio.Protocol):
 
     def _fail_request(self, kind: str, message: str, now_ns: int) -> None:
         self._end(Count.FAILED, kind, message, now_ns, self._received_bytes)
+
+    def expire_overdue(self, now_ns: int) -> None:
+        """Time out the request in flight if it has taken too long."""
+        task = self.task
+        if task is not None and now_ns - self.sent_ns >= task.timeout_ns:
+            self.expire(now_ns)
 
     def expire(self, now_ns: int) -> None:
         """Time out the request in flight."""

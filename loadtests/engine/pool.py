@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import random
+import typing
 from collections import deque
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import Final
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
-from loadtests.engine.catalogue import Task
-from loadtests.engine.connection import Connection
+from loadtests.engine.lanes import endpoint_of
 from loadtests.engine.outcome import TIMEOUT
+from loadtests.engine.task import Task
 from loadtests.engine.traffic import Traffic
+from loadtests.plan.call import Protocol
 from loadtests.plan.model import Node
 
 _FIRST_BACKOFF_NS: Final = 50 * NS_PER_MS
@@ -38,6 +40,21 @@ def backoff_ns(failures: int, luck: float) -> int:
     return int(longest * (0.5 + luck / 2))
 
 
+class Carrier(typing.Protocol):
+    """What a pool knows of a connection, whatever it speaks."""
+
+    is_open: bool
+
+    def begin(self, due_ns: int, sent_ns: int, code: int, task: Task, payload: bytes) -> None:
+        """Send one request, now or with the next flush."""
+
+    def expire_overdue(self, now_ns: int) -> None:
+        """Time out the requests in flight that have taken too long."""
+
+    def close(self) -> None:
+        """Close, once nothing is in flight."""
+
+
 class Pool:
     """Connections to one node; `wanted` is how many the dialer should keep open."""
 
@@ -48,6 +65,7 @@ class Pool:
         "connections",
         "dialing",
         "down",
+        "endpoint",
         "failures",
         "free",
         "index",
@@ -55,20 +73,30 @@ class Pool:
         "on_fault",
         "on_loss",
         "park",
+        "protocol",
         "retry_ns",
         "wanted",
     )
 
-    def __init__(self, node: Node, index: int, traffic: Traffic, *, seed: int) -> None:
-        self.node, self.index = node, index
+    def __init__(
+        self,
+        node: Node,
+        index: int,
+        traffic: Traffic,
+        *,
+        seed: int,
+        protocol: Protocol = Protocol.HTTP1,
+    ) -> None:
+        self.node, self.index, self.protocol = node, index, protocol
+        self.endpoint = endpoint_of(node, protocol)
         self._traffic = traffic
         self._random = random.Random(seed)  # noqa: S311 - jitter, not a secret
         self.wanted = 0
         self.dialing = 0
-        self.connections: set[Connection] = set()
-        self.free: deque[Connection] = deque()
+        self.connections: set[Carrier] = set()
+        self.free: deque[Carrier] = deque()
         # What a connection may call in place of `release` while nobody waits.
-        self.park: Callable[[Connection], None] | None = self.free.append
+        self.park: Callable[[Carrier], None] | None = self.free.append
         self.backlog: deque[tuple[int, int, Task, bytes]] = deque()
         self.down: tuple[str, str] | None = None
         self.failures = 0
@@ -103,7 +131,7 @@ class Pool:
             traffic.backlog_size += 1
             self.backlog.append((due_ns, code, task, payload))
 
-    def release(self, connection: Connection, now_ns: int) -> None:
+    def release(self, connection: Carrier, now_ns: int) -> None:
         """Take back a connection whose response is complete; who waits longest gets it."""
         if len(self.connections) > self.wanted:
             connection.close()
@@ -118,17 +146,19 @@ class Pool:
         gate = traffic.gate
         while backlog and free and traffic.is_sending:
             if traffic.in_flight >= traffic.in_flight_limit:
-                return
+                break
             due_ns, code, task, payload = backlog[0]
             if now_ns - due_ns >= task.timeout_ns:
                 self.expire_waiting(now_ns)
                 continue
             sent_ns = monotonic_ns()
             if gate is not None and not gate.take(sent_ns):
-                return
+                break
             backlog.popleft()
             traffic.backlog_size -= 1
             free.popleft().begin(due_ns, sent_ns, code, task, payload)
+        if traffic.unsent:
+            traffic.flush()
 
     def expire_waiting(self, now_ns: int) -> None:
         """Fail who waited for a connection as long as a request may take at all."""
@@ -146,9 +176,13 @@ class Pool:
             self._traffic.backlog_size -= 1
             self._traffic.drop(code)
 
+    def all_connections(self) -> list[Carrier]:
+        """Everything that may have a request in flight."""
+        return list(self.connections)
+
     # What connections report
 
-    def lost(self, connection: Connection, *, was_idle: bool) -> None:
+    def lost(self, connection: Carrier, *, was_idle: bool) -> None:
         """A connection has ended; only an idle one is looked for among the free."""
         self.connections.discard(connection)
         if was_idle:
@@ -162,7 +196,7 @@ class Pool:
 
     # What the dialer reports
 
-    def connected(self, connection: Connection, now_ns: int) -> None:
+    def connected(self, connection: Carrier, now_ns: int) -> None:
         """An attempt succeeded."""
         self.failures = 0
         self.down = None
