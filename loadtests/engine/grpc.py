@@ -39,7 +39,7 @@ _CLIENT_CODES: Final = frozenset({1, 3, 5, 6, 7, 9, 11, 12, 16})
 class Failure(NamedTuple):
     """Why a request did not end ok."""
 
-    count: Count
+    counts_as: Count
     kind: str
     text: str
 

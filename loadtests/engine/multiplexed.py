@@ -298,7 +298,7 @@ class MultiplexedConnection(asyncio.Protocol):
         due_ns, code, _, flight = record
         self._traffic.end(
             code,
-            failure.count,
+            failure.counts_as,
             kind=failure.kind,
             message=failure.text,
             due_ns=due_ns or flight.sent_ns,

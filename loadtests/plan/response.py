@@ -15,9 +15,9 @@ Value = str | int | float | bool
 
 
 def _shown(value: object, field: FieldDescriptor) -> Value:
-    if field.enum_type is not None:
+    if field.enum_type is not None and isinstance(value, int):
         known = field.enum_type.values_by_number.get(value)
-        return known.name if known is not None else int(str(value))
+        return known.name if known is not None else value
     if isinstance(value, bytes):
         return b64encode(value).decode()
     return value if isinstance(value, str | int | float | bool) else str(value)
@@ -29,7 +29,7 @@ def _value_at(message: Message, path: str) -> Value | None:
     field: FieldDescriptor | None = None
     for name in path.split("."):
         if isinstance(here, Message):
-            field = here.DESCRIPTOR.fields_by_name.get(name)
+            field = here.DESCRIPTOR.fields_by_name.get(name)  # type: ignore[assignment]  # upb's
             if field is None:
                 return None
             here = getattr(here, name)
