@@ -1,8 +1,8 @@
-"""One stream of an HTTP/2 connection, as far as it is not ordinary.
+"""The streams of one HTTP/2 connection, and each as far as it is not ordinary.
 
-The usual request leaves whole, the usual answer comes whole in one read, and neither needs
-an object: they live in one tuple, the `Record`. An `Exchange` is made for what flow control
-holds back, for an answer that comes in pieces, and for calls whose sides are streams.
+The usual request leaves whole, the usual answer is a head, one DATA frame and, with gRPC,
+trailers, and neither needs an object: they live in tuples. An `Exchange` is made for what
+flow control holds back, for an answer in other pieces, and for calls that are streams.
 """
 
 from __future__ import annotations
@@ -61,3 +61,61 @@ class Exchange:
         self.unreturned_bytes = 0  # of the window that we gave the peer
         self.chunks: list[bytes] = []
         self.reader: MessageReader | None = None  # of gRPC
+
+    def take_head(self, head: Head, limit_bytes: int) -> None:
+        """Take the final head of the answer."""
+        self.head = head
+        task = self.record[2]
+        if task.is_grpc and head.is_grpc:
+            self.reader = MessageReader(
+                head.encoding, keeps=task.keeps_body, limit_bytes=limit_bytes
+            )
+
+
+class Streams:
+    """All requests that have been begun on a connection and have not ended."""
+
+    __slots__ = ("begun", "exchanges", "held", "records", "uploads")
+
+    def __init__(self) -> None:
+        self.records: dict[int, Record] = {}
+        # Of ordinary answers: the head that has come; then head, message, bytes so far.
+        self.begun: dict[int, Head] = {}
+        self.held: dict[int, tuple[Head, bytes, int]] = {}
+        # Of the others everything; and those among them with a rest to send.
+        self.exchanges: dict[int, Exchange] = {}
+        self.uploads: dict[int, Exchange] = {}
+
+    def forget(self, stream_id: int) -> Record:
+        """Drop a stream that has ended."""
+        self.begun.pop(stream_id, None)
+        self.held.pop(stream_id, None)
+        self.exchanges.pop(stream_id, None)
+        self.uploads.pop(stream_id, None)
+        return self.records.pop(stream_id)
+
+    def exchange(self, stream_id: int, limit_bytes: int) -> Exchange:
+        """Return the exchange of a stream, made from what has come where there was none."""
+        exchange = self.exchanges.get(stream_id)
+        if exchange is None:
+            record = self.records[stream_id]
+            exchange = self.exchanges[stream_id] = Exchange(stream_id, record, 0)
+            held = self.held.pop(stream_id, None)
+            head = self.begun.pop(stream_id, None) if held is None else held[0]
+            if head is not None:
+                exchange.received_bytes = head.frame_bytes
+                exchange.take_head(head, limit_bytes)
+            if held is not None and exchange.reader is not None:
+                exchange.reader.take_whole(held[1])
+                exchange.received_bytes = held[2]
+        return exchange
+
+    def received_bytes(self, stream_id: int) -> int:
+        """Bytes that have come for a stream."""
+        exchange = self.exchanges.get(stream_id)
+        if exchange is not None:
+            return exchange.received_bytes
+        if stream_id in self.begun:
+            return self.begun[stream_id].frame_bytes
+        held = self.held.get(stream_id)
+        return 0 if held is None else held[2]

@@ -97,6 +97,12 @@ class MessageReader:
         """True when no message is cut off."""
         return self._left < 0 and not self._begun
 
+    def take_whole(self, message: bytes) -> None:
+        """Take a message that came unpacked, in one DATA frame of its own."""
+        self.count += 1
+        if self._keeps:
+            self.kept.append(message)
+
     def feed(self, data: bytes) -> None:
         """Take what a DATA frame brought; raises MessageFault."""
         at = 0

@@ -65,12 +65,6 @@ class MultiplexedConnection(asyncio.Protocol):
         "_is_parked",
         "_is_unwanted",
         "_keepalive_ns",
-        "_log_lag",
-        "_log_ok",
-        "_log_received",
-        "_log_response",
-        "_log_sent",
-        "_log_service",
         "_pinged_ns",
         "_pongs",
         "_pool",
@@ -114,10 +108,6 @@ class MultiplexedConnection(asyncio.Protocol):
         self.is_leaving = False  # takes no more requests, closes when nothing is in flight
         self._received_ns = self._pinged_ns = self._pongs = 0
         self.is_open = False
-        recorder = traffic.recorder
-        self._log_sent, self._log_lag = recorder.log_sent, recorder.log_lag
-        self._log_ok, self._log_received = recorder.log_ok, recorder.log_received
-        self._log_response, self._log_service = recorder.log_response, recorder.log_service
 
     def __repr__(self) -> str:
         state = f"{self.in_flight} in flight" if self.is_open else "closed"
@@ -126,7 +116,7 @@ class MultiplexedConnection(asyncio.Protocol):
     @property
     def in_flight(self) -> int:
         """Requests begun and not ended."""
-        return len(self._http2.sender.streams) + len(self._unsent)
+        return len(self._http2.streams.records) + len(self._unsent)
 
     @property
     def capacity(self) -> int:
@@ -143,7 +133,7 @@ class MultiplexedConnection(asyncio.Protocol):
     def begin(self, due_ns: int, sent_ns: int, code: int, task: Task, payload: bytes) -> None:
         """Take one request, to leave with the next `flush`; there must be room.
 
-        `due_ns` 0 means the time of sending. `sent_ns` is taken again when it leaves.
+        `sent_ns` is taken again when it leaves, and in closed load is `due_ns`, too.
         """
         del sent_ns
         unsent = self._unsent
@@ -184,10 +174,10 @@ class MultiplexedConnection(asyncio.Protocol):
         flight.sent_ns = sent_ns = monotonic_ns()
         error = self._transmit(data) if self.is_open else ConnectionResetError("closed")
         traffic.sent_at_ns += sent_ns * len(begun)
-        log_sent, log_lag = self._log_sent, self._log_lag
-        for due_ns, code, _, _ in begun:
-            log_sent(code)
-            log_lag(sent_ns - due_ns if due_ns else 0)
+        codes = [record[1] for record in begun]
+        is_closed = traffic.is_closed
+        lags = [0] * len(begun) if is_closed else [sent_ns - record[0] for record in begun]
+        traffic.recorder.log_many_sent(codes, lags)
         if error is not None:
             self._lose(error)
 
@@ -237,26 +227,13 @@ class MultiplexedConnection(asyncio.Protocol):
             traffic.on_alarm(done_ns)
         self._received_ns = done_ns
         http2.receive(data)
-        answers = http2.answers
-        ended = len(answers) + len(http2.failures)
-        if answers:
-            http2.answers = []
-            count, log_ok, log_response = 0, self._log_ok, self._log_response
-            log_service, log_received = self._log_service, self._log_received
+        ended = len(http2.passed) + len(http2.answers) + len(http2.failures)
+        if http2.passed:
+            self._pass(done_ns)
+        if http2.answers:
+            answers, http2.answers = http2.answers, []
             for record, head, body, size in answers:
-                due_ns, code, task, flight = record
-                mark = head.code if task.is_grpc else head.status
-                if mark in task.unchecked_statuses:
-                    count += 1
-                    sent_ns = flight.sent_ns
-                    log_ok(code)
-                    log_response(done_ns - (due_ns or sent_ns))
-                    log_service(done_ns - sent_ns)
-                    log_received(size)
-                else:
-                    self._judge(record, head, body, size, done_ns)
-            traffic.ok += count
-            traffic.done_at_ns += done_ns * count
+                self._judge(record, head, body, size, done_ns)
         if http2.failures:
             failures, http2.failures = http2.failures, []
             self._end_failures(failures, done_ns)
@@ -264,8 +241,21 @@ class MultiplexedConnection(asyncio.Protocol):
         if done_ns >= traffic.due_ns:
             traffic.on_due(done_ns)
 
+    def _pass(self, done_ns: int) -> None:
+        """Count the ordinary answers, which their status alone makes ok."""
+        http2, traffic = self._http2, self._traffic
+        records, sizes = http2.passed, http2.passed_bytes
+        http2.passed, http2.passed_bytes = [], []
+        services = [done_ns - record[3].sent_ns for record in records]
+        codes = [record[1] for record in records]
+        # In closed load a request is meant for the time at which it leaves.
+        responses = services if traffic.is_closed else [done_ns - record[0] for record in records]
+        traffic.recorder.log_many_ok(codes, responses, services, sizes)
+        traffic.ok += len(records)
+        traffic.done_at_ns += done_ns * len(records)
+
     def _judge(self, record: Record, head: Head, body: bytes, size: int, done_ns: int) -> None:
-        """Classify a complete answer that is not ok by its status alone."""
+        """Classify an answer."""
         task = record[2]
         mark = head.code if task.is_grpc else head.status
         if mark not in task.expected_statuses:
@@ -277,12 +267,12 @@ class MultiplexedConnection(asyncio.Protocol):
             self._end(record, Failure(Count.FAILED, CHECK, found), done_ns, size)
             return
         due_ns, code, _, flight = record
+        if self._traffic.is_closed:
+            due_ns = flight.sent_ns
+        services = [done_ns - flight.sent_ns]
+        self._traffic.recorder.log_many_ok([code], [done_ns - due_ns], services, [size])
         self._traffic.ok += 1
         self._traffic.done_at_ns += done_ns
-        self._log_ok(code)
-        self._log_response(done_ns - (due_ns or flight.sent_ns))
-        self._log_service(done_ns - flight.sent_ns)
-        self._log_received(size)
 
     def _end_failures(self, failures: list[Failed], done_ns: int) -> None:
         for record, failure, size in failures:
@@ -301,7 +291,7 @@ class MultiplexedConnection(asyncio.Protocol):
             failure.counts_as,
             kind=failure.kind,
             message=failure.text,
-            due_ns=due_ns or flight.sent_ns,
+            due_ns=flight.sent_ns if self._traffic.is_closed else due_ns,
             sent_ns=flight.sent_ns,
             done_ns=done_ns,
             received_bytes=received_bytes,
@@ -370,15 +360,14 @@ class MultiplexedConnection(asyncio.Protocol):
     def expire_overdue(self, now_ns: int) -> None:
         """Give up the requests that have taken too long, and ask a silent server for a sign."""
         overdue = []
-        for stream_id, (_, _, task, flight) in self._http2.sender.streams.items():
+        for stream_id, (_, _, task, flight) in self._http2.streams.records.items():
             waited_ns = now_ns - flight.sent_ns
             if waited_ns < self._shortest_timeout_ns:
                 break  # all behind it left later
             if waited_ns >= task.timeout_ns:
                 overdue.append(stream_id)
         for stream_id in overdue:
-            exchange = self._http2.sender.exchanges.get(stream_id)
-            size = exchange.received_bytes if exchange is not None else 0
+            size = self._http2.streams.received_bytes(stream_id)
             record = self._http2.cancel(stream_id)
             waited_ms = (now_ns - record[3].sent_ns) // 1_000_000
             text = f"no complete response after {waited_ms} ms"
@@ -405,16 +394,15 @@ class MultiplexedConnection(asyncio.Protocol):
 
     def _drop_all(self, failure: Failure, now_ns: int) -> None:
         """End every request in flight."""
-        for stream_id in list(self._http2.sender.streams):
+        for stream_id in list(self._http2.streams.records):
             record, size = self._forget(stream_id)
             self._end(record, failure, now_ns, size)
 
     def _forget(self, stream_id: int) -> tuple[Record, int]:
         """Take a stream out; its record, and the bytes that came for it."""
-        sender = self._http2.sender
-        exchange = sender.exchanges.get(stream_id)
-        size = exchange.received_bytes if exchange is not None else 0
-        return sender.forget(stream_id), size
+        streams = self._http2.streams
+        size = streams.received_bytes(stream_id)
+        return streams.forget(stream_id), size
 
     def _lose(self, error: Exception | None) -> None:
         """The connection has ended: so have all its requests."""
@@ -422,7 +410,7 @@ class MultiplexedConnection(asyncio.Protocol):
         if now_ns >= self._traffic.alarm_ns:
             self._traffic.on_alarm(now_ns)
         text = str(error) if error is not None else "connection closed by the server"
-        for stream_id in list(self._http2.sender.streams):
+        for stream_id in list(self._http2.streams.records):
             record, size = self._forget(stream_id)
             kind = kind_of_loss(error, has_response_bytes=size > 0)
             self._end(record, Failure(Count.FAILED, kind, text), now_ns, size)

@@ -20,6 +20,8 @@ from urllib.parse import unquote_to_bytes
 from hpack import Decoder, HPACKError
 from hpack.table import HeaderTable
 
+from loadtests.engine.frames import HEAD_BYTES
+
 HEAD_LIST_LIMIT_BYTES: Final = 64 * 1024
 BLOCK_LIMIT_BYTES: Final = 32 * 1024
 _MOST_BLOCKS: Final = 1024
@@ -49,6 +51,7 @@ class Head:
     encoding: bytes  # grpc-encoding
     length: int | None  # content-length
     fault: str | None  # why the list is malformed
+    frame_bytes: int  # of a HEADERS frame with this block
     is_plain: bool  # a final head without fault
     is_trailer: bool  # trailers with a legible grpc-status, without fault
 
@@ -105,7 +108,7 @@ class ResponseHeads:
             raise BlockError(f"a header block of {len(block)} bytes")
         self._table.is_touched = False
         try:
-            head = read_head(self._decoder.decode(block, raw=True))
+            head = read_head(self._decoder.decode(block, raw=True), HEAD_BYTES + len(block))
         except (HPACKError, IndexError) as error:
             raise BlockError(str(error) or type(error).__name__) from None
         if self._table.is_touched:
@@ -135,7 +138,7 @@ def _form_fault(name: bytes, value: bytes, *, is_behind: bool) -> str | None:
     return None
 
 
-def read_head(fields: Iterable[tuple[bytes, bytes]]) -> Head:
+def read_head(fields: Iterable[tuple[bytes, bytes]], frame_bytes: int) -> Head:
     """Read a decoded list and judge its form; never raises."""
     statuses: list[bytes] = []
     lengths: set[bytes] = set()
@@ -170,6 +173,7 @@ def read_head(fields: Iterable[tuple[bytes, bytes]]) -> Head:
         encoding=seen.get(b"grpc-encoding", b"identity"),
         length=length,
         fault=fault,
+        frame_bytes=frame_bytes,
         is_plain=fault is None and status >= _HTTP_OK,
         is_trailer=fault is None and status == 0 and code is not None,
     )

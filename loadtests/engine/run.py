@@ -83,6 +83,7 @@ class Run:
             in_flight_limit=NEVER_NS if in_flight_limit >= parts.carried(plan) else in_flight_limit,
             backlog_limit=portion(plan.backlog_limit, index, engines),
             limit_bytes=plan.response_limit_bytes,
+            is_closed=self._is_closed,
         )
         self._recorder = recorder
         catalogue = Catalogue(plan, run_id=configure.run_id, environment=environment)

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from loadtests.engine.exchange import Exchange, Flight, Record, Unsent
+from loadtests.engine.exchange import Exchange, Flight, Record, Streams, Unsent
 from loadtests.engine.frames import (
     DEFAULT_FRAME_BYTES,
     DEFAULT_WINDOW,
@@ -42,7 +42,7 @@ _Known = tuple[bytes, bytes, bytes, int, int]
 
 
 class Sender:
-    """Writes frames into `output`; `streams` holds every request begun and not ended."""
+    """Writes frames into `output`, and notes in `streams` what it has begun."""
 
     __slots__ = (
         "_frame_bytes",
@@ -52,18 +52,14 @@ class Sender:
         "_most_whole",
         "_next_id",
         "_window",
-        "exchanges",
         "most_streams",
         "output",
         "streams",
-        "uploads",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, streams: Streams) -> None:
         self.output: list[bytes] = []
-        self.streams: dict[int, Record] = {}
-        self.exchanges: dict[int, Exchange] = {}  # of those streams that are not ordinary
-        self.uploads: dict[int, Exchange] = {}  # of those, the ones with a rest to send
+        self.streams = streams
         self.most_streams = _UNLIMITED  # the peer's MAX_CONCURRENT_STREAMS
         self._heads = RequestHeads()
         self._known: dict[StreamTask, _Known] = {}
@@ -90,11 +86,12 @@ class Sender:
 
     def send(self, batch: Iterable[Unsent], flight: Flight) -> list[Record]:
         """Open a stream for each request of the batch, in order; the records of all."""
-        known, streams, output = self._known, self.streams, self.output
+        known, output, uploads = self._known, self.output, self.streams.uploads
+        records = self.streams.records
         begun = []
         for due_ns, code, task, payload in batch:
             ready, size = known.get(task), len(payload)
-            if ready is None or size > self._most_whole or size > self._window or self.uploads:
+            if ready is None or size > self._most_whole or size > self._window or uploads:
                 begun.append(self._open(due_ns, code, task, payload, flight))
                 continue
             start, block, middle, ready_size, extra = ready
@@ -110,7 +107,7 @@ class Sender:
             else:
                 body = HEAD.pack(size << 8, END_STREAM, stream_id)
                 output += (start, name, block, body, payload)
-            streams[stream_id] = record = (due_ns, code + extra, task, flight)
+            records[stream_id] = record = (due_ns, code + extra, task, flight)
             begun.append(record)
         return begun
 
@@ -129,16 +126,18 @@ class Sender:
         frames = -(-size // self._frame_bytes)
         total = len(heads) + frames * HEAD_BYTES + size
         record = (due_ns, code & SLOT_MASK | total << SLOT_BITS, task, flight)
-        self.streams[stream_id] = record
+        self.streams.records[stream_id] = record
         if size or is_open or task.expected.is_head:
             exchange = Exchange(stream_id, record, self._initial_window)
             exchange.is_closing = not is_open
             exchange.rest = memoryview(payload)
             if size:
-                self.uploads[stream_id] = exchange
-            self.pump()
+                is_first = not self.streams.uploads
+                self.streams.uploads[stream_id] = exchange
+                while is_first and self._send_part(exchange):
+                    pass
             if exchange.rest or is_open or task.expected.is_head:
-                self.exchanges[stream_id] = exchange
+                self.streams.exchanges[stream_id] = exchange
         return record
 
     def _block(self, task: StreamTask, payload: bytes) -> tuple[bytes, bytes]:
@@ -147,6 +146,9 @@ class Sender:
             (length,) = U32.unpack_from(payload)
             body_at = U32.size + length
             return self._heads.encode_plain(payload[U32.size : body_at]), payload[body_at:]
+        known = self._known.get(task)
+        if known is not None and bool(known[3]) == bool(payload):
+            return known[1], payload
         version = self._heads.version
         block = self._heads.encode(task.fields)
         if self._heads.version != version:
@@ -170,19 +172,18 @@ class Sender:
         """Send more on a stream that is still open on our side."""
         exchange.rest = memoryview(bytes(exchange.rest) + data)
         exchange.is_closing = is_last
-        self.uploads[exchange.stream_id] = exchange
+        self.streams.uploads[exchange.stream_id] = exchange
         self.pump()
 
     # Flow control
 
     def pump(self) -> None:
         """Send what the windows allow, a frame of each stream in turn."""
-        is_moving = True
-        while is_moving and self.uploads:
-            is_moving = False
-            for exchange in list(self.uploads.values()):
-                if self._send_part(exchange):
-                    is_moving = True
+        uploads = self.streams.uploads
+        while uploads and self._window > 0:
+            moved = [self._send_part(exchange) for exchange in list(uploads.values())]
+            if not any(moved):
+                return
 
     def _send_part(self, exchange: Exchange) -> bool:
         """Send one frame of an upload; False when it has to wait."""
@@ -197,7 +198,7 @@ class Sender:
         flags = END_STREAM if is_done and exchange.is_closing else 0
         self.output.append(frame(FrameType.DATA, flags, exchange.stream_id, bytes(part)))
         if is_done:
-            del self.uploads[exchange.stream_id]
+            del self.streams.uploads[exchange.stream_id]
         return not is_done
 
     def grant(self, increment: int) -> bool:
@@ -208,7 +209,7 @@ class Sender:
 
     def grant_stream(self, stream_id: int, increment: int) -> bool:
         """Widen a stream's window; False when it would be too wide."""
-        exchange = self.exchanges.get(stream_id)
+        exchange = self.streams.exchanges.get(stream_id)
         if exchange is None:  # all is sent: nothing waits for it
             return True
         exchange.window += increment
@@ -219,10 +220,10 @@ class Sender:
         """Take INITIAL_WINDOW_SIZE, also for streams under way; False beyond the limit (6.9.2)."""
         change, self._initial_window = size - self._initial_window, size
         self._most_whole = min(size, self._frame_bytes)
-        for exchange in self.exchanges.values():
+        for exchange in self.streams.exchanges.values():
             exchange.window += change
         self.pump()
-        return all(exchange.window <= MOST_WINDOW for exchange in self.exchanges.values())
+        return all(exchange.window <= MOST_WINDOW for exchange in self.streams.exchanges.values())
 
     def set_frame_bytes(self, size: int) -> None:
         """Take MAX_FRAME_SIZE."""
@@ -236,12 +237,6 @@ class Sender:
         self._known.clear()
 
     # Ends
-
-    def forget(self, stream_id: int) -> Record:
-        """Drop a stream that has ended; it must be among `streams`."""
-        self.exchanges.pop(stream_id, None)
-        self.uploads.pop(stream_id, None)
-        return self.streams.pop(stream_id)
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         """Tell the peer that a stream has ended for us."""

@@ -41,6 +41,7 @@ class Traffic:
         "gate",
         "heads",
         "in_flight_limit",
+        "is_closed",
         "is_sending",
         "limit_bytes",
         "ok",
@@ -61,12 +62,14 @@ class Traffic:
         in_flight_limit: int,
         backlog_limit: int,
         limit_bytes: int,
+        is_closed: bool = False,
     ) -> None:
         self.recorder = recorder
         self.gate = gate
         self.heads = HeadMemo()
         self.in_flight_limit, self.backlog_limit = in_flight_limit, backlog_limit
         self.limit_bytes = limit_bytes
+        self.is_closed = is_closed  # load model: intended times are those of sending
         self.planned = self.sent = self.dropped = 0
         self.ok = self.client_error = self.failed = 0
         self.sent_at_ns = self.done_at_ns = 0
