@@ -106,6 +106,7 @@ class Run:
             recorder,
             self._traffic,
             connections=self._fleet.connections,
+            streams=self._fleet.streams,
             emit=self._emit,
         )
         self._sequence = 0
