@@ -126,7 +126,7 @@ class MultiplexedConnection(asyncio.Protocol):
     @property
     def room(self) -> int:
         """Requests that may be begun now."""
-        return 0 if self.is_leaving else self._room
+        return 0 if self.is_leaving else max(0, self._room)
 
     # Sending
 

@@ -68,6 +68,13 @@ class FakeTransport:
         """Note the end."""
         self.is_aborted = True
 
+    def get_extra_info(self, name: str) -> None:
+        """There is no TLS."""
+
+    def get_write_buffer_size(self) -> int:
+        """All that was written and never taken."""
+        return sum(map(len, self.written))
+
 
 class Clock:
     """A clock that only moves when told."""

@@ -47,7 +47,15 @@ class Server:
 
 
 def _seen(head: Head) -> tuple[object, ...]:
-    return (head.status, head.code, head.message, head.is_grpc, head.encoding, head.length, head.fault)
+    return (
+        head.status,
+        head.code,
+        head.message,
+        head.is_grpc,
+        head.encoding,
+        head.length,
+        head.fault,
+    )
 
 
 @settings(max_examples=600, deadline=None)
