@@ -76,7 +76,7 @@ class ErrorCode(IntEnum):
     HTTP_1_1_REQUIRED = 13
 
 
-def frame(kind: FrameType, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
+def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
     """One frame; the payload must fit the peer's SETTINGS_MAX_FRAME_SIZE."""
     return HEAD.pack(len(payload) << 8 | kind, flags, stream_id) + payload
 

@@ -191,5 +191,7 @@ def heads_of(frames: list[Frame]) -> list[dict[str, str]]:
     """Decode the heads of requests, in order."""
     decoder = Decoder()
     return [
-        dict(decoder.decode(payload)) for kind, _, _, payload in frames if kind == FrameType.HEADERS
+        {str(name): str(value) for name, value in decoder.decode(payload)}
+        for kind, _, _, payload in frames
+        if kind == FrameType.HEADERS
     ]

@@ -78,12 +78,6 @@ class Service:
         self._note("Large", context)
         return b"x" * int(message)
 
-    async def packed(self, message: bytes, context: Any) -> bytes:
-        """Answer with the message, packed with gzip."""
-        self._note("Packed", context)
-        context.set_compression(grpc.Compression.Gzip)
-        return message * 100
-
     async def download(self, message: bytes, context: Any) -> AsyncIterator[bytes]:
         """Answer with as many messages as the message says, 1 ms apart."""
         self._note("Download", context)
@@ -118,12 +112,19 @@ class Service:
                 "Wait": unary(self.wait),
                 "Frozen": unary(self.frozen),
                 "Large": unary(self.large),
-                "Packed": unary(self.packed),
                 "Download": grpc.unary_stream_rpc_method_handler(self.download),
                 "Upload": grpc.stream_unary_rpc_method_handler(self.upload),
                 "Talk": grpc.stream_stream_rpc_method_handler(self.talk),
             },
         )
+
+
+def credentials_of(tls: tuple[str, str, str]) -> grpc.ServerCredentials:
+    """Read key, certificate and, if clients must show theirs, its authority."""
+    key, certificate, authority = (Path(name).read_bytes() if name else b"" for name in tls)
+    return grpc.ssl_server_credentials(
+        [(key, certificate)], authority or None, require_client_auth=bool(authority)
+    )
 
 
 async def serve(options: list[tuple[str, int]], tls: tuple[str, str, str] | None) -> None:
@@ -134,13 +135,10 @@ async def serve(options: list[tuple[str, int]], tls: tuple[str, str, str] | None
     if tls is None:
         port = server.add_insecure_port("127.0.0.1:0")
     else:
-        key, certificate, authority = (Path(name).read_bytes() if name else b"" for name in tls)
-        credentials = grpc.ssl_server_credentials(
-            [(key, certificate)], authority or None, require_client_auth=bool(authority)
-        )
-        port = server.add_secure_port("127.0.0.1:0", credentials)
+        port = server.add_secure_port("127.0.0.1:0", credentials_of(tls))
     await server.start()
-    print(port, flush=True)
+    sys.stdout.write(f"{port}\n")
+    sys.stdout.flush()
     loop = asyncio.get_running_loop()
     await loop.run_in_executor(None, sys.stdin.readline)
     report = {
@@ -151,7 +149,8 @@ async def serve(options: list[tuple[str, int]], tls: tuple[str, str, str] | None
         "metadata": service.metadata,
         "waited_ns": service.waited_ns,
     }
-    print(json.dumps(report), flush=True)
+    sys.stdout.write(f"{json.dumps(report)}\n")
+    sys.stdout.flush()
     await server.stop(0)
 
 

@@ -55,6 +55,8 @@ def _settings(source: random.Random) -> bytes:
 def _piece(source: random.Random, newest: int, encoder: Encoder) -> bytes:
     """One or a few frames, each of them likely somewhere."""
     stream = _stream(source, newest)
+    status = source.choice([103, 200, 404, 503])
+    increment = source.choice([0, 1, 1000, (1 << 31) - 1])
     body = message(b"x" * source.choice([0, 1, 20, 900, 1001]))
     fields = [
         (":status", str(source.choice([100, 200, 404, 503]))),
@@ -63,14 +65,14 @@ def _piece(source: random.Random, newest: int, encoder: Encoder) -> bytes:
     choices = [
         lambda: unary(stream),
         lambda: headers(stream, GRPC_HEAD, last=source.random() < 0.2),
-        lambda: headers(stream, head(source.choice([103, 200, 404, 503])), last=source.random() < 0.5),
+        lambda: headers(stream, head(status), last=source.random() < 0.5),
         lambda: headers(stream, encoder.encode(fields), last=source.random() < 0.5),
         lambda: headers(stream, OK_TRAILERS, last=source.random() < 0.8),
         lambda: data_frame(stream, body, last=source.random() < 0.4),
         lambda: data_frame(stream, body[: source.randrange(len(body))], last=source.random() < 0.2),
         lambda: frame(FrameType.DATA, 8, stream, bytes([source.randrange(9)]) + body[:5]),
         lambda: reset(stream, source.choice(list(ErrorCode))),
-        lambda: window_update(source.choice([0, stream]), source.choice([0, 1, 1000, (1 << 31) - 1])),
+        lambda: window_update(source.choice([0, stream]), increment),
         lambda: _settings(source),
         lambda: frame(FrameType.PING, source.randrange(2), 0, b"12345678"),
         lambda: goaway(source.choice([0, stream, (1 << 31) - 1])),
