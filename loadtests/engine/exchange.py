@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from loadtests.engine.grpc import Failure, MessageReader
 from loadtests.engine.response_heads import Head
+from loadtests.engine.streaming import Talk
 from loadtests.engine.task import StreamTask
 
 
@@ -38,14 +39,17 @@ class Exchange:
     __slots__ = (
         "body_bytes",
         "chunks",
+        "found",
         "head",
         "informational",
         "is_closing",
+        "message",
         "reader",
         "received_bytes",
         "record",
         "rest",
         "stream_id",
+        "talk",
         "unreturned_bytes",
         "window",
     )
@@ -61,6 +65,9 @@ class Exchange:
         self.unreturned_bytes = 0  # of the window that we gave the peer
         self.chunks: list[bytes] = []
         self.reader: MessageReader | None = None  # of gRPC
+        self.message = b""  # of ours on a stream, to be sent again at its pace
+        self.talk: Talk | None = None  # of calls whose sides are streams
+        self.found: str | None = None  # the first check that a message of a stream failed
 
     def take_head(self, head: Head, limit_bytes: int) -> None:
         """Take the final head of the answer."""

@@ -44,8 +44,8 @@ from loadtests.engine.frames import (
     settings_frame,
     window_update_frame,
 )
-from loadtests.engine.grpc import PREFIX, Failure, MessageFault, failure_of
-from loadtests.engine.outcome import GOAWAY, PROTOCOL, TOO_LARGE
+from loadtests.engine.grpc import PREFIX, Failure, MessageFault, MessageReader, failure_of
+from loadtests.engine.outcome import CHECK, GOAWAY, PROTOCOL, TOO_LARGE
 from loadtests.engine.response_heads import (
     BLOCK_LIMIT_BYTES,
     HEAD_LIST_LIMIT_BYTES,
@@ -110,6 +110,7 @@ class Http2:
         "answers",
         "failures",
         "fault",
+        "heard",
         "is_greeted",
         "is_leaving",
         "passed",
@@ -128,6 +129,8 @@ class Http2:
         self.passed_bytes: list[int] = []
         self.answers: list[Answer] = []
         self.failures: list[Failed] = []
+        # What came on calls that are streams: so many messages, or 0 for the head.
+        self.heard: list[tuple[Exchange, int]] = []
         self.fault: str | None = None
         self.is_greeted = False  # the peer's SETTINGS have come
         self.is_leaving = False  # GOAWAY: no new stream may be opened
@@ -204,7 +207,7 @@ class Http2:
         last = size - HEAD_BYTES
         while at <= last:
             word, flags, stream_id = unpack(data, at)
-            begin = at + 9  # HEAD_BYTES
+            begin = at + HEAD_BYTES
             end = begin + (word >> 8)
             if end > size:
                 break
@@ -215,7 +218,7 @@ class Http2:
                     record = records[stream_id]
                     task = record[2]
                     length = end - begin
-                    if flags == 1:  # END_STREAM
+                    if flags == END_STREAM:
                         if (
                             (head.length is None or head.length == length)
                             and length <= limit
@@ -246,7 +249,7 @@ class Http2:
                             at = end
                             continue
             elif kind == 1 and not is_blocked:  # HEADERS
-                if flags == 4:  # END_HEADERS
+                if flags == END_HEADERS:
                     head = find(data[begin:end])
                     if (
                         head is not None
@@ -259,7 +262,7 @@ class Http2:
                         begun[stream_id] = head
                         at = end
                         continue
-                elif flags == 5 and stream_id in held:  # END_HEADERS and END_STREAM
+                elif flags == _LAST and stream_id in held:
                     tail = find(data[begin:end])
                     if tail is not None and tail.is_trailer:
                         _, body, received = held.pop(stream_id)
@@ -409,6 +412,8 @@ class Http2:
                 raise StreamFault(PROTOCOL, "1xx that ends the stream, or too many of them")
         else:
             exchange.take_head(head, self._limit_bytes)
+            if exchange.talk is not None:
+                self.heard.append((exchange, 0))
             if is_last:
                 self._finish(exchange, head)
 
@@ -437,13 +442,25 @@ class Http2:
         if data:
             self._idle_frames = 0
         if exchange.reader is not None:
-            exchange.reader.feed(data)
+            self._read_messages(exchange, exchange.reader, data)
         elif exchange.body_bytes > self._limit_bytes:
             text = f"body larger than {self._limit_bytes} bytes"
             raise StreamFault(TOO_LARGE, text, ErrorCode.CANCEL)
         elif exchange.record[2].keeps_body:
             exchange.chunks.append(data)
         self._return(exchange, flow_bytes)
+
+    def _read_messages(self, exchange: Exchange, reader: MessageReader, data: bytes) -> None:
+        """Take messages; those of a stream are looked at as they come, and not kept."""
+        count = reader.count
+        reader.feed(data)
+        if exchange.talk is not None and reader.count > count:
+            self.heard.append((exchange, reader.count - count))
+            examine = exchange.record[2].examine
+            if examine is not None:
+                found = (text for message in reader.kept if (text := examine(message)))
+                exchange.found = exchange.found or next(found, None)
+                reader.kept.clear()
 
     def _return(self, exchange: Exchange, flow_bytes: int) -> None:
         """Give the stream's window back in halves (6.9)."""
@@ -465,6 +482,8 @@ class Http2:
         if task.messages is not None:
             failure = failure_of(head, tail, exchange.reader, task.messages)
             answer = tail if tail is not None else head
+            if failure is None and exchange.found is not None and answer.code == 0:
+                failure = Failure(Count.FAILED, CHECK, exchange.found)
             body = exchange.reader.kept[0] if exchange.reader and exchange.reader.kept else b""
         else:
             self._check_length(exchange, head)

@@ -14,6 +14,7 @@ The law: each request begun ends exactly once, in an outcome or in flight at sto
 from __future__ import annotations
 
 import asyncio
+import heapq
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Final, cast
 
@@ -74,9 +75,11 @@ class MultiplexedConnection(asyncio.Protocol):
         "_shortest_timeout_ns",
         "_socket",
         "_streams",
+        "_talks",
         "_traffic",
         "_transport",
         "_unsent",
+        "_waker",
         "is_leaving",
         "is_open",
     )
@@ -100,6 +103,8 @@ class MultiplexedConnection(asyncio.Protocol):
         self._keepalive_ns, self._shortest_timeout_ns = keepalive_ns, shortest_timeout_ns
         self._greeting: asyncio.Future[None] | None = None
         self._unsent: list[Unsent] = []
+        self._talks: list[tuple[int, int]] = []  # a heap: when which stream says more
+        self._waker: asyncio.TimerHandle | None = None
         self._flight = Flight()
         self._room = 0
         self._is_joined = False  # the pool's; before that nothing is begun on it
@@ -178,8 +183,55 @@ class MultiplexedConnection(asyncio.Protocol):
         is_closed = traffic.is_closed
         lags = [0] * len(begun) if is_closed else [sent_ns - record[0] for record in begun]
         traffic.recorder.log_many_sent(codes, lags)
+        if sender.opened:
+            self._open_talks(sent_ns)
         if error is not None:
             self._lose(error)
+
+    def _open_talks(self, sent_ns: int) -> None:
+        """Note when streams began, and when they have more to say."""
+        opened = self._http2.sender.opened
+        for exchange in opened:
+            talk = exchange.talk
+            if talk is not None:
+                talk.begin(sent_ns)
+                if talk.left:
+                    heapq.heappush(self._talks, (talk.due_ns, exchange.stream_id))
+        opened.clear()
+        self._arm_talks()
+
+    def _arm_talks(self) -> None:
+        """Wake for the next message; a loop timer's millisecond is enough for a pace."""
+        if self._talks and self._waker is None:
+            delay_ns = max(0, self._talks[0][0] - monotonic_ns())
+            loop = asyncio.get_running_loop()
+            self._waker = loop.call_later(delay_ns / 1_000_000_000, self._speak)
+
+    def _speak(self) -> None:
+        """Send the messages that are due."""
+        self._waker = None
+        now_ns, http2 = monotonic_ns(), self._http2
+        while self._talks and self._talks[0][0] <= now_ns and self.is_open:
+            _, stream_id = heapq.heappop(self._talks)
+            exchange = http2.streams.exchanges.get(stream_id)
+            if exchange is None or exchange.talk is None:
+                continue  # it has ended meanwhile
+            is_last = exchange.talk.say(now_ns)
+            http2.sender.add(exchange, exchange.message, is_last=is_last)
+            if not is_last:
+                heapq.heappush(self._talks, (exchange.talk.due_ns, stream_id))
+        self._write()
+        if self.is_open:
+            self._arm_talks()
+
+    def _hear(self, done_ns: int) -> None:
+        """Log the latencies inside of streams."""
+        heard, self._http2.heard = self._http2.heard, []
+        log = self._traffic.recorder.log_stream
+        for exchange, count in heard:
+            if exchange.talk is not None:
+                for kind, took_ns in exchange.talk.hear(count, done_ns):
+                    log(exchange.record[1], kind, took_ns)
 
     def _write(self) -> None:
         """Send what the protocol has to say."""
@@ -227,6 +279,8 @@ class MultiplexedConnection(asyncio.Protocol):
             traffic.on_alarm(done_ns)
         self._received_ns = done_ns
         http2.receive(data)
+        if http2.heard:
+            self._hear(done_ns)
         ended = len(http2.passed) + len(http2.answers) + len(http2.failures)
         if http2.passed:
             self._pass(done_ns)
@@ -262,7 +316,9 @@ class MultiplexedConnection(asyncio.Protocol):
             self._end(record, _unexpected(head, is_grpc=task.is_grpc), done_ns, size)
             return
         has_body = not task.is_grpc or mark == 0
-        found = task.examine(body) if task.examine is not None and has_body else None
+        is_stream = task.messages is not None and task.messages.is_stream  # looked at already
+        looks = task.examine is not None and has_body and not is_stream
+        found = task.examine(body) if task.examine is not None and looks else None
         if found is not None:
             self._end(record, Failure(Count.FAILED, CHECK, found), done_ns, size)
             return
@@ -422,6 +478,8 @@ class MultiplexedConnection(asyncio.Protocol):
             return
         self.is_open = False
         self.is_leaving = True
+        if self._waker is not None:
+            self._waker.cancel()
         if self._transport is not None:
             self._transport.abort()
         if self._greeting is not None and not self._greeting.done():

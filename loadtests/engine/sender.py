@@ -32,6 +32,7 @@ from loadtests.engine.frames import (
 )
 from loadtests.engine.recorder import SLOT_BITS, SLOT_MASK
 from loadtests.engine.request_heads import RequestHeads
+from loadtests.engine.streaming import Talk
 from loadtests.engine.task import StreamTask
 
 _UNLIMITED: Final = 1 << 31
@@ -53,6 +54,7 @@ class Sender:
         "_next_id",
         "_window",
         "most_streams",
+        "opened",
         "output",
         "streams",
     )
@@ -60,6 +62,7 @@ class Sender:
     def __init__(self, streams: Streams) -> None:
         self.output: list[bytes] = []
         self.streams = streams
+        self.opened: list[Exchange] = []  # calls that are streams, since the caller last looked
         self.most_streams = _UNLIMITED  # the peer's MAX_CONCURRENT_STREAMS
         self._heads = RequestHeads()
         self._known: dict[StreamTask, _Known] = {}
@@ -118,26 +121,36 @@ class Sender:
         stream_id = self._next_id
         self._next_id += 2
         block, payload = self._block(task, payload)
+        talk, message = None, payload
+        messages = task.messages
+        if messages is not None and messages.is_stream:
+            talk = Talk(messages)
+            total = messages.count * (HEAD_BYTES + len(payload))
+            payload *= messages.count - talk.left
+        is_open = talk is not None and talk.left > 0
         size = len(payload)
-        is_open = task.messages is not None and task.messages.count != 1
         flags = 0 if size or is_open else END_STREAM
         heads = headers_frames(stream_id, block, flags, self._frame_bytes)
         self.output.append(heads)
-        frames = -(-size // self._frame_bytes)
-        total = len(heads) + frames * HEAD_BYTES + size
+        if talk is None:
+            total = -(-size // self._frame_bytes) * HEAD_BYTES + size
+        total += len(heads)
         record = (due_ns, code & SLOT_MASK | total << SLOT_BITS, task, flight)
         self.streams.records[stream_id] = record
-        if size or is_open or task.expected.is_head:
+        if size or talk is not None or task.expected.is_head:
             exchange = Exchange(stream_id, record, self._initial_window)
             exchange.is_closing = not is_open
+            exchange.talk, exchange.message = talk, message
             exchange.rest = memoryview(payload)
             if size:
                 is_first = not self.streams.uploads
                 self.streams.uploads[stream_id] = exchange
                 while is_first and self._send_part(exchange):
                     pass
-            if exchange.rest or is_open or task.expected.is_head:
+            if exchange.rest or talk is not None or task.expected.is_head:
                 self.streams.exchanges[stream_id] = exchange
+            if talk is not None:
+                self.opened.append(exchange)
         return record
 
     def _block(self, task: StreamTask, payload: bytes) -> tuple[bytes, bytes]:
@@ -153,7 +166,7 @@ class Sender:
         block = self._heads.encode(task.fields)
         if self._heads.version != version:
             self._known.clear()  # every index has moved
-        is_unary = task.messages is None or task.messages.count == 1
+        is_unary = task.messages is None or not task.messages.is_stream
         if is_unary and not task.expected.is_head:
             self._know(task, self._heads.encode(task.fields), len(payload))
         return block, payload

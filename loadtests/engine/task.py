@@ -32,6 +32,11 @@ class Messages:
     compression: Compression
 
     @property
+    def is_stream(self) -> bool:
+        """True where one side at least may say more than one message."""
+        return self.shape is not CallShape.UNARY
+
+    @property
     def has_one_answer(self) -> bool:
         """True where the server owes exactly one message."""
         return self.shape in (CallShape.UNARY, CallShape.CLIENT_STREAM)

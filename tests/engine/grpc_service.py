@@ -85,6 +85,12 @@ class Service:
             await asyncio.sleep(0.001)
             yield b"%d" % number
 
+    async def feed(self, message: bytes, context: Any) -> AsyncIterator[bytes]:
+        """Answer with so many messages of 1 MB."""
+        self._note("Feed", context)
+        for _ in range(int(message)):
+            yield b"x" * 1_000_000
+
     async def upload(self, messages: AsyncIterator[bytes], context: Any) -> bytes:
         """Answer with the number of messages that came."""
         self._note("Upload", context)
@@ -113,6 +119,7 @@ class Service:
                 "Frozen": unary(self.frozen),
                 "Large": unary(self.large),
                 "Download": grpc.unary_stream_rpc_method_handler(self.download),
+                "Feed": grpc.unary_stream_rpc_method_handler(self.feed),
                 "Upload": grpc.stream_unary_rpc_method_handler(self.upload),
                 "Talk": grpc.stream_stream_rpc_method_handler(self.talk),
             },

@@ -33,6 +33,7 @@ from loadtests.engine.frames import (
     frame,
     settings_frame,
 )
+from loadtests.plan.call import CallShape
 from loadtests.plan.model import BodyContains, Plan
 
 _CASES = 21_000
@@ -99,6 +100,8 @@ def _plan() -> Plan:
             http2(request("/h", method="HEAD")),
             http2(request("/c", checks=(BodyContains(text="x"),))),
             http2(request("/up", method="POST", body=b"u" * 70_000)),
+            call("Feed", shape=CallShape.SERVER_STREAM),
+            call("Talk", shape=CallShape.BIDIRECTIONAL, messages=5),
         ],
         response_limit_bytes=1000,
     )
@@ -111,7 +114,7 @@ def _case(source: random.Random, bench: StreamBench, encoders: dict[object, Enco
         encoders[made] = Encoder()
     made = source.choice(sorted(bench.many[0].members, key=id))
     for _ in range(source.randrange(1, 4)):
-        bench.ask(request=source.randrange(5))
+        bench.ask(request=source.randrange(7))
     newest = made._http2.sender.next_id - 2
     encoder = encoders[made]
     data = b"".join(_piece(source, newest, encoder) for _ in range(source.randrange(1, 7)))
