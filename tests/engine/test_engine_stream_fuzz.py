@@ -122,7 +122,7 @@ def _case(source: random.Random, bench: StreamBench, encoders: dict[object, Enco
         if made.is_open:
             made.data_received(part)
     bench.clock.now_ns += source.choice([0, 1000, 700_000_000])
-    if source.random() < 0.1 and made.is_open:
+    if source.random() < 0.3 and made.is_open:
         made.expire_overdue(bench.clock.now_ns)
     if source.random() < 0.02 and made.is_open:
         made.connection_lost(None)
