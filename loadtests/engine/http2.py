@@ -1,7 +1,8 @@
 """The client's side of one HTTP/2 connection, bytes in and answers out (RFC 9113).
 
 No I/O, no clock. `receive` takes what a read brought and reads all its frames in one loop;
-`passed`, `answers` and `failures` collect what ended, `sender.output` what must leave. The usual
+`passed`, `answers` and `failures` collect what ended, `sender.output` what must leave, and
+`has_news` tells that a look at `passed` is not enough. The usual
 answer (a head, one DATA frame and, with gRPC, trailers, all in one read and of known
 heads) is recognised in place and makes no object but its tuple; every other one is read
 frame by frame into an `Exchange`. The shortcut accepts only what the long way would find
@@ -58,6 +59,7 @@ from loadtests.record.window import Count
 
 _STREAM_SLACK_BYTES: Final = 1 << 16  # a body of the limit fits its window, prefixes included
 _CONNECTION_WINDOW: Final = 1 << 28
+_RENEWAL: Final = _CONNECTION_WINDOW // 2
 _MOST_IDLE_FRAMES: Final = 10_000  # in a row that bring no request forward
 _MOST_CONTINUATIONS: Final = 64
 _MOST_INFORMATIONAL: Final = 16
@@ -110,6 +112,7 @@ class Http2:
         "answers",
         "failures",
         "fault",
+        "has_news",
         "heard",
         "is_greeted",
         "is_leaving",
@@ -131,6 +134,7 @@ class Http2:
         self.failures: list[Failed] = []
         # What came on calls that are streams: so many messages, or 0 for the head.
         self.heard: list[tuple[Exchange, int]] = []
+        self.has_news = False  # there is more to look at than `passed`
         self.fault: str | None = None
         self.is_greeted = False  # the peer's SETTINGS have come
         self.is_leaving = False  # GOAWAY: no new stream may be opened
@@ -177,8 +181,6 @@ class Http2:
 
     def receive(self, data: bytes) -> None:
         """Take bytes; never raises."""
-        if self.fault is not None:
-            return
         try:
             self._read(data)
         except ConnectionFault as fault:
@@ -188,6 +190,7 @@ class Http2:
 
     def _give_up(self, code: ErrorCode, text: str) -> None:
         self.sender.output.append(goaway_frame(code, text))
+        self.has_news = True
         self.fault = f"{code.name}: {text}"
 
     def _read(self, data: bytes) -> None:  # noqa: C901, PLR0912, PLR0915 - see its docstring
@@ -283,19 +286,19 @@ class Http2:
         self._rest = data[at:]
         if self.passed:
             self._idle_frames = 0
+        if self.answers:
+            self.has_news = True
         self._consumed += consumed
-        self._renew()
-
-    def _renew(self) -> None:
-        """Give the connection's window back in halves (6.9)."""
-        if self._consumed >= _CONNECTION_WINDOW // 2:
+        if self._consumed >= _RENEWAL:  # give the connection's window back in halves (6.9)
             self.sender.output.append(window_update_frame(0, self._consumed))
             self._consumed = 0
+            self.has_news = True
 
     def _take(  # noqa: C901, PLR0912 - one line for each type of frame
         self, kind: int, flags: int, stream_id: int, payload: bytes
     ) -> None:
         """Take one frame that is no part of an ordinary answer."""
+        self.has_news = True
         if len(payload) > DEFAULT_FRAME_BYTES:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"a frame of {len(payload)} bytes")
         if not self.is_greeted and (kind != FrameType.SETTINGS or flags & ACK):

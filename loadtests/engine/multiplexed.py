@@ -19,6 +19,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Final, cast
 
 from loadtests.engine.exchange import Failed, Flight, Record, Unsent
+from loadtests.engine.frames import MOST_STREAM_ID
 from loadtests.engine.grpc import Failure, count_of_code, kind_of_code
 from loadtests.engine.http2 import Http2
 from loadtests.engine.outcome import (
@@ -40,10 +41,11 @@ if TYPE_CHECKING:  # the pool makes connections; they only know its face
     from collections.abc import Callable
 
     from loadtests.engine.multiplexed_pool import MultiplexedPool
-    from loadtests.engine.task import Parcel, StreamTask, Task
+    from loadtests.engine.task import Parcel, Task
     from loadtests.engine.traffic import Traffic
 
 _PING_PATIENCE_NS: Final = 20_000_000_000  # gRPC's default keepalive timeout
+_FEW_IDS: Final = MOST_STREAM_ID - (1 << 20)  # from here on their number bounds the room
 _MOST_WAITING_BYTES: Final = 1 << 28  # unread by the peer: it has stopped reading
 
 
@@ -65,12 +67,18 @@ class MultiplexedConnection(asyncio.Protocol):
         "_is_joined",
         "_is_parked",
         "_is_unwanted",
+        "_is_usual",
         "_keepalive_ns",
+        "_log_lag",
+        "_log_ok",
+        "_log_received",
+        "_log_response",
+        "_log_sent",
+        "_log_service",
         "_pinged_ns",
         "_pongs",
         "_pool",
         "_received_ns",
-        "_room",
         "_send",
         "_shortest_timeout_ns",
         "_socket",
@@ -82,6 +90,7 @@ class MultiplexedConnection(asyncio.Protocol):
         "_waker",
         "is_leaving",
         "is_open",
+        "room",
     )
 
     def __init__(
@@ -106,10 +115,15 @@ class MultiplexedConnection(asyncio.Protocol):
         self._talks: list[tuple[int, int]] = []  # a heap: when which stream says more
         self._waker: asyncio.TimerHandle | None = None
         self._flight = Flight()
-        self._room = 0
+        self.room = 0  # requests that may be begun now
         self._is_joined = False  # the pool's; before that nothing is begun on it
         self._is_parked = False  # among the pool's free ones
+        self._is_usual = False  # joined, not leaving, far from the end of stream ids
         self._is_unwanted = False  # TLS without h2
+        recorder = traffic.recorder
+        self._log_sent, self._log_lag = recorder.log_sent, recorder.log_lag
+        self._log_ok, self._log_received = recorder.log_ok, recorder.log_received
+        self._log_response, self._log_service = recorder.log_response, recorder.log_service
         self.is_leaving = False  # takes no more requests, closes when nothing is in flight
         self._received_ns = self._pinged_ns = self._pongs = 0
         self.is_open = False
@@ -128,11 +142,6 @@ class MultiplexedConnection(asyncio.Protocol):
         """Requests that may be in flight: never above the server's MAX_CONCURRENT_STREAMS."""
         return min(self._streams, self._http2.sender.most_streams)
 
-    @property
-    def room(self) -> int:
-        """Requests that may be begun now."""
-        return 0 if self.is_leaving else max(0, self._room)
-
     # Sending
 
     def begin(self, due_ns: int, sent_ns: int, code: int, task: Task, payload: bytes) -> None:
@@ -144,10 +153,11 @@ class MultiplexedConnection(asyncio.Protocol):
         unsent = self._unsent
         if not unsent:
             self._traffic.unsent.append(self)
-        unsent.append((due_ns, code, cast("StreamTask", task), payload))
+        # The catalogue makes stream tasks of the requests of such a pool; a cast is a call.
+        unsent.append((due_ns, code, task, payload))  # type: ignore[arg-type]
         self._traffic.sent += 1
-        self._room -= 1
-        self._is_parked = self._room > 0
+        self.room -= 1
+        self._is_parked = self.room > 0
         if self._is_parked:
             self._pool.free.append(self)
 
@@ -157,10 +167,12 @@ class MultiplexedConnection(asyncio.Protocol):
             if not self._unsent:
                 self._traffic.unsent.append(self)
             # The catalogue makes stream tasks of the requests of this pool's protocol.
-            self._unsent += [(0, code, task, payload) for code, task, payload in parcels]  # type: ignore[misc]
+            unsent = self._unsent
+            for code, task, payload in parcels:
+                unsent.append((0, code, task, payload))  # type: ignore[arg-type]  # as above
             self._traffic.sent += len(parcels)
-            self._room -= len(parcels)
-        if self._room > 0:
+            self.room -= len(parcels)
+        if self.room > 0:
             self.park()
         elif self._is_parked:
             self._unpark()
@@ -174,17 +186,31 @@ class MultiplexedConnection(asyncio.Protocol):
         self._unsent = []
         flight = Flight()
         begun = sender.send(batch, flight)
-        data = b"".join(sender.output)
-        sender.output.clear()
+        output = sender.output
+        data = b"".join(output)
+        output.clear()
         flight.sent_ns = sent_ns = monotonic_ns()
-        error = self._transmit(data) if self.is_open else ConnectionResetError("closed")
+        send, error = self._send, None
+        try:
+            taken = send(data)
+        except OSError as caught:
+            taken, error = self._untaken(caught)
+        if taken != len(data):
+            self._send_rest(data[taken:])
         traffic.sent_at_ns += sent_ns * len(begun)
-        codes = [record[1] for record in begun]
-        is_closed = traffic.is_closed
-        lags = [0] * len(begun) if is_closed else [sent_ns - record[0] for record in begun]
-        traffic.recorder.log_many_sent(codes, lags)
+        if len(begun) == 1:  # not worth the lists
+            due_ns, code, _, _ = begun[0]
+            log_sent, log_lag = self._log_sent, self._log_lag
+            log_sent(code)
+            log_lag(0 if traffic.is_closed else sent_ns - due_ns)
+        else:
+            codes = [record[1] for record in begun]
+            lags = [0 if traffic.is_closed else sent_ns - record[0] for record in begun]
+            traffic.recorder.log_many_sent(codes, lags)
         if sender.opened:
             self._open_talks(sent_ns)
+        if sender.next_id > _FEW_IDS:
+            self._is_usual = False
         if error is not None:
             self._lose(error)
 
@@ -237,28 +263,31 @@ class MultiplexedConnection(asyncio.Protocol):
         """Send what the protocol has to say."""
         output = self._http2.sender.output
         if output:
-            data = b"".join(output)
+            data, error = b"".join(output), None
             output.clear()
-            error = self._transmit(data)
+            try:
+                taken = self._send(data)
+            except OSError as caught:
+                taken, error = self._untaken(caught)
+            if taken != len(data):
+                self._send_rest(data[taken:])
             if error is not None:
                 self._lose(error)
 
-    def _transmit(self, data: bytes) -> OSError | None:
-        """Give bytes to the socket, or the transport what the socket does not take."""
-        send = self._send
-        try:
-            taken = send(data)
-        except BlockingIOError:
-            taken = 0
-        except OSError as error:
-            return error
-        if taken != len(data) and self._transport is not None:
-            self._send = self._send_by_transport  # nothing may overtake the rest
-            self._transport.write(data[taken:])
-        return None
+    def _untaken(self, error: OSError) -> tuple[int, OSError | None]:
+        """Tell a full socket, which takes nothing now, from a broken one."""
+        return (0, None) if isinstance(error, BlockingIOError) else (0, error)
+
+    def _send_rest(self, rest: bytes) -> None:
+        """Leave to the transport what the socket does not take: nothing may overtake it."""
+        if self._transport is not None and self.is_open:
+            self._send = self._send_by_transport
+            self._transport.write(rest)
 
     def _send_by_transport(self, data: bytes) -> int:
         transport = self._transport
+        if not self.is_open:
+            raise ConnectionResetError("closed before the request left")
         if transport is not None:
             waiting_bytes = transport.get_write_buffer_size()
             if waiting_bytes > _MOST_WAITING_BYTES:
@@ -279,11 +308,38 @@ class MultiplexedConnection(asyncio.Protocol):
             traffic.on_alarm(done_ns)
         self._received_ns = done_ns
         http2.receive(data)
+        passed = http2.passed
+        ended = len(passed)
+        if ended == 1:  # not worth the lists of `_pass`
+            due_ns, code, _, flight = passed.pop()
+            sent_ns = flight.sent_ns
+            log_ok, log_response = self._log_ok, self._log_response
+            log_service, log_received = self._log_service, self._log_received
+            log_ok(code)
+            log_response(done_ns - (sent_ns if traffic.is_closed else due_ns))
+            log_service(done_ns - sent_ns)
+            log_received(http2.passed_bytes.pop())
+            traffic.ok += 1
+            traffic.done_at_ns += done_ns
+        elif ended:
+            self._pass(done_ns)
+        if http2.has_news or not self._is_usual:
+            self._digest(ended, done_ns)
+        elif ended:
+            self.room += ended
+            self._pool.settled(self, ended, done_ns)
+            if traffic.unsent:
+                traffic.flush()
+        if done_ns >= traffic.due_ns:
+            traffic.on_due(done_ns)
+
+    def _digest(self, ended: int, done_ns: int) -> None:
+        """Take everything else that a read has brought."""
+        http2 = self._http2
+        http2.has_news = False
         if http2.heard:
             self._hear(done_ns)
-        ended = len(http2.passed) + len(http2.answers) + len(http2.failures)
-        if http2.passed:
-            self._pass(done_ns)
+        ended += len(http2.answers) + len(http2.failures)
         if http2.answers:
             answers, http2.answers = http2.answers, []
             for record, head, body, size in answers:
@@ -292,14 +348,11 @@ class MultiplexedConnection(asyncio.Protocol):
             failures, http2.failures = http2.failures, []
             self._end_failures(failures, done_ns)
         self._settle(ended, done_ns)
-        if done_ns >= traffic.due_ns:
-            traffic.on_due(done_ns)
 
     def _pass(self, done_ns: int) -> None:
         """Count the ordinary answers, which their status alone makes ok."""
         http2, traffic = self._http2, self._traffic
         records, sizes = http2.passed, http2.passed_bytes
-        http2.passed, http2.passed_bytes = [], []
         services = [done_ns - record[3].sent_ns for record in records]
         codes = [record[1] for record in records]
         # In closed load a request is meant for the time at which it leaves.
@@ -307,6 +360,8 @@ class MultiplexedConnection(asyncio.Protocol):
         traffic.recorder.log_many_ok(codes, responses, services, sizes)
         traffic.ok += len(records)
         traffic.done_at_ns += done_ns * len(records)
+        records.clear()
+        sizes.clear()
 
     def _judge(self, record: Record, head: Head, body: bytes, size: int, done_ns: int) -> None:
         """Classify an answer."""
@@ -362,16 +417,19 @@ class MultiplexedConnection(asyncio.Protocol):
             self._retire()
             return
         in_flight = self.in_flight
-        self._room = min(self.capacity - in_flight, sender.ids_left)
+        self.room = max(0, min(self.capacity - in_flight, sender.ids_left))
         if http2.is_leaving or not sender.ids_left:
             self._leave()
+        if self.is_leaving:
+            self.room = 0
+        self._is_usual = self._is_joined and not self.is_leaving and sender.next_id <= _FEW_IDS
         if self._greeting is not None and http2.is_greeted and not self._greeting.done():
             self._greeting.set_result(None)
         if self.is_leaving and not in_flight:
             self._write()
             self._retire()
         elif self._is_joined:
-            if self._is_parked and self._room <= 0:
+            if self._is_parked and self.room <= 0:
                 self._unpark()
             self._pool.settled(self, ended, now_ns)
         traffic = self._traffic
@@ -387,7 +445,7 @@ class MultiplexedConnection(asyncio.Protocol):
 
     def park(self) -> None:
         """Join the pool's free ones, if there is room and it is not there already."""
-        if not self._is_parked and self.room > 0 and self.is_open:
+        if not self._is_parked and self.room > 0:
             self._is_parked = True
             self._pool.free.append(self)
 
@@ -402,6 +460,7 @@ class MultiplexedConnection(asyncio.Protocol):
         """Take no more requests; the pool may replace this connection at once."""
         if not self.is_leaving:
             self.is_leaving = True
+            self._is_usual = False
             self._unpark()
             if self._is_joined:
                 self._pool.leave(self)
@@ -409,6 +468,8 @@ class MultiplexedConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close as soon as nothing is in flight; nothing more is begun on it."""
         self.is_leaving = True
+        self._is_usual = False
+        self.room = 0
         self._unpark()
         if not self.in_flight:
             self._retire()
@@ -478,6 +539,8 @@ class MultiplexedConnection(asyncio.Protocol):
             return
         self.is_open = False
         self.is_leaving = True
+        self._is_usual = False
+        self.room = 0
         if self._waker is not None:
             self._waker.cancel()
         if self._transport is not None:

@@ -117,8 +117,8 @@ class ClosedMultiplexedPool(MultiplexedPool):
             count = sum(1 for _ in takewhile(gate.take, repeat(now_ns, count)))
         while len(self._batch) < count:
             self._batch = self._supply.batch(self.index) + self._batch
-        split = len(self._batch) - count
-        taken, stage_code = self._batch[split:], self.stage_code
+        split, stage_code = len(self._batch) - count, self.stage_code
+        taken = self._batch[split:]
         del self._batch[split:]
         self.busy += count
         self._traffic.planned += count
