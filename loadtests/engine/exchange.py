@@ -86,8 +86,9 @@ class Streams:
 
     def __init__(self) -> None:
         self.records: dict[int, Record] = {}
-        # Of ordinary answers: the head that has come; then head, message, bytes so far.
-        self.begun: dict[int, Head] = {}
+        # Of ordinary requests: None until the head of the answer has come, then that head;
+        # then, with gRPC, head, message, bytes so far.
+        self.begun: dict[int, Head | None] = {}
         self.held: dict[int, tuple[Head, bytes, int]] = {}
         # Of the others everything; and those among them with a rest to send.
         self.exchanges: dict[int, Exchange] = {}
@@ -122,7 +123,8 @@ class Streams:
         exchange = self.exchanges.get(stream_id)
         if exchange is not None:
             return exchange.received_bytes
-        if stream_id in self.begun:
-            return self.begun[stream_id].frame_bytes
+        head = self.begun.get(stream_id)
+        if head is not None:
+            return head.frame_bytes
         held = self.held.get(stream_id)
         return 0 if held is None else held[2]

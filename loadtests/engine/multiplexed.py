@@ -177,6 +177,14 @@ class MultiplexedConnection(asyncio.Protocol):
         elif self._is_parked:
             self._unpark()
 
+    def begin_next(self, code: int, task: Task, payload: bytes) -> None:
+        """Take one request of a user whose last answer came here: `begin_many` for one."""
+        if not self._unsent:
+            self._traffic.unsent.append(self)
+        self._unsent.append((0, code, task, payload))  # type: ignore[arg-type]  # as above
+        self._traffic.sent += 1
+        self.room -= 1
+
     def flush(self) -> None:
         """Send all that has been begun, and what the protocol has to say, at once."""
         batch, sender, traffic = self._unsent, self._http2.sender, self._traffic
@@ -205,7 +213,8 @@ class MultiplexedConnection(asyncio.Protocol):
             log_lag(0 if traffic.is_closed else sent_ns - due_ns)
         else:
             codes = [record[1] for record in begun]
-            lags = [0 if traffic.is_closed else sent_ns - record[0] for record in begun]
+            is_closed = traffic.is_closed
+            lags = [0] * len(begun) if is_closed else [sent_ns - record[0] for record in begun]
             traffic.recorder.log_many_sent(codes, lags)
         if sender.opened:
             self._open_talks(sent_ns)

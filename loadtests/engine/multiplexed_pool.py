@@ -96,6 +96,20 @@ class ClosedMultiplexedPool(MultiplexedPool):
 
     def settled(self, connection: MultiplexedConnection, ended: int, now_ns: int) -> None:
         """Let the users whose requests have ended pause, or go on at once."""
+        traffic, batch = self._traffic, self._batch
+        if (
+            ended == 1
+            and batch
+            and self.busy == self.users
+            and traffic.gate is None
+            and traffic.is_sending
+            and not self._think_ns
+            and len(self.connections) <= self.wanted
+        ):  # one user goes on where it was; all that follows would find just that
+            traffic.planned += 1
+            code, task, payload = batch.pop()
+            connection.begin_next(code + self.stage_code, task, payload)
+            return
         self.busy -= ended
         if len(self.connections) > self.wanted:
             connection.close()

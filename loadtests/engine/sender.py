@@ -89,29 +89,33 @@ class Sender:
 
     def send(self, batch: Iterable[Unsent], flight: Flight) -> list[Record]:
         """Open a stream for each request of the batch, in order; the records of all."""
-        known, output, uploads = self._known, self.output, self.streams.uploads
-        records = self.streams.records
+        known, output, streams = self._known.get, self.output, self.streams
+        records, waiting, uploads = streams.records, streams.begun, streams.uploads
+        window, stream_id, most = self._window, self._next_id, self._most_whole
         begun = []
         for due_ns, code, task, payload in batch:
-            ready, size = known.get(task), len(payload)
-            if ready is None or size > self._most_whole or size > self._window or uploads:
-                begun.append(self._open(due_ns, code, task, payload, flight))
-                continue
-            start, block, middle, ready_size, extra = ready
-            if size != ready_size and not (size and ready_size):  # END_STREAM moves
-                begun.append(self._open(due_ns, code, task, payload, flight))
-                continue
-            stream_id = self._next_id
-            self._next_id = stream_id + 2
-            self._window -= size
-            name = stream_id.to_bytes(4)
-            if size == ready_size:
-                output += (start, name, middle, name, payload) if size else (start, name, block)
-            else:
-                body = HEAD.pack(size << 8, END_STREAM, stream_id)
-                output += (start, name, block, body, payload)
-            records[stream_id] = record = (due_ns, code + extra, task, flight)
-            begun.append(record)
+            ready, size = known(task), len(payload)
+            if ready is not None and size <= most and size <= window and not uploads:
+                start, block, middle, ready_size, extra = ready
+                if size == ready_size or (size and ready_size):  # else END_STREAM moves
+                    window -= size
+                    name = stream_id.to_bytes(4)
+                    if size != ready_size:
+                        body = HEAD.pack(size << 8, END_STREAM, stream_id)
+                        output += (start, name, block, body, payload)
+                    elif size:
+                        output += (start, name, middle, name, payload)
+                    else:
+                        output += (start, name, block)
+                    records[stream_id] = record = (due_ns, code + extra, task, flight)
+                    waiting[stream_id] = None
+                    begun.append(record)
+                    stream_id += 2
+                    continue
+            self._window, self._next_id = window, stream_id
+            begun.append(self._open(due_ns, code, task, payload, flight))
+            window, stream_id = self._window, self._next_id
+        self._window, self._next_id = window, stream_id
         return begun
 
     def _open(
@@ -149,8 +153,12 @@ class Sender:
                     pass
             if exchange.rest or talk is not None or task.expected.is_head:
                 self.streams.exchanges[stream_id] = exchange
+            else:
+                self.streams.begun[stream_id] = None
             if talk is not None:
                 self.opened.append(exchange)
+        else:
+            self.streams.begun[stream_id] = None
         return record
 
     def _block(self, task: StreamTask, payload: bytes) -> tuple[bytes, bytes]:
