@@ -120,7 +120,6 @@ class Http2:
         "is_leaving",
         "passed",
         "passed_bytes",
-        "pongs",
         "sender",
         "streams",
     )
@@ -140,7 +139,6 @@ class Http2:
         self.fault: str | None = None
         self.is_greeted = False  # the peer's SETTINGS have come
         self.is_leaving = False  # GOAWAY: no new stream may be opened
-        self.pongs = 0  # answers to our pings
         self._limit_bytes = limit_bytes
         self._stream_window = min(
             MOST_WINDOW, max(DEFAULT_WINDOW, limit_bytes + _STREAM_SLACK_BYTES)
@@ -182,7 +180,7 @@ class Http2:
         self.sender.output += (PREFACE, settings_frame(settings), wider)
 
     def ping(self) -> None:
-        """Ask whether the peer is there; `pongs` tells of its answers."""
+        """Ask whether the peer is there; any frame is an answer."""
         self._pings += 1
         self.sender.output.append(frame(FrameType.PING, 0, 0, self._pings.to_bytes(_PING_BYTES)))
 
@@ -598,9 +596,7 @@ class Http2:
     def _on_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
         self._require(stream_id == 0, "PING of a stream")
         self._require_size(payload, _PING_BYTES)
-        if flags & ACK:
-            self.pongs += 1
-        else:
+        if not flags & ACK:
             self.sender.output.append(frame(FrameType.PING, ACK, 0, payload))
 
     def _on_goaway(self, stream_id: int, payload: bytes) -> None:

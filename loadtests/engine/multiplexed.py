@@ -8,7 +8,9 @@ Both are the moments at which the bytes crossed to the kernel and from it.
 The pool holds the connection among its free ones, once, while it has room for a stream.
 GOAWAY, or the end of stream ids, takes it out: it finishes what is under way and closes.
 
-The law: each request begun ends exactly once, in an outcome or in flight at stop.
+The law: each request begun ends exactly once, in an outcome or in flight at stop. One class,
+because all of it shares the state of one connection, and a call more on the way of each
+request costs 2 % of it.
 """
 
 from __future__ import annotations
@@ -61,7 +63,6 @@ class MultiplexedConnection(asyncio.Protocol):
     """A connection of a pool that takes up to `streams` requests at a time, or fewer if told."""
 
     __slots__ = (
-        "_flight",
         "_greeting",
         "_http2",
         "_is_joined",
@@ -76,7 +77,6 @@ class MultiplexedConnection(asyncio.Protocol):
         "_log_sent",
         "_log_service",
         "_pinged_ns",
-        "_pongs",
         "_pool",
         "_received_ns",
         "_send",
@@ -114,8 +114,8 @@ class MultiplexedConnection(asyncio.Protocol):
         self._unsent: list[Unsent] = []
         self._talks: list[tuple[int, int]] = []  # a heap: when which stream says more
         self._waker: asyncio.TimerHandle | None = None
-        self._flight = Flight()
-        self.room = 0  # requests that may be begun now
+        # Requests that may be begun now; below 0 when the server has lowered what it takes.
+        self.room = 0
         self._is_joined = False  # the pool's; before that nothing is begun on it
         self._is_parked = False  # among the pool's free ones
         self._is_usual = False  # joined, not leaving, far from the end of stream ids
@@ -125,7 +125,7 @@ class MultiplexedConnection(asyncio.Protocol):
         self._log_ok, self._log_received = recorder.log_ok, recorder.log_received
         self._log_response, self._log_service = recorder.log_response, recorder.log_service
         self.is_leaving = False  # takes no more requests, closes when nothing is in flight
-        self._received_ns = self._pinged_ns = self._pongs = 0
+        self._received_ns = self._pinged_ns = 0
         self.is_open = False
 
     def __repr__(self) -> str:
@@ -166,7 +166,6 @@ class MultiplexedConnection(asyncio.Protocol):
         if parcels:
             if not self._unsent:
                 self._traffic.unsent.append(self)
-            # The catalogue makes stream tasks of the requests of this pool's protocol.
             unsent = self._unsent
             for code, task, payload in parcels:
                 unsent.append((0, code, task, payload))  # type: ignore[arg-type]  # as above
@@ -426,7 +425,7 @@ class MultiplexedConnection(asyncio.Protocol):
             self._retire()
             return
         in_flight = self.in_flight
-        self.room = max(0, min(self.capacity - in_flight, sender.ids_left))
+        self.room = min(self.capacity - in_flight, sender.ids_left)
         if http2.is_leaving or not sender.ids_left:
             self._leave()
         if self.is_leaving:

@@ -120,7 +120,8 @@ class ClosedMultiplexedPool(MultiplexedPool):
             connection.park()
         else:
             missing = self.users - self.busy
-            connection.begin_many(self._take(min(missing, ended, connection.room), now_ns))
+            count = max(0, min(missing, ended, connection.room))
+            connection.begin_many(self._take(count, now_ns))
             if missing > ended:
                 self.serve(now_ns)
 

@@ -128,9 +128,22 @@ def test_the_number_of_streams_may_change_in_mid_flight(before: int, after: int,
         bench.ask(1)
         made.data_received(settings_frame({Setting.MAX_CONCURRENT_STREAMS: after}))
         assert made.in_flight == min(1, max(before, after))
-        assert made.room == (room if before else after - 1)
+        assert max(0, made.room) == (room if before else after - 1)
         assert (made in bench.many[0].free) == (made.room > 0)
         bench.finish()
+
+
+def test_a_lowered_number_of_streams_is_kept_to() -> None:
+    """From three to one with three under way: the next begins when all of them have ended."""
+    with StreamBench.of(_plan()) as bench:
+        made = bench.open({Setting.MAX_CONCURRENT_STREAMS: 3})
+        bench.ask(4)
+        made.data_received(settings_frame({Setting.MAX_CONCURRENT_STREAMS: 1}))
+        for stream_id, in_flight in ((1, 2), (3, 1), (5, 1), (7, 0)):
+            made.data_received(unary(stream_id))
+            assert made.in_flight == in_flight
+        bench.finish()
+        assert bench.traffic.ok == 4
 
 
 @pytest.mark.parametrize(
