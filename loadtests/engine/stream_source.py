@@ -70,7 +70,7 @@ def head_of(plan: Plan, request: Request, node: Node, length: int | None) -> lis
     """Write the fields of a request to a node; values may hold placeholders."""
     given = _given(request)
     names = {name for name, _ in given}
-    path = request.path if request.call is not None else node.base_path + request.path
+    path = f"/{request.call.method}" if request.call is not None else node.base_path + request.path
     host = next((value for name, value in request.headers if name.lower() == "host"), None)
     fields = [
         (":method", "POST" if request.call is not None else request.method),
