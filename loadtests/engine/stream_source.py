@@ -86,7 +86,8 @@ def head_of(plan: Plan, request: Request, node: Node, length: int | None) -> lis
         if length is not None:
             defaults.append(("content-length", str(length)))
     fields += [field for field in defaults if field[0] not in names]
-    return fields + given
+    ours = {name for name, _ in fields}  # what gRPC says of a call is not the author's to say
+    return fields + [field for field in given if field[0] not in ours]
 
 
 class StreamSource:
