@@ -28,7 +28,6 @@ from loadtests.engine.task import Messages, StreamTask
 from loadtests.plan.call import Call, Compression, Protocol
 from loadtests.plan.message import compile_message
 from loadtests.plan.model import Node, Plan, Request
-from loadtests.plan.response import compile_checks
 from loadtests.plan.template import Template, compile_template
 
 _SEPARATOR: Final = b"\x00"  # between the values of a head that varies; none can hold it
@@ -189,11 +188,18 @@ class _Head:
         return U32.pack(len(block)) + block
 
 
+def _checks_of(call: Call, descriptors: bytes) -> Callable[[bytes], str | None]:
+    # Only checks need protobuf: an engine without any starts without it.
+    from loadtests.plan.response import compile_checks  # noqa: PLC0415
+
+    return compile_checks(call, descriptors)
+
+
 def _task(plan: Plan, request: Request, index: int, fields: tuple[Field, ...] | None) -> StreamTask:
     call = request.call
     if call is not None:
         expected = frozenset(call.expected_codes)
-        examine = compile_checks(call, plan.descriptors) if call.checks else None
+        examine = _checks_of(call, plan.descriptors) if call.checks else None
         messages = Messages(
             shape=call.shape,
             count=call.messages,
