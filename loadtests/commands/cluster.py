@@ -20,7 +20,7 @@ def add_parser(commands: Commands) -> None:
         help="run the embedded cluster on loopback",
         description="Runs a small real cluster on loopback: a stand-in, not Aurigraph.",
         epilog="example: headroom cluster --nodes 4 --rest-port 9003 --grpc-port 9104\n"
-        "         headroom cluster --rest-port 0 --grpc-port 0 --json   one line, when the nodes are ready",
+        "         headroom cluster --rest-port 0 --grpc-port 0 --json   one line, when ready",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--nodes", type=positive_int, default=4, help="processes (default: 4)")

@@ -9,7 +9,6 @@ length of the body that is sent, for every sequence.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final, cast
 
 import numpy as np
@@ -18,28 +17,15 @@ from numpy.typing import NDArray
 from loadtests.engine.http1 import Expected
 from loadtests.engine.outcome import ANY_2XX
 from loadtests.engine.recorder import SLOT_BITS
-from loadtests.plan.model import Check, Feed, Node, Plan, Request
+from loadtests.engine.stream_source import StreamSource
+from loadtests.engine.task import Parcel, Task
+from loadtests.plan.call import Protocol
+from loadtests.plan.model import Feed, Node, Plan, Request
 from loadtests.plan.template import Template, compile_template
 
 _NODE: Final = b"\x00"  # stands for "end of request line and Host header", differing by node
 _LENGTH: Final = b"\x01"  # stands for the length of a body that varies
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Task:
-    """What a connection must know of a request to send it and judge its response."""
-
-    index: int
-    expected_statuses: frozenset[int]
-    unchecked_statuses: frozenset[int]  # of them, those that alone make a response ok
-    checks: tuple[Check, ...]
-    timeout_ns: int
-    expected: Expected
-
-
-# What is sent for one arrival: its code (size and slot, see recorder), its task, its bytes.
-Parcel = tuple[int, Task, bytes]
 
 
 def task_of(request: Request, index: int) -> Task:
@@ -70,11 +56,12 @@ def _headers(request: Request, length: bytes | None) -> list[tuple[bytes, bytes]
 class _Source:
     """One request as a template, and how a rendering becomes the bytes for a node."""
 
-    __slots__ = ("_betweens", "_heads", "_prefixes", "_template", "_varies")
+    __slots__ = ("_betweens", "_heads", "_prefixes", "_template", "_varies", "tasks")
 
     def __init__(
         self,
         request: Request,
+        index: int,
         nodes: Sequence[Node],
         *,
         run_id: str,
@@ -92,6 +79,7 @@ class _Source:
                 where=f"requests.{request.name}.{where}",
             )
 
+        self.tasks: Sequence[Task] = [task_of(request, index)] * len(nodes)
         body = request.body or b""
         length_bytes = compiled(body, "body").length
         self._varies = length_bytes is None
@@ -147,23 +135,32 @@ class _Source:
         return [self._for_node(data, node) for data, node in zip(rendered, nodes, strict=True)]
 
 
+def _source(
+    plan: Plan, request: Request, index: int, *, run_id: str, environment: Mapping[str, str]
+) -> _Source | StreamSource:
+    """Make the source of a request's bytes, by its protocol."""
+    if request.protocol is Protocol.HTTP1:
+        return _Source(
+            request,
+            index,
+            plan.nodes,
+            run_id=run_id,
+            seed=plan.seed,
+            feeds=plan.feeds,
+            environment=environment,
+        )
+    return StreamSource(plan, request, index, run_id=run_id, environment=environment)
+
+
 class Catalogue:
     """All requests of a plan as parcels, for one engine."""
 
-    __slots__ = ("_nodes", "_parcels", "_rows", "_sources", "_varies", "tasks")
+    __slots__ = ("_nodes", "_parcels", "_rows", "_sources", "_varies")
 
     def __init__(self, plan: Plan, *, run_id: str, environment: Mapping[str, str]) -> None:
-        self.tasks = [task_of(request, index) for index, request in enumerate(plan.requests)]
         self._sources = [
-            _Source(
-                request,
-                plan.nodes,
-                run_id=run_id,
-                seed=plan.seed,
-                feeds=plan.feeds,
-                environment=environment,
-            )
-            for request in plan.requests
+            _source(plan, request, index, run_id=run_id, environment=environment)
+            for index, request in enumerate(plan.requests)
         ]
         self._nodes, self._rows = len(plan.nodes), len(plan.slots.requests)
         self._varies = not all(source.is_constant for source in self._sources)
@@ -177,7 +174,8 @@ class Catalogue:
         return self._parcel(slot, request, self._sources[request].constant(node))
 
     def _parcel(self, slot: int, request: int, payload: bytes) -> Parcel:
-        return len(payload) << SLOT_BITS | slot, self.tasks[request], payload
+        task = self._sources[request].tasks[slot % self._nodes]
+        return len(payload) << SLOT_BITS | slot, task, payload
 
     def parcels(self, sequences: NDArray[np.int64], slots: Sequence[int]) -> list[Parcel]:
         """Parcel of each arrival, a sequence number and a slot each, in order."""

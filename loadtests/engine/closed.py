@@ -9,16 +9,15 @@ Sequence numbers come from the engine's share, so payloads are unique over the r
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from time import monotonic_ns
 from typing import Final
 
 import numpy as np
 
-from loadtests.engine.catalogue import Catalogue, Parcel
-from loadtests.engine.connection import Connection
-from loadtests.engine.pool import Pool
+from loadtests.engine.catalogue import Catalogue
+from loadtests.engine.pool import Carrier, Pool
 from loadtests.engine.shares import connections_per_node, portion
+from loadtests.engine.task import Parcel
 from loadtests.engine.traffic import NEVER_NS, Traffic
 from loadtests.plan.model import Node, Plan, Share
 from loadtests.plan.schedule import Schedule
@@ -90,9 +89,9 @@ class ClosedPool(Pool):
         self._supply, self._think_ns = supply, think_ns
         self.batch: list[Parcel] = []
         self.stage_code = 0  # what the current stage adds to a code of stage 0
-        self.thinking: deque[tuple[int, Connection]] = deque()
+        self.thinking: deque[tuple[int, Carrier]] = deque()
 
-    def release(self, connection: Connection, now_ns: int) -> None:
+    def release(self, connection: Carrier, now_ns: int) -> None:
         """Let the connection pause or send again."""
         if len(self.connections) > self.wanted:
             connection.close()
@@ -103,7 +102,7 @@ class ClosedPool(Pool):
         else:
             self._begin(connection, now_ns)
 
-    def _begin(self, connection: Connection, now_ns: int) -> None:
+    def _begin(self, connection: Carrier, now_ns: int) -> None:
         traffic = self._traffic
         gate = traffic.gate
         if gate is not None and not gate.take(now_ns):
@@ -140,9 +139,3 @@ class ClosedPool(Pool):
     def wake_ns(self) -> int:
         """When the next pause is over."""
         return self.thinking[0][0] if self.thinking else NEVER_NS
-
-
-def set_levels(pools: Sequence[ClosedPool], levels: Sequence[int]) -> None:
-    """Tell the pools how many connections they should hold."""
-    for pool, level in zip(pools, levels, strict=True):
-        pool.wanted = level

@@ -44,10 +44,13 @@ if TYPE_CHECKING:  # the pool makes connections; they only know its face
     import socket
     from collections.abc import Callable
 
-    from loadtests.engine.catalogue import Task
     from loadtests.engine.pool import Pool
+    from loadtests.engine.task import Task
     from loadtests.engine.traffic import Traffic
 
+# A connection that ends unused within that was turned away. Servers that close idle
+# connections wait longer: 5 s are usual (Apache, Node.js).
+_LASTING_NS: Final = 1_000_000_000
 _OPEN: Final = 1  # verdict of the bare parser: complete, keep-alive
 _LAST: Final = 2  # verdict of the bare parser: complete, the connection must not be reused
 
@@ -74,6 +77,7 @@ class Connection(asyncio.Protocol):
         "_log_response",
         "_log_sent",
         "_log_service",
+        "_made_ns",
         "_park",
         "_pool",
         "_reader",
@@ -85,7 +89,6 @@ class Connection(asyncio.Protocol):
         "_transport",
         "_verdict",
         "is_open",
-        "made_ns",
         "on_message_begin",
         "sent_ns",
         "task",
@@ -98,7 +101,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self.is_open = False
         self.task: Task | None = None
-        self.made_ns = 0
+        self._made_ns = 0
         self._due_ns = self.sent_ns = self._code = 0  # never sent anything: sent_ns is 0
         self._received_bytes = 0
         self._reader: ResponseReader | None = None
@@ -343,10 +346,21 @@ class Connection(asyncio.Protocol):
     def _fail_request(self, kind: str, message: str, now_ns: int) -> None:
         self._end(Count.FAILED, kind, message, now_ns, self._received_bytes)
 
+    def expire_overdue(self, now_ns: int) -> None:
+        """Time out the request in flight if it has taken too long."""
+        task = self.task
+        if task is not None and now_ns - self.sent_ns >= task.timeout_ns:
+            self.expire(now_ns)
+
     def expire(self, now_ns: int) -> None:
         """Time out the request in flight."""
         waited_ms = (now_ns - self.sent_ns) // 1_000_000
         self.fail(TIMEOUT, f"no complete response after {waited_ms} ms", now_ns)
+
+    def is_meant(self, now_ns: int) -> bool:
+        """True once it has served a request, or has lasted."""
+        has_served = self.sent_ns > 0 and self.task is None
+        return has_served or now_ns - self._made_ns >= _LASTING_NS
 
     def close(self) -> None:
         """Close an idle connection that is no longer wanted."""
@@ -387,7 +401,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         if self._socket is not None:
             self._send = self._socket.send
-        self.made_ns = monotonic_ns()
+        self._made_ns = monotonic_ns()
         self.is_open = True
 
     def connection_lost(self, exc: Exception | None) -> None:

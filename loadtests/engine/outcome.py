@@ -28,6 +28,8 @@ TOO_LARGE: Final = "too_large"
 PORT_EXHAUSTED: Final = "client_port_exhausted"
 DESCRIPTORS_EXHAUSTED: Final = "client_descriptors_exhausted"
 DNS: Final = "dns"
+CANCELLED_BY_PEER: Final = "h2_cancel"  # RST_STREAM; its other codes are named alike
+GOAWAY: Final = "goaway"  # the server went away before it took the request: not retried
 OTHER: Final = "other"  # what the 64 kinds of a slot cannot hold
 
 ANY_2XX: Final = frozenset(range(200, 300))

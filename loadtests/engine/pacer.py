@@ -24,8 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.clock import NS_PER_MS
-from loadtests.engine.catalogue import Catalogue, Parcel
+from loadtests.engine.catalogue import Catalogue
+from loadtests.engine.lanes import lanes_of, lanes_of_slots
 from loadtests.engine.pool import Pool
+from loadtests.engine.task import Parcel
 from loadtests.engine.traffic import NEVER_NS, Traffic
 from loadtests.plan.model import Plan, Share
 from loadtests.plan.schedule import Schedule
@@ -112,7 +114,7 @@ class Pacer:
         self._schedule = Schedule(plan)
         self._shares = [share]
         self._traffic = traffic
-        self._pools = [pools[slot % len(pools)] for slot in range(len(plan.slots))]
+        self._pools = [pools[lane] for lane in lanes_of_slots(plan, lanes_of(plan))]
         self._t0_ns = 0
         self._horizon_ns = 0  # arrivals below this offset have been computed
         self._stretch = self._compute(0, 0)
@@ -204,6 +206,8 @@ class Pacer:
                 pool.free.popleft().begin(due_ns, sent_ns, code, task, payload)
             else:
                 pool.offer(due_ns, sent_ns, code, task, payload)
+        if traffic.unsent:
+            traffic.flush()
         self._at += count
         traffic.planned += count
         traffic.alarm_ns = alarm_ns

@@ -24,8 +24,8 @@ from loadtests.engine.outcome import CLOSED_BEFORE_RESPONSE
 if TYPE_CHECKING:
     import socket
 
-    from loadtests.engine.catalogue import Task
     from loadtests.engine.pool import Pool
+    from loadtests.engine.task import Task
     from loadtests.engine.traffic import Traffic
 
 

@@ -18,23 +18,22 @@ from __future__ import annotations
 
 import contextlib
 import random
+import typing
 from collections import deque
 from collections.abc import Callable
 from time import monotonic_ns
 from typing import Final
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
-from loadtests.engine.catalogue import Task
-from loadtests.engine.connection import Connection
+from loadtests.engine.lanes import endpoint_of
 from loadtests.engine.outcome import PROTOCOL, TIMEOUT
+from loadtests.engine.task import Task
 from loadtests.engine.traffic import Traffic
+from loadtests.plan.call import Protocol
 from loadtests.plan.model import Node
 
 _FIRST_BACKOFF_NS: Final = 50 * NS_PER_MS
 _LONGEST_BACKOFF_NS: Final = NS_PER_S
-# A connection that ends unused within that was turned away. Servers that close idle
-# connections wait longer: 5 s are usual (Apache, Node.js).
-_LASTING_NS: Final = NS_PER_S
 _REFUSALS_KEPT: Final = 4
 
 
@@ -47,6 +46,24 @@ def backoff_ns(failures: int, luck: float) -> int:
     return int(longest * (0.5 + luck / 2))
 
 
+class Carrier(typing.Protocol):
+    """What a pool knows of a connection, whatever it speaks."""
+
+    is_open: bool
+
+    def begin(self, due_ns: int, sent_ns: int, code: int, task: Task, payload: bytes) -> None:
+        """Send one request, now or with the next flush."""
+
+    def expire_overdue(self, now_ns: int) -> None:
+        """Time out the requests in flight that have taken too long."""
+
+    def is_meant(self, now_ns: int) -> bool:
+        """Whether the server has shown that it means to serve this connection."""
+
+    def close(self) -> None:
+        """Close, once nothing is in flight."""
+
+
 class Pool:
     """Connections to one node; `wanted` is how many the dialer should keep open."""
 
@@ -57,6 +74,7 @@ class Pool:
         "connections",
         "dialing",
         "down",
+        "endpoint",
         "failures",
         "free",
         "index",
@@ -65,22 +83,32 @@ class Pool:
         "on_fault",
         "on_loss",
         "park",
+        "protocol",
         "refusals",
         "retry_ns",
         "settled_ns",
         "wanted",
     )
 
-    def __init__(self, node: Node, index: int, traffic: Traffic, *, seed: int) -> None:
-        self.node, self.index = node, index
+    def __init__(
+        self,
+        node: Node,
+        index: int,
+        traffic: Traffic,
+        *,
+        seed: int,
+        protocol: Protocol = Protocol.HTTP1,
+    ) -> None:
+        self.node, self.index, self.protocol = node, index, protocol
+        self.endpoint = endpoint_of(node, protocol)
         self._traffic = traffic
         self._random = random.Random(seed)  # noqa: S311 - jitter, not a secret
         self.wanted = 0
         self.dialing = 0
-        self.connections: set[Connection] = set()
-        self.free: deque[Connection] = deque()
+        self.connections: set[Carrier] = set()
+        self.free: deque[Carrier] = deque()
         # What a connection may call in place of `release` while nobody waits.
-        self.park: Callable[[Connection], None] | None = self.free.append
+        self.park: Callable[[Carrier], None] | None = self.free.append
         self.backlog: deque[tuple[int, int, Task, bytes]] = deque()
         self.down: tuple[str, str] | None = None
         self.failures = 0
@@ -123,7 +151,7 @@ class Pool:
             traffic.backlog_size += 1
             self.backlog.append((due_ns, code, task, payload))
 
-    def release(self, connection: Connection, now_ns: int) -> None:
+    def release(self, connection: Carrier, now_ns: int) -> None:
         """Take back a connection whose response is complete; who waits longest gets it."""
         if len(self.connections) > self.wanted:
             connection.close()
@@ -138,17 +166,19 @@ class Pool:
         gate = traffic.gate
         while backlog and free and traffic.is_sending:
             if traffic.in_flight >= traffic.in_flight_limit:
-                return
+                break
             due_ns, code, task, payload = backlog[0]
             if now_ns - due_ns >= task.timeout_ns:
                 self.expire_waiting(now_ns)
                 continue
             sent_ns = monotonic_ns()
             if gate is not None and not gate.take(sent_ns):
-                return
+                break
             backlog.popleft()
             traffic.backlog_size -= 1
             free.popleft().begin(due_ns, sent_ns, code, task, payload)
+        if traffic.unsent:
+            traffic.flush()
 
     def expire_waiting(self, now_ns: int) -> None:
         """Fail who waited for a connection as long as a request may take at all."""
@@ -166,10 +196,14 @@ class Pool:
             self._traffic.backlog_size -= 1
             self._traffic.drop(code)
 
+    def all_connections(self) -> list[Carrier]:
+        """Everything that may have a request in flight."""
+        return list(self.connections)
+
     # What connections report
 
     def lost(
-        self, connection: Connection, *, was_idle: bool, why: tuple[str, str] | None = None
+        self, connection: Carrier, *, was_idle: bool, why: tuple[str, str] | None = None
     ) -> None:
         """A connection has ended; only an idle one is looked for among the free.
 
@@ -180,8 +214,7 @@ class Pool:
             with contextlib.suppress(ValueError):
                 self.free.remove(connection)
         now_ns = monotonic_ns()
-        is_new = not connection.sent_ns and now_ns - connection.made_ns < _LASTING_NS
-        if why is not None and is_new:
+        if why is not None and not connection.is_meant(now_ns):
             self._turned_away(*why, now_ns)
         self.on_loss(self)
 
@@ -197,30 +230,27 @@ class Pool:
 
     # What the dialer reports
 
-    def connected(self, connection: Connection, now_ns: int, took_ns: int) -> None:
+    def connected(self, connection: Carrier, now_ns: int, took_ns: int) -> None:
         """An attempt succeeded, so far as is known.
 
         Word that the server refuses it after all would take no longer than the attempt.
         """
         self.settled_ns = max(self.settled_ns, now_ns + took_ns)
         if not self.is_doubtful:
-            self._accepted()
+            self.accepted()
         self.connections.add(connection)
         self.release(connection, now_ns)
 
-    def _accepted(self) -> None:
+    def accepted(self) -> None:
+        """The server means the connections that it takes."""
         self.failures = 0
         self.is_doubtful = False
         self.down = None
 
     def settle(self, now_ns: int) -> None:
         """Believe again in a server that keeps a connection."""
-        if self.is_doubtful and any(
-            now_ns - connection.made_ns >= _LASTING_NS
-            or (connection.sent_ns and connection.task is None)
-            for connection in self.connections
-        ):
-            self._accepted()
+        if self.is_doubtful and any(one.is_meant(now_ns) for one in self.connections):
+            self.accepted()
 
     def refused(self, kind: str, message: str, now_ns: int) -> None:
         """An attempt failed: wait before the next; without any connection up, fail who waits."""

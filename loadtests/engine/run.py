@@ -20,9 +20,9 @@ from typing import Final
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.engine.catalogue import Catalogue
-from loadtests.engine.closed import ClosedPool, Supply, set_levels
-from loadtests.engine.connection import Connection
+from loadtests.engine.closed import Supply
 from loadtests.engine.dialer import Dialer
+from loadtests.engine.fleet import Fleet, parts_of
 from loadtests.engine.gate import gate_of
 from loadtests.engine.messages import (
     Configure,
@@ -37,9 +37,9 @@ from loadtests.engine.messages import (
     WindowReport,
 )
 from loadtests.engine.pacer import Pacer, quantum_ns
-from loadtests.engine.pool import Pool
+from loadtests.engine.pool import Carrier, Pool
 from loadtests.engine.recorder import Recorder, warm_up
-from loadtests.engine.shares import connections_per_node, portion
+from loadtests.engine.shares import portion
 from loadtests.engine.timer import Timer
 from loadtests.engine.traffic import NEVER_NS, Traffic
 from loadtests.engine.windows import WindowClock
@@ -74,26 +74,24 @@ class Run:
         self._warnings: list[str] = []
         self._is_closed = plan.load_model is LoadModel.CLOSED
         index, engines = configure.index, configure.of_engines
-        self._connections = self._part("connections", plan.connections)
-        in_flight_limit = self._part("in_flight_limit", plan.in_flight_limit)
+        parts = parts_of(plan, index, engines, self._warnings.append)
+        in_flight_limit = parts.in_flight_limit
         recorder = Recorder(len(plan.slots), plans_as_sent=self._is_closed)
         self._traffic = Traffic(
             recorder,
             gate=gate_of(plan.max_rate_per_s / engines),
             # Connections alone bound the requests in flight where the cap is no lower.
-            in_flight_limit=NEVER_NS if in_flight_limit >= self._connections else in_flight_limit,
+            in_flight_limit=NEVER_NS if in_flight_limit >= parts.carried(plan) else in_flight_limit,
             backlog_limit=portion(plan.backlog_limit, index, engines),
             limit_bytes=plan.response_limit_bytes,
+            is_closed=self._is_closed,
         )
         self._recorder = recorder
         catalogue = Catalogue(plan, run_id=configure.run_id, environment=environment)
         share = _share(configure.share)
         self._supply = Supply(plan, share, catalogue)
-        self._closed_pools = self._build_closed_pools() if self._is_closed else []
-        self._pools: list[Pool] = list(self._closed_pools) or [
-            Pool(node, number, self._traffic, seed=plan.seed + index)
-            for number, node in enumerate(plan.nodes)
-        ]
+        self._fleet = Fleet(plan, parts, self._traffic, self._supply)
+        self._pools = self._fleet.pools
         self._pacer = Pacer(plan, share, catalogue, self._pools, self._traffic)
         self._dialer = Dialer(
             plan,
@@ -108,7 +106,8 @@ class Run:
             configure.engine,
             recorder,
             self._traffic,
-            connections=self._count_connections,
+            connections=self._fleet.connections,
+            streams=self._fleet.streams,
             emit=self._emit,
         )
         self._sequence = 0
@@ -118,43 +117,20 @@ class Run:
         self._stage_edges = [stage.start_ns for stage in plan.stages]
         self._drain_until_ns = NEVER_NS
         self._reason = ""
-        self._swept: list[Connection] = []
+        self._swept: list[Carrier] = []
         self._strain_ns, self._strain_cpu_ns = monotonic_ns(), process_time_ns()
         self.over = asyncio.Event()
-
-    def _part(self, name: str, total: int) -> int:
-        part = portion(total, self._configure.index, self._configure.of_engines)
-        if part == 0:
-            self._warnings.append(
-                f"{name} {total} for {self._configure.of_engines} engines: this one takes 1 more"
-            )
-        return max(1, part)
-
-    def _build_closed_pools(self) -> list[ClosedPool]:
-        plan = self._plan
-        return [
-            ClosedPool(
-                node,
-                number,
-                self._traffic,
-                seed=plan.seed + self._configure.index,
-                supply=self._supply,
-                think_ns=plan.think_time_ns,
-            )
-            for number, node in enumerate(plan.nodes)
-        ]
-
-    def _count_connections(self) -> int:
-        return sum(len(pool.connections) for pool in self._pools)
 
     # Preparing
 
     async def prepare(self) -> None:
         """Resolve, connect, and say Ready; TargetError when nothing can be loaded."""
-        for node, error in await self._dialer.resolve():
-            self._warnings.append(f"node {node.name}: {node.host} not resolved: {error}")
+        self._dialer.load_certificates(self._pools)
+        for pool, error in await self._dialer.resolve(self._pools):
+            name, host = pool.node.name, pool.endpoint.host
+            self._warnings.append(f"node {name}: {host} not resolved: {error}")
         warm_up()
-        self._set_wanted(0)
+        self._fleet.aim(0)
         wanted = sum(pool.wanted for pool in self._pools)
         rate = self._plan.connects_per_s / self._configure.of_engines
         patience_ns = int(wanted / rate * NS_PER_S) + 2 * self._plan.connect_timeout_ns
@@ -171,18 +147,7 @@ class Run:
         gc.freeze()
         gc.disable()
         warnings = tuple(self._warnings)
-        self._send(Ready(self._pid, self._count_connections(), warnings))
-
-    def _set_wanted(self, offset_ns: int) -> None:
-        turn = self._configure.index
-        if self._is_closed:
-            set_levels(self._closed_pools, self._supply.level(offset_ns, turn))
-            return
-        weights = [node.weight for node in self._plan.nodes]
-        for pool, part in zip(
-            self._pools, connections_per_node(self._connections, weights, turn), strict=True
-        ):
-            pool.wanted = part
+        self._send(Ready(self._pid, self._fleet.connections(), warnings))
 
     def _is_prepared(self) -> bool:
         """All connections are up and meant, or it is plain which nodes are down.
@@ -202,7 +167,7 @@ class Run:
         wanting = [pool for pool in self._pools if pool.wanted]
         if wanting and not any(pool.connections and not pool.is_doubtful for pool in wanting):
             raise TargetError(
-                where=", ".join(f"{pool.node.host}:{pool.node.port}" for pool in wanting),
+                where=", ".join(f"{pool.endpoint.host}:{pool.endpoint.port}" for pool in wanting),
                 seen=_told(refusal for pool in wanting for refusal in reversed(pool.refusals)),
                 expected="at least one node that accepts connections",
             )
@@ -292,8 +257,7 @@ class Run:
     def _enter_stage(self, now_ns: int) -> None:
         slots = self._plan.slots
         stage = self._stage_at(now_ns)
-        for pool in self._closed_pools:
-            pool.stage_code = stage * len(slots.requests) * len(slots.nodes)
+        self._fleet.enter_stage(stage * len(slots.requests) * len(slots.nodes))
 
     def _stage_at(self, now_ns: int) -> int:
         if self._t0_ns == NEVER_NS:
@@ -326,8 +290,8 @@ class Run:
         if traffic.is_sending:
             if traffic.gate is not None and (traffic.backlog_size or self._is_closed):
                 wake_ns = min(wake_ns, max(traffic.gate.opens_ns(), now_ns + NS_PER_MS))
-            for pool in self._closed_pools:
-                wake_ns = min(wake_ns, max(pool.wake_ns(), now_ns + NS_PER_MS // 10))
+            if self._is_closed:
+                wake_ns = min(wake_ns, max(self._fleet.wake_ns(), now_ns + NS_PER_MS // 10))
         if wake_ns < NEVER_NS:
             self._timer.arm(wake_ns)
         else:
@@ -347,6 +311,8 @@ class Run:
         self._sweep(now_ns)
         self._feel_strain(now_ns)
         self._serve(now_ns)
+        if self._traffic.unsent:
+            self._traffic.flush()
         if self._recorder.is_full:
             self._recorder.absorb()
         self._windows.step()
@@ -359,7 +325,7 @@ class Run:
     def _follow_level(self, now_ns: int) -> None:
         offset_ns = now_ns - self._t0_ns
         if 0 <= offset_ns < self._plan.duration_ns:
-            self._set_wanted(offset_ns)
+            self._fleet.aim(offset_ns)
 
     def _feel_strain(self, now_ns: int) -> None:
         """Let arrivals leave in larger groups while the engine is busy."""
@@ -372,15 +338,13 @@ class Run:
     def _sweep(self, now_ns: int) -> None:
         """Look at a part of the connections for requests that have timed out."""
         if not self._swept:
-            self._swept = [c for pool in self._pools for c in pool.connections]
+            self._swept = [c for pool in self._pools for c in pool.all_connections()]
             for pool in self._pools:
                 pool.expire_waiting(now_ns)
-        size = max(_FEWEST_SWEPT, self._count_connections() // _ROUNDS_PER_SWEEP)
+        size = max(_FEWEST_SWEPT, self._fleet.connections() // _ROUNDS_PER_SWEEP)
         part, self._swept = self._swept[:size], self._swept[size:]
         for connection in part:
-            task = connection.task
-            if task is not None and now_ns - connection.sent_ns >= task.timeout_ns:
-                connection.expire(now_ns)
+            connection.expire_overdue(now_ns)
 
     # Ending
 

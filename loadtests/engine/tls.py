@@ -1,7 +1,7 @@
 """The TLS context of a run: verification is on unless the plan says otherwise.
 
-Certificates and keys of the client stay on this host and are read here. ALPN offers
-http/1.1 alone, so that no server can answer in a protocol that was not asked for.
+Certificates and keys of the client stay on this host and are read here. ALPN offers the
+one protocol that will be spoken, so that no server can answer in another.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import ssl
 
 from loadtests.errors import HarnessError
-from loadtests.plan.model import Node, Tls
+from loadtests.plan.model import Tls
 
 _DEFAULT = Tls(
     verify=True,
@@ -20,7 +20,7 @@ _DEFAULT = Tls(
 )
 
 
-def build_context(tls: Tls | None) -> ssl.SSLContext:
+def build_context(tls: Tls | None, *, alpn: str) -> ssl.SSLContext:
     """Build the context for all https nodes; HarnessError when a certificate cannot be used."""
     settings = tls or _DEFAULT
     where = "target.tls"
@@ -37,10 +37,10 @@ def build_context(tls: Tls | None) -> ssl.SSLContext:
             context.load_cert_chain(settings.client_certificate_path, settings.client_key_path)
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         raise HarnessError(where=where, seen=str(error), expected="a usable certificate") from error
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([alpn])
     return context
 
 
-def server_name(tls: Tls | None, node: Node) -> str:
+def server_name(tls: Tls | None, host: str) -> str:
     """Return the name for SNI and verification."""
-    return tls.server_name if tls is not None and tls.server_name is not None else node.host
+    return tls.server_name if tls is not None and tls.server_name is not None else host

@@ -9,6 +9,7 @@ any latency (Little's law can thus catch a latency that was recorded wrongly).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 from loadtests.engine.gate import Gate
 from loadtests.engine.http1 import HeadMemo
@@ -16,6 +17,13 @@ from loadtests.engine.recorder import SLOT_MASK, Recorder
 from loadtests.record.window import Count
 
 NEVER_NS = 1 << 62
+
+
+class Flushing(Protocol):
+    """A connection that sends several requests at once."""
+
+    def flush(self) -> None:
+        """Send what has been begun."""
 
 
 class Traffic:
@@ -33,6 +41,7 @@ class Traffic:
         "gate",
         "heads",
         "in_flight_limit",
+        "is_closed",
         "is_sending",
         "limit_bytes",
         "ok",
@@ -42,6 +51,7 @@ class Traffic:
         "recorder",
         "sent",
         "sent_at_ns",
+        "unsent",
     )
 
     def __init__(
@@ -52,21 +62,33 @@ class Traffic:
         in_flight_limit: int,
         backlog_limit: int,
         limit_bytes: int,
+        is_closed: bool = False,
     ) -> None:
         self.recorder = recorder
         self.gate = gate
         self.heads = HeadMemo()
         self.in_flight_limit, self.backlog_limit = in_flight_limit, backlog_limit
         self.limit_bytes = limit_bytes
+        self.is_closed = is_closed  # load model: intended times are those of sending
         self.planned = self.sent = self.dropped = 0
         self.ok = self.client_error = self.failed = 0
         self.sent_at_ns = self.done_at_ns = 0
         self.backlog_size = 0
+        self.unsent: list[Flushing] = []  # connections that hold requests back for one send
         self.is_sending = False  # from T0 until stop, plan end or a stale lease
         # Two times that the hot path compares with: a window or lease ends; arrivals are due.
         self.alarm_ns = self.due_ns = NEVER_NS
         self.on_alarm: Callable[[int], None] = _ignore
         self.on_due: Callable[[int], None] = _ignore
+
+    def flush(self) -> None:
+        """Send what multiplexed connections have collected: whoever begins requests calls it."""
+        unsent = self.unsent
+        # No window may end here: what is begun but has not left has no time of sending yet.
+        alarm_ns, self.alarm_ns = self.alarm_ns, NEVER_NS
+        while unsent:
+            unsent.pop().flush()
+        self.alarm_ns = alarm_ns
 
     @property
     def in_flight(self) -> int:

@@ -28,6 +28,9 @@ class WindowClock:
         "_integral_ns",
         "_label",
         "_recorder",
+        "_rounds",
+        "_streams",
+        "_streams_in_use",
         "_traffic",
         "connections",
         "ends_ns",
@@ -42,11 +45,14 @@ class WindowClock:
         traffic: Traffic,
         *,
         connections: Callable[[], int],
+        streams: Callable[[], tuple[int, int]],
         emit: Callable[[Window], None],
     ) -> None:
         self._engine, self._recorder, self._traffic = engine, recorder, traffic
         self._emit = emit
         self.connections = connections
+        self._streams = streams
+        self._streams_in_use = self._rounds = 0  # sum of what was seen, and how often
         self._closing: Closing | None = None
         self._label = 0
         self.ends_ns = NEVER_NS
@@ -68,6 +74,8 @@ class WindowClock:
         gap_ns = now_ns - self.last_round_ns - nominal_ns
         self.longest_gap_ns = max(self.longest_gap_ns, gap_ns)
         self.last_round_ns = now_ns
+        self._streams_in_use += self._streams()[0]
+        self._rounds += 1
 
     def close(self, end_ns: int) -> None:
         """Close the open window at `end_ns` and open the next one."""
@@ -90,7 +98,10 @@ class WindowClock:
             backlog=traffic.backlog_size,
             connections=self.connections(),
             stalled_ns=max(0, self.longest_gap_ns),
+            streams=self._streams()[1],
+            streams_in_use=-(-self._streams_in_use // max(1, self._rounds)),
         )
+        self._streams_in_use = self._rounds = 0
         self._cpu_ns, self._integral_ns = cpu_ns, integral_ns
         self.longest_gap_ns = 0
         return health

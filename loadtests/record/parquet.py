@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from loadtests.errors import HarnessError
 from loadtests.record.files import AppendFile, read_file
-from loadtests.record.tables import SCHEMAS, table_of
+from loadtests.record.tables import SCHEMAS, table_of, with_added
 
 WINDOWS_PER_GROUP: Final = 60
 
@@ -83,7 +83,7 @@ class TableFile:
 
 
 def read_table(path: Path, name: str) -> pa.Table:
-    """All rows of a file; HarnessError when it is damaged or has other columns."""
+    """All rows of a file; HarnessError when it is damaged or has other columns than it may."""
     data = read_file(path)
     try:
         table: pa.Table = pq.read_table(pa.BufferReader(data))
@@ -91,6 +91,7 @@ def read_table(path: Path, name: str) -> pa.Table:
         raise HarnessError(
             where=str(path), seen=str(error).split("\n")[0], expected="an undamaged Parquet file"
         ) from error
+    table = with_added(table, name)
     expected = SCHEMAS[name]
     if table.schema.names != expected.names or table.schema.types != expected.types:
         raise HarnessError(

@@ -33,6 +33,9 @@ _SUMMARY: Final[dict[Kind, tuple[str, ...]]] = {
     Kind.FAILED_RESPONSE: ("p50", "p99", "max"),
     Kind.SEND_LAG: ("p50", "p99", "max"),
     Kind.CONNECT: ("p50", "p99", "max"),
+    Kind.STREAM_SETUP: ("p50", "p99"),
+    Kind.FIRST_MESSAGE: ("p50", "p99"),
+    Kind.MESSAGE: ("p50", "p99"),
 }
 _OUTCOMES: Final = [Count.OK, Count.CLIENT_ERROR, Count.FAILED]
 
@@ -79,6 +82,36 @@ HICCUPS: Final = _struct_schema(Hiccup)
 
 # Table name -> schema; the file is `<name>.parquet`.
 SCHEMAS: Final = {"windows": WINDOWS, "errors": ERRORS, "engines": ENGINES, "hiccups": HICCUPS}
+
+# Columns that archives of this schema version may lack, for they were added later: nothing
+# of the kind was measured then, so a count is 0 and a latency unknown.
+_ADDED_KINDS: Final = (Kind.STREAM_SETUP, Kind.FIRST_MESSAGE, Kind.MESSAGE)
+ADDED: Final[dict[str, frozenset[str]]] = {
+    "engines": frozenset({"streams", "streams_in_use"}),
+    "windows": frozenset(
+        field.name
+        for field in WINDOWS
+        if any(field.name.startswith(f"{kind.name.lower()}_") for kind in _ADDED_KINDS)
+    ),
+}
+
+
+def with_added(table: pa.Table, name: str) -> pa.Table:
+    """Put the columns that an older archive lacks where they belong."""
+    expected = SCHEMAS[name]
+    missing = frozenset(expected.names) - frozenset(table.schema.names)
+    if not missing or not missing <= ADDED.get(name, frozenset()):
+        return table
+    columns = [
+        _absent(field, table.num_rows) if field.name in missing else table.column(field.name)
+        for field in expected
+    ]
+    return pa.table(columns, names=expected.names)
+
+
+def _absent(field: pa.Field, rows: int) -> pa.Array:
+    zero = 0 if pa.types.is_integer(field.type) else None
+    return pa.array([zero] * rows, field.type)
 
 
 class RowBuilder:

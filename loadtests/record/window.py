@@ -36,7 +36,13 @@ class Kind(IntEnum):
     FAILED_RESPONSE = 2  # done - intended, of client_error and failed requests
     FAILED_SERVICE = 3  # done - sent, of client_error and failed requests
     SEND_LAG = 4  # sent - intended, of all sent requests
-    CONNECT = 5  # connection establishment (TCP and TLS), ok or not; request is CONNECTION
+    CONNECT = 5  # connection establishment (TCP, TLS, SETTINGS), ok or not; request is CONNECTION
+    # Of calls whose sides are streams, as they happen:
+    STREAM_SETUP = 6  # head of the answer - sent
+    FIRST_MESSAGE = 7  # first message of the answer - sent
+    # Every later message - the one before it; where the call sends as many itself, every
+    # message - the message of ours with the same number.
+    MESSAGE = 8
 
 
 class Count(IntEnum):
@@ -95,6 +101,9 @@ class EngineHealth(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     backlog: int  # arrivals due and waiting for a connection when the window ended
     connections: int  # open connections when the window ended
     stalled_ns: int  # longest time the loop did not come round
+    # Of HTTP/2 connections; their pool's use is streams_in_use / streams.
+    streams: int = 0  # requests that the open ones can carry at once, when the window ended
+    streams_in_use: int = 0  # requests they carried: mean over the window, rounded up
 
 
 class Hiccup(msgspec.Struct, frozen=True, array_like=True, kw_only=True):

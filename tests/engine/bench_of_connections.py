@@ -14,11 +14,12 @@ from typing import Self, cast
 from unittest import mock
 
 from loadtests.engine import closed, connection, pacer, pipelined, pool
-from loadtests.engine.catalogue import Catalogue, Task, task_of
+from loadtests.engine.catalogue import Catalogue, task_of
 from loadtests.engine.connection import Connection
 from loadtests.engine.pacer import Pacer
 from loadtests.engine.pool import Pool
 from loadtests.engine.recorder import Recorder
+from loadtests.engine.task import Task
 from loadtests.engine.traffic import NEVER_NS, Traffic
 from loadtests.plan.model import Plan, Share
 from loadtests.record.histogram import Histogram
@@ -66,6 +67,13 @@ class FakeTransport:
     def abort(self) -> None:
         """Note the end."""
         self.is_aborted = True
+
+    def get_extra_info(self, name: str) -> None:
+        """There is no TLS."""
+
+    def get_write_buffer_size(self) -> int:
+        """All that was written and never taken."""
+        return sum(map(len, self.written))
 
 
 class Clock:
@@ -127,7 +135,7 @@ class Bench:
     def begin(self, index: int = 0, request: int = 0) -> Connection:
         """Send one request, due now, on the next free connection."""
         now_ns = self.clock.now_ns
-        made = self.pools[index].free.popleft()
+        made = cast("Connection", self.pools[index].free.popleft())
         code = self.plan.slots.slot(0, request, index)
         made.begin(now_ns, now_ns, code, self.tasks[request], b"GET / HTTP/1.1\r\n\r\n")
         return made

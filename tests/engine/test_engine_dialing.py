@@ -9,6 +9,7 @@ from time import monotonic_ns
 
 from engine_plans import node, plan_for, request
 
+from loadtests.engine.connection import Connection
 from loadtests.engine.dialer import Dialer
 from loadtests.engine.pool import Pool
 from loadtests.engine.recorder import Recorder
@@ -47,7 +48,8 @@ async def fill(dialer: Dialer, pools: list[Pool]) -> Peers:
         while any(len(pool.connections) < pool.wanted for pool in pools):
             dialer.fill(pools, monotonic_ns())
             await asyncio.sleep(0.002)
-    sockets = (made._socket for pool in pools for made in pool.connections)
+    mades = [made for pool in pools for made in pool.connections]
+    sockets = (made._socket for made in mades if isinstance(made, Connection))
     return Counter(own.getpeername() for own in sockets if own is not None)
 
 
@@ -66,7 +68,7 @@ async def dial_one_name() -> tuple[list[str], list[Peers]]:
     dialer, pools = dialer_of(plan_for(ports[0], [request("/ok")], nodes=tuple(nodes)))
     for pool in pools:
         pool.wanted = 4
-    assert await dialer.resolve() == []
+    assert await dialer.resolve(pools) == []
     peers = [await fill(dialer, pools)]
     next(iter(pools[0].connections)).close()
     peers.append(await fill(dialer, pools))
@@ -98,8 +100,8 @@ def test_a_name_that_cannot_be_resolved_is_reported_with_its_node() -> None:
 
         asyncio.get_running_loop().getaddrinfo = fail  # type: ignore[method-assign,assignment]
         plan = plan_for(1, [request("/ok")], nodes=(node(1, host="name.test"),))
-        dialer, _ = dialer_of(plan)
-        failed = [*await dialer.resolve(), *await dialer.resolve()]
-        return [lost.name for lost, _ in failed], lookups
+        dialer, pools = dialer_of(plan)
+        failed = [*await dialer.resolve(pools), *await dialer.resolve(pools)]
+        return [lost.node.name for lost, _ in failed], lookups
 
     assert asyncio.run(resolve()) == (["n1", "n1"], 2)

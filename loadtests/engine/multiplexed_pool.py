@@ -1,0 +1,167 @@
+"""Pools of HTTP/2 connections: a connection is free as long as it has room for a stream.
+
+Open load takes the free ones in turn, one request each, so that all of them see their part.
+Under closed load users are more than connections: a user sends its next request on the
+connection that has just answered it, which lets all that a read brought leave together.
+
+The law: a connection is among the free ones once while it has room, and never otherwise.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import repeat, takewhile
+from time import monotonic_ns
+from typing import cast
+
+from loadtests.engine.closed import Supply
+from loadtests.engine.multiplexed import MultiplexedConnection
+from loadtests.engine.pool import Carrier, Pool
+from loadtests.engine.task import Parcel
+from loadtests.engine.traffic import NEVER_NS, Traffic
+from loadtests.plan.call import Protocol
+from loadtests.plan.model import Node
+
+
+class MultiplexedPool(Pool):
+    """Connections to one node that carry many requests each, under open load."""
+
+    __slots__ = ("members",)
+
+    def __init__(
+        self, node: Node, index: int, traffic: Traffic, *, seed: int, protocol: Protocol
+    ) -> None:
+        super().__init__(node, index, traffic, seed=seed, protocol=protocol)
+        self.park = None
+        # All that joined and are not closed. Those that are none of `connections` any more
+        # finish what is under way and take nothing more.
+        self.members: set[MultiplexedConnection] = set()
+
+    def joined(self, connection: MultiplexedConnection, now_ns: int) -> None:
+        """Take a connection whose server has sent its SETTINGS."""
+        self.accepted()
+        self.connections.add(connection)
+        self.members.add(connection)
+        connection.join(now_ns)
+
+    def all_connections(self) -> list[Carrier]:
+        """Everything that may have a request in flight."""
+        return list(self.members)
+
+    def settled(self, connection: MultiplexedConnection, ended: int, now_ns: int) -> None:
+        """So many requests of a connection have ended, or its room has changed."""
+        del ended
+        if len(self.connections) > self.wanted:
+            connection.close()
+            return
+        connection.park()
+        if self.backlog:
+            self.serve(now_ns)
+
+    def leave(self, connection: MultiplexedConnection) -> None:
+        """Keep a connection that takes no more requests apart; another one may replace it."""
+        self.connections.discard(connection)
+        self.on_loss(self)
+
+    def lost(
+        self, connection: Carrier, *, was_idle: bool, why: tuple[str, str] | None = None
+    ) -> None:
+        """A connection has ended."""
+        self.members.discard(cast("MultiplexedConnection", connection))
+        super().lost(connection, was_idle=was_idle, why=why)
+
+
+class ClosedMultiplexedPool(MultiplexedPool):
+    """Users of one node who share connections, under closed load."""
+
+    __slots__ = ("_batch", "_supply", "_think_ns", "busy", "stage_code", "thinking", "users")
+
+    def __init__(
+        self,
+        node: Node,
+        index: int,
+        traffic: Traffic,
+        *,
+        seed: int,
+        protocol: Protocol,
+        supply: Supply,
+        think_ns: int,
+    ) -> None:
+        super().__init__(node, index, traffic, seed=seed, protocol=protocol)
+        self._supply, self._think_ns = supply, think_ns
+        self._batch: list[Parcel] = []
+        self.stage_code = 0  # what the current stage adds to a code of stage 0
+        self.users = 0  # how many there should be
+        self.busy = 0  # of them, those with a request in flight
+        self.thinking: deque[int] = deque()  # when the pauses of the others end
+
+    def settled(self, connection: MultiplexedConnection, ended: int, now_ns: int) -> None:
+        """Let the users whose requests have ended pause, or go on at once."""
+        traffic, batch = self._traffic, self._batch
+        if (
+            ended == 1
+            and batch
+            and self.busy == self.users
+            and traffic.gate is None
+            and traffic.is_sending
+            and not self._think_ns
+            and len(self.connections) <= self.wanted
+        ):  # one user goes on where it was; all that follows would find just that
+            traffic.planned += 1
+            code, task, payload = batch.pop()
+            connection.begin_next(code + self.stage_code, task, payload)
+            return
+        self.busy -= ended
+        if len(self.connections) > self.wanted:
+            connection.close()
+        elif not self._traffic.is_sending:
+            connection.park()
+        elif self._think_ns:
+            self.thinking.extend([now_ns + self._think_ns] * ended)
+            connection.park()
+        else:
+            missing = self.users - self.busy
+            count = max(0, min(missing, ended, connection.room))
+            connection.begin_many(self._take(count, now_ns))
+            if missing > ended:
+                self.serve(now_ns)
+
+    def _take(self, count: int, now_ns: int) -> list[Parcel]:
+        """Take the next requests, as many as the ceiling allows."""
+        gate = self._traffic.gate
+        if gate is not None:
+            count = sum(1 for _ in takewhile(gate.take, repeat(now_ns, count)))
+        while len(self._batch) < count:
+            self._batch = self._supply.batch(self.index) + self._batch
+        split, stage_code = len(self._batch) - count, self.stage_code
+        taken = self._batch[split:]
+        del self._batch[split:]
+        self.busy += count
+        self._traffic.planned += count
+        if stage_code:
+            return [(code + stage_code, task, payload) for code, task, payload in taken]
+        return taken
+
+    def lost(
+        self, connection: Carrier, *, was_idle: bool, why: tuple[str, str] | None = None
+    ) -> None:
+        """A connection has ended, and with it all its requests."""
+        super().lost(connection, was_idle=was_idle, why=why)
+        self.busy = sum(member.in_flight for member in self.members)
+
+    def serve(self, now_ns: int) -> None:
+        """Let users begin who are missing or whose pause is over, while the ceiling allows."""
+        traffic, thinking, free = self._traffic, self.thinking, self.free
+        while thinking and thinking[0] <= now_ns:
+            thinking.popleft()
+        while free and traffic.is_sending and self.busy + len(thinking) < self.users:
+            taken = self._take(1, monotonic_ns())
+            if not taken:
+                break
+            ((code, task, payload),) = taken
+            free.popleft().begin(0, 0, code, task, payload)
+        traffic.flush()
+
+    def wake_ns(self) -> int:
+        """When the next pause is over."""
+        return self.thinking[0] if self.thinking else NEVER_NS

@@ -1,0 +1,217 @@
+"""Frames that no server should send, in any order and any cut: 20,000 and more cases."""
+
+from __future__ import annotations
+
+import random
+import struct
+import tracemalloc
+from itertools import pairwise
+
+import pytest
+from bench_of_streams import (
+    GRPC_HEAD,
+    OK_TRAILERS,
+    StreamBench,
+    data_frame,
+    goaway,
+    head,
+    headers,
+    message,
+    reset,
+    unary,
+    window_update,
+)
+from engine_plans import request
+from grpc_plans import call, grpc_plan, http2
+from hpack import Encoder
+
+from loadtests.engine.frames import (
+    END_HEADERS,
+    ErrorCode,
+    FrameType,
+    Setting,
+    frame,
+    settings_frame,
+)
+from loadtests.plan.call import CallShape
+from loadtests.plan.model import BodyContains, Plan
+
+_CASES = 21_000
+_PER_BENCH = 100
+
+
+def _stream(source: random.Random, newest: int) -> int:
+    """A stream id: mostly one under way."""
+    if source.random() < 0.85:
+        return max(1, newest - 2 * source.randrange(4))
+    return source.choice([0, 1, 2, newest + 2, newest + 1, 99_999_999])
+
+
+def _settings(source: random.Random) -> bytes:
+    name = source.choice(list(Setting))
+    value = source.choice([0, 1, 2, 5, 100, 4096, 16_384, 65_535, (1 << 31) - 1, (1 << 32) - 1])
+    return settings_frame({name: value})
+
+
+def _piece(source: random.Random, newest: int, encoder: Encoder) -> bytes:
+    """One or a few frames, each of them likely somewhere."""
+    stream = _stream(source, newest)
+    status = source.choice([103, 200, 404, 503])
+    increment = source.choice([0, 1, 1000, (1 << 31) - 1])
+    body = message(b"x" * source.choice([0, 1, 20, 900, 1001]))
+    fields = [
+        (":status", str(source.choice([100, 200, 404, 503]))),
+        ("x-id", str(source.randrange(9))),
+    ]
+    choices = [
+        lambda: unary(stream),
+        lambda: headers(stream, GRPC_HEAD, last=source.random() < 0.2),
+        lambda: headers(stream, head(status), last=source.random() < 0.5),
+        lambda: headers(stream, encoder.encode(fields), last=source.random() < 0.5),
+        lambda: headers(stream, OK_TRAILERS, last=source.random() < 0.8),
+        lambda: data_frame(stream, body, last=source.random() < 0.4),
+        lambda: data_frame(stream, body[: source.randrange(len(body))], last=source.random() < 0.2),
+        lambda: frame(FrameType.DATA, 8, stream, bytes([source.randrange(9)]) + body[:5]),
+        lambda: reset(stream, source.choice(list(ErrorCode))),
+        lambda: window_update(source.choice([0, stream]), increment),
+        lambda: _settings(source),
+        lambda: frame(FrameType.PING, source.randrange(2), 0, b"12345678"),
+        lambda: goaway(source.choice([0, stream, (1 << 31) - 1])),
+        lambda: frame(FrameType.HEADERS, 0, stream, GRPC_HEAD[:4]),
+        lambda: frame(FrameType.CONTINUATION, END_HEADERS, stream, GRPC_HEAD[4:]),
+        lambda: frame(source.randrange(256), source.randrange(256), stream, source.randbytes(9)),
+        lambda: source.randbytes(source.randrange(1, 30)),
+    ]  # fmt: skip
+    weights = [6, 4, 4, 3, 4, 5, 3, 1, 1.5, 2, 1, 1, 0.4, 0.7, 0.7, 0.4, 0.2]
+    return source.choices(choices, weights)[0]()
+
+
+def _cut(source: random.Random, data: bytes) -> list[bytes]:
+    edges = sorted({0, len(data), *(source.randint(0, len(data)) for _ in range(2))})
+    return [data[begin:end] for begin, end in pairwise(edges)]
+
+
+def _plan() -> Plan:
+    return grpc_plan(
+        1,
+        [
+            call("Echo"),
+            http2(request("/x")),
+            http2(request("/h", method="HEAD")),
+            http2(request("/c", checks=(BodyContains(text="x"),))),
+            http2(request("/up", method="POST", body=b"u" * 70_000)),
+            call("Feed", shape=CallShape.SERVER_STREAM),
+            call("Talk", shape=CallShape.BIDIRECTIONAL, messages=5),
+        ],
+        response_limit_bytes=1000,
+    )
+
+
+def _case(source: random.Random, bench: StreamBench, encoders: dict[object, Encoder]) -> None:
+    """Ask a few times, answer with anything, perhaps time out or lose the connection."""
+    if not bench.many[0].connections:
+        made = bench.open({Setting.MAX_CONCURRENT_STREAMS: 8}, streams=8)
+        encoders[made] = Encoder()
+    made = source.choice(sorted(bench.many[0].members, key=id))
+    for _ in range(source.randrange(1, 4)):
+        bench.ask(request=source.randrange(7))
+    newest = made._http2.sender.next_id - 2
+    encoder = encoders[made]
+    data = b"".join(_piece(source, newest, encoder) for _ in range(source.randrange(1, 7)))
+    for part in _cut(source, data):
+        if made.is_open:
+            made.data_received(part)
+    bench.clock.now_ns += source.choice([0, 1000, 700_000_000])
+    if source.random() < 0.3 and made.is_open:
+        made.expire_overdue(bench.clock.now_ns)
+    if source.random() < 0.02 and made.is_open:
+        made.connection_lost(None)
+    bench.own[made].sent.clear()
+    bench.lines[made].written.clear()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_frames_in_any_order_are_accounted_for(seed: int) -> None:
+    """No exception, no request lost or doubled, the free ones are those with room: each case."""
+    source = random.Random(seed)
+    seen = set()
+    for _ in range(_CASES // 6 // _PER_BENCH):
+        with StreamBench.of(_plan()) as bench:
+            encoders: dict[object, Encoder] = {}
+            for _ in range(_PER_BENCH):
+                _case(source, bench, encoders)
+                pool = bench.many[0]
+                in_flight = sum(member.in_flight for member in pool.members)
+                assert bench.traffic.in_flight == in_flight
+                with_room = [c for c in pool.members if c.room > 0]
+                assert sorted(pool.free, key=id) == sorted(with_room, key=id)
+            seen |= set(bench.errors(bench.finish()))
+            assert bench.traffic.ok
+    assert {"protocol", "timeout", "goaway", "too_large", "check", "h2_cancel"} <= seen
+
+
+def test_the_shortcut_agrees_with_the_long_way() -> None:
+    """Whole or byte by byte, with known heads or new ones, an answer ends the same."""
+    source = random.Random(11)
+    for _ in range(1500):
+        outcomes = []
+        seed = source.random()
+        for is_cut in (False, True):
+            case = random.Random(seed)
+            with StreamBench.of(_plan()) as bench:
+                made = bench.open()
+                for index in (0, 1, 0, 3):  # the first two make the heads known
+                    bench.ask(request=index)
+                made.data_received(
+                    unary(1) + headers(3, head(200)) + data_frame(3, b"x", last=True)
+                )
+                data = b"".join(_piece(case, 7, Encoder()) for _ in range(case.randrange(1, 6)))
+                step = 1 if is_cut else len(data) or 1
+                for at in range(0, len(data), step):
+                    if made.is_open:
+                        made.data_received(data[at : at + step])
+                window = bench.finish()
+                outcomes.append(
+                    (
+                        bench.traffic.ok,
+                        bench.traffic.failed,
+                        bench.traffic.client_error,
+                        bench.errors(window),
+                    )
+                )
+        assert outcomes[0] == outcomes[1], seed
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        (b"", frame(FrameType.PING, 0, 0, b"12345678")),
+        (b"", settings_frame({Setting.INITIAL_WINDOW_SIZE: 5})),
+        (b"", frame(FrameType.PRIORITY, 0, 1, b"\0" * 5)),
+        (b"", frame(99, 0, 1, b"\0" * 100)),
+        (b"", window_update(1, 1)),
+        (headers(1, GRPC_HEAD), data_frame(1, b"")),
+        (headers(1, GRPC_HEAD), frame(FrameType.DATA, 8, 1, b"\xc8" + b"\0" * 200)),
+        (frame(FrameType.HEADERS, 0, 1, b""), frame(FrameType.CONTINUATION, 0, 1, b"")),
+        (frame(FrameType.HEADERS, 0, 1, b""), frame(FrameType.CONTINUATION, 0, 1, b"\0" * 900)),
+        (headers(1, GRPC_HEAD) + data_frame(1, b"\0\0\0\x03"), data_frame(1, b"")),
+        (struct.pack(">IBI", 1 << 31, 0, 1), b"\0" * 5000),
+    ],
+)
+def test_endless_frames_need_bounded_memory(begin: bytes, more: bytes) -> None:
+    """Whatever goes on for ever is ended after a bounded number of bytes."""
+    with StreamBench.of(grpc_plan(1, [call("Echo")], response_limit_bytes=1000)) as bench:
+        made = bench.open()
+        bench.ask()
+        tracemalloc.start()
+        made.data_received(begin)
+        fed = 0
+        while made.is_open and fed < 8_000_000:
+            made.data_received(more * 20)
+            fed += len(more) * 20
+            bench.own[made].sent.clear()
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert not made.is_open
+        assert peak_bytes < 4_000_000
+        assert bench.errors(bench.finish()) == {"protocol": 1}
