@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from loadtests.clock import NS_PER_S
 from loadtests.engine.recorder import Closing, Recorder
 from loadtests.engine.traffic import NEVER_NS, Traffic
 from loadtests.record.window import EngineHealth, Window
+
+_ROUNDS_PER_LOOK: Final = 5  # streams in use are counted every 50 ms: it costs 1 us a connection
 
 
 class WindowClock:
@@ -27,6 +30,7 @@ class WindowClock:
         "_engine",
         "_integral_ns",
         "_label",
+        "_looks",
         "_recorder",
         "_rounds",
         "_streams",
@@ -52,7 +56,7 @@ class WindowClock:
         self._emit = emit
         self.connections = connections
         self._streams = streams
-        self._streams_in_use = self._rounds = 0  # sum of what was seen, and how often
+        self._streams_in_use = self._looks = self._rounds = 0  # sum of what was seen, how often
         self._closing: Closing | None = None
         self._label = 0
         self.ends_ns = NEVER_NS
@@ -74,8 +78,10 @@ class WindowClock:
         gap_ns = now_ns - self.last_round_ns - nominal_ns
         self.longest_gap_ns = max(self.longest_gap_ns, gap_ns)
         self.last_round_ns = now_ns
-        self._streams_in_use += self._streams()[0]
         self._rounds += 1
+        if self._rounds % _ROUNDS_PER_LOOK == 1:
+            self._streams_in_use += self._streams()[0]
+            self._looks += 1
 
     def close(self, end_ns: int) -> None:
         """Close the open window at `end_ns` and open the next one."""
@@ -99,9 +105,9 @@ class WindowClock:
             connections=self.connections(),
             stalled_ns=max(0, self.longest_gap_ns),
             streams=self._streams()[1],
-            streams_in_use=-(-self._streams_in_use // max(1, self._rounds)),
+            streams_in_use=-(-self._streams_in_use // max(1, self._looks)),
         )
-        self._streams_in_use = self._rounds = 0
+        self._streams_in_use = self._looks = self._rounds = 0
         self._cpu_ns, self._integral_ns = cpu_ns, integral_ns
         self.longest_gap_ns = 0
         return health
