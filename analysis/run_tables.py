@@ -17,6 +17,7 @@ from analysis.cells import (
     quantile_cell,
     ratio_cell,
     text_column,
+    whole_column,
 )
 from analysis.figures import StageFigures
 from analysis.little import little_of
@@ -64,7 +65,7 @@ def objective_table(verdict: Verdict) -> Table:
             number_column("value"),
             number_column("n"),
             number_column("resolution"),
-            text_column("state"),
+            whole_column("state"),
             text_column("reason"),
         ),
         rows=tuple(rows),

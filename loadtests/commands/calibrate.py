@@ -21,7 +21,7 @@ from loadtests.cluster.launch import Cluster
 from loadtests.commands.calibration import Calibration, store_calibration
 from loadtests.commands.options import Commands, add_json
 from loadtests.commands.preparation import build_plan
-from loadtests.commands.run import run_local
+from loadtests.commands.run import load_swarm, run_local
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, HarnessError
 from loadtests.plan.host import usable_cores
@@ -47,6 +47,7 @@ def add_parser(commands: Commands) -> None:
 
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """Start a cluster, calibrate, stop it."""
+    load_swarm()
     with Cluster.start(nodes=4) as cluster:
         cluster.wait_ready(START_TIMEOUT_S)
         calibration = calibrate([node.url for node in cluster.nodes], terminal)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from loadtests.commands.calibration import load_cost
 from loadtests.commands.terminal import Terminal
@@ -67,14 +67,14 @@ def _number(value: float | None, pattern: str = ",.0f") -> str:
 def plan_table(plan: Plan, feasibility: Feasibility) -> Table:
     """Stages with rates, arrivals and the concurrency that Little's law asks for."""
     scaled = "" if plan.scale == 1.0 else f", SCALED x {plan.scale:g}"
-    table = Table(title=escape(f"{plan.scenario_name}: {plan.load_model.value} load{scaled}"))
+    table = Table(title=f"{plan.scenario_name}: {plan.load_model.value} load{scaled}")
     table.add_column("stage")
     for heading in ("length", "peak req/s", "arrivals", "p95 limit", "in flight needed"):
         table.add_column(heading, justify="right")
     for stage, need in zip(plan.stages, feasibility.stages, strict=True):
         limit = need.latency_limit_ns
         table.add_row(
-            escape(stage.name if stage.is_judged else f"{stage.name} (not judged)"),
+            stage.name if stage.is_judged else f"{stage.name} (not judged)",
             format_duration(need.length_ns),
             _number(need.peak_per_s),
             _number(need.planned),
@@ -110,7 +110,7 @@ def resources_table(plan: Plan, feasibility: Feasibility, engines: int) -> Table
         ("on a lost worker", plan.loss_policy.value),
     )
     for what, value in rows:
-        table.add_row(what, escape(value))
+        table.add_row(what, value)
     return table
 
 
@@ -139,7 +139,5 @@ def print_plan(terminal: Terminal, plan: Plan, feasibility: Feasibility, engines
     terminal.out.print(plan_table(plan, feasibility))
     terminal.out.print(resources_table(plan, feasibility, engines))
     for finding in feasibility.findings:
-        style = STYLES[finding.severity]
-        terminal.out.print(
-            f"[{style}]{finding.severity.value}:[/] {escape(finding.text)}", soft_wrap=True
-        )
+        severity = (f"{finding.severity.value}:", STYLES[finding.severity])
+        terminal.out.print(Text.assemble(severity, f" {finding.text}"), soft_wrap=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
@@ -61,11 +61,19 @@ def panel(progress: Progress) -> RenderableType:
     return Group(*lines)
 
 
+def stopping(reason: str) -> str:
+    """Said once, at once: an orderly end takes seconds."""
+    return f"stopping ({reason}); Ctrl-C again stops at once"
+
+
 class LiveProgress:
     """Shows progress while its block runs."""
 
-    def __init__(self, terminal: Terminal) -> None:
+    def __init__(self, terminal: Terminal, begun: Callable[[], None] = lambda: None) -> None:
+        """Call `begun` with the first progress: from then on signals are the run's."""
         self._terminal = terminal
+        self._begun = begun
+        self._has_told_stop = False
         self._live: Live | None = None
         self._next_line_s = 0.0
 
@@ -87,6 +95,10 @@ class LiveProgress:
 
     def show(self, progress: Progress) -> None:
         """Take the newest figures."""
+        self._begun()
+        if progress.stop_reason is not None and not self._has_told_stop:
+            self._has_told_stop = True
+            self._terminal.say(stopping(progress.stop_reason))
         if self._live is not None:
             self._live.update(panel(progress), refresh=True)
             return
@@ -95,4 +107,4 @@ class LiveProgress:
             self._next_line_s = now_s + LINE_EVERY_S
             figures = "" if progress.figures is None else f"  {_figures(progress.figures)}"
             line = f"{headline(progress)}{figures}".replace("\n", "  ")
-            self._terminal.err.print(escape(line), soft_wrap=True)
+            self._terminal.err.print(line, soft_wrap=True)

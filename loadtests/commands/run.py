@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.verdict import Verdict
+from loadtests.commands.interrupts import ending_at_once, ignoring_after_start
 from loadtests.commands.judgement import exit_code_of, judge_and_store, print_run
 from loadtests.commands.options import (
     Commands,
@@ -31,6 +34,7 @@ from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
 from loadtests.plan.host import engine_count, local_engine_count
 from loadtests.plan.model import Plan
+from loadtests.record.archive import Run
 
 if TYPE_CHECKING:  # importing the swarm loads Locust
     from loadtests.swarm.run import ExpectedWorkers, LocalWorkers, RunOutcome, WebAddress
@@ -102,13 +106,31 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     refuse_what_may_not_run(arguments.scenario, plan, feasibility, force=arguments.force)
     if not arguments.json:
         print_plan(terminal, plan, feasibility, total)
-    outcome = run_swarm(plan, arguments, terminal)
-    run, verdict = judge_and_store(outcome.path)
-    print_run(terminal, run, verdict, as_json=arguments.json)
-    return exit_code_of(verdict, outcome.exit_code)
+    run, verdict = run_and_judge(plan, arguments, terminal)
+    return exit_code_of(run.manifest.outcome, verdict.state)
 
 
-def run_swarm(plan: Plan, arguments: argparse.Namespace, terminal: Terminal) -> RunOutcome:
+def run_and_judge(
+    plan: Plan, arguments: argparse.Namespace, terminal: Terminal
+) -> tuple[Run, Verdict]:
+    """Run, judge and print; once the run has begun, Ctrl-C ends it and nothing after it."""
+    load_swarm()
+    with ignoring_after_start() as begun:
+        outcome = run_swarm(plan, arguments, terminal, begun)
+        run, verdict = judge_and_store(outcome.path)
+        print_run(terminal, run, verdict, as_json=arguments.json)
+    return run, verdict
+
+
+def load_swarm() -> None:
+    """Load Locust before anything runs: Ctrl-C meanwhile ends the process at once."""
+    with ending_at_once():
+        import loadtests.swarm.run  # noqa: F401, PLC0415 - takes a second, `--help` need not wait
+
+
+def run_swarm(
+    plan: Plan, arguments: argparse.Namespace, terminal: Terminal, begun: Callable[[], None]
+) -> RunOutcome:
     """Run a plan with the workers and the web UI that the arguments ask for."""
     # Importing the swarm loads Locust, which takes a second: `--help` need not wait for it.
     from loadtests.swarm.run import (  # noqa: PLC0415 - see above
@@ -129,22 +151,27 @@ def run_swarm(plan: Plan, arguments: argparse.Namespace, terminal: Terminal) -> 
             wait_s=arguments.expect_workers_max_wait,
         )
     web = WebAddress(host=arguments.web_host, port=arguments.web_port) if arguments.web else None
-    return _run(plan, arguments.results, workers, web, terminal)
+    return _run(plan, arguments.results, workers, web=web, terminal=terminal, begun=begun)
 
 
-def run_local(plan: Plan, results: Path, terminal: Terminal) -> RunOutcome:
-    """Run a plan with one worker on this host."""
+def run_local(
+    plan: Plan, results: Path, terminal: Terminal, begun: Callable[[], None] = lambda: None
+) -> RunOutcome:
+    """Run a plan with one worker on this host; `begun` is called when it has begun."""
     from loadtests.swarm.run import LocalWorkers  # noqa: PLC0415 - loads Locust
 
-    return _run(plan, results, LocalWorkers(count=1, engines=None), None, terminal)
+    workers = LocalWorkers(count=1, engines=None)
+    return _run(plan, results, workers, web=None, terminal=terminal, begun=begun)
 
 
 def _run(
     plan: Plan,
     results: Path,
     workers: LocalWorkers | ExpectedWorkers,
+    *,
     web: WebAddress | None,
     terminal: Terminal,
+    begun: Callable[[], None],
 ) -> RunOutcome:
     from loadtests.swarm.run import run_plan  # noqa: PLC0415 - loads Locust
 
@@ -152,7 +179,7 @@ def _run(
         if web is not None:
             terminal.say(f"web UI: http://{web.host}:{number}")
 
-    with LiveProgress(terminal) as progress:
+    with LiveProgress(terminal, begun) as progress:
         return run_plan(
             plan,
             results=results,

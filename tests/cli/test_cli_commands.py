@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.cli import build_parser, main
+from loadtests.cli import main
+from loadtests.commands.dispatch import build_parser
 from loadtests.errors import ExitCode
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
