@@ -81,6 +81,7 @@ def _health_cells(run: Run, stage: StageFigures) -> Row:
 
     hiccups = run.hiccups[inside(run.hiccups["window_s"].to_numpy())]
     engines = run.engines[inside(run.engines["window_s"].to_numpy())]
+    engines = engines[engines["wall_ns"] > 0]  # none passed where an engine was stopped at once
     cpu = engines["cpu_ns"] / engines["wall_ns"]
     law = little_of(run, stage)
     in_flight, from_service = (law.in_flight, law.from_service) if law else (None, None)

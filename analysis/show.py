@@ -128,6 +128,9 @@ def _lines(title: str, lines: Iterable[str]) -> list[RenderableType]:
 
 def show(run: Run, verdict: Verdict) -> RenderableType:
     """The whole page for a terminal."""
+    if run.manifest.t0_unix_ns is None and verdict.reasons:
+        # Nothing was sent: the other reasons follow from the first, and there are no figures.
+        return Group(_heading(run, verdict), Text(""), *_lines("Why", verdict.reasons[:1]))
     tables = build_tables(run, verdict, build_figures(run))
     title = "Why" if verdict.state is not State.PASS else "Notes"
     warnings = [str(finding) for finding in verdict.findings if not finding.is_invalid]

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from traceback import format_exc
 from typing import TextIO
 
 from loadtests.commands import (
@@ -76,6 +77,11 @@ def _execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     except KeyboardInterrupt:
         terminal.error("interrupted")
         return ExitCode.ABORTED
+    except BrokenPipeError:
+        raise
+    except Exception:  # noqa: BLE001 - Python's own exit code would be that of FAIL
+        terminal.error(f"a fault of Headroom itself; please report it\n{format_exc()}")
+        return ExitCode.HARNESS
     return code
 
 

@@ -46,6 +46,21 @@ def headline(progress: Progress) -> str:
     )
 
 
+def log_line(progress: Progress) -> str:
+    """What a log gets every few seconds, below 120 characters while numbers are usual."""
+    place = progress.stage or progress.phase.name.lower()
+    elapsed_s = max(0, progress.elapsed_ns or 0) / NS_PER_S
+    time_text = f"{place}  {elapsed_s:.0f}/{progress.total_ns / NS_PER_S:.0f} s"
+    figures = progress.figures
+    if figures is None:
+        return f"{time_text}  {progress.agents_up}/{progress.agents_expected} workers"
+    return (
+        f"{time_text}  sent {figures.sent_per_s:,} of {figures.planned_per_s:,}/s  "
+        f"p95 {_ms(figures.p95_us)}  send lag p99 {_ms(figures.send_lag_p99_us)}  "
+        f"{progress.errors:,} of {progress.requests:,} failed"
+    )
+
+
 def panel(progress: Progress) -> RenderableType:
     """The live display, three to nine lines."""
     done = min(max(0, progress.elapsed_ns or 0), progress.total_ns)
@@ -63,7 +78,7 @@ def panel(progress: Progress) -> RenderableType:
 
 def stopping(reason: str) -> str:
     """Said once, at once: an orderly end takes seconds."""
-    return f"stopping ({reason}); Ctrl-C again stops at once"
+    return f"stopping: {reason}" + ("; Ctrl-C again stops at once" if "SIGINT" in reason else "")
 
 
 class LiveProgress:
@@ -105,6 +120,4 @@ class LiveProgress:
         now_s = time.monotonic()
         if now_s >= self._next_line_s:
             self._next_line_s = now_s + LINE_EVERY_S
-            figures = "" if progress.figures is None else f"  {_figures(progress.figures)}"
-            line = f"{headline(progress)}{figures}".replace("\n", "  ")
-            self._terminal.err.print(line, soft_wrap=True)
+            self._terminal.say(log_line(progress))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ from loadtests.commands.preparation import (
     allowed_hosts,
     assess_here,
     build_plan,
-    print_plan,
+    print_summary,
     refuse_what_may_not_run,
 )
 from loadtests.commands.progress import LiveProgress
@@ -84,9 +85,22 @@ def add_parser(commands: Commands) -> None:
         help=f"where workers connect (default: 127.0.0.1:{DEFAULT_MASTER_PORT})",
     )
     parser.add_argument("--web", action="store_true", help="open Locust's web UI on loopback")
-    parser.add_argument("--web-host", default="127.0.0.1", help="address of the web UI")
-    parser.add_argument("--web-port", type=port, default=8089, help="port of the web UI")
-    parser.add_argument("--force", action="store_true", help="run what cannot reach its rate")
+    parser.add_argument(
+        "--web-host",
+        default="127.0.0.1",
+        metavar="ADDR",
+        help="address of the web UI, which has no login (default: 127.0.0.1)",
+    )
+    parser.add_argument(
+        "--web-port",
+        type=port,
+        default=8089,
+        metavar="PORT",
+        help="port of the web UI; 0 takes a free one (default: 8089)",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="run it although it cannot reach its rate from here"
+    )
     add_results(parser)
     add_json(parser)
     parser.set_defaults(execute=execute)
@@ -103,11 +117,30 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     else:
         total = engine_count(arguments.engines, beside_master=False) * arguments.expect_workers
     feasibility = assess_here(plan, hosts=hosts, engines=total)
-    refuse_what_may_not_run(arguments.scenario, plan, feasibility, force=arguments.force)
-    if not arguments.json:
-        print_plan(terminal, plan, feasibility, total)
+    refuse_what_may_not_run(
+        arguments.scenario,
+        plan,
+        feasibility,
+        force=arguments.force,
+        is_local=arguments.expect_workers is None,
+    )
+    print_summary(terminal, plan, feasibility, total)
+    if arguments.web:
+        _warn_of_strangers(arguments.web_host, terminal)
     run, verdict = run_and_judge(plan, arguments, terminal)
     return exit_code_of(run.manifest.outcome, verdict.state)
+
+
+def _warn_of_strangers(host: str, terminal: Terminal) -> None:
+    try:
+        is_private = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_private = host == "localhost"
+    if not is_private:
+        terminal.say(
+            f"warning: the web UI has no login, and on {host} others than this host reach it: "
+            "they see the run and can stop it"
+        )
 
 
 def run_and_judge(

@@ -85,6 +85,8 @@ def _connect(environment: Environment, host: str, port: int) -> WorkerRunner:
     waiting = gevent.spawn(tell)
     try:
         return environment.create_worker_runner(host, port)
+    except SystemExit as ended:  # how Locust passes Ctrl-C on
+        raise KeyboardInterrupt from ended
     except (ConnectionError, RecursionError) as error:
         raise HarnessError(
             where="worker", seen=f"no answer from {host}:{port}", expected="a master"

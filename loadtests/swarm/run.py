@@ -132,7 +132,7 @@ def _refuse_foreign(plan: Plan, authorised_hosts: tuple[str, ...]) -> None:
         if not node.is_loopback and not any(entry.covers(node) for entry in allowed):
             raise TargetError(
                 where=f"node {node.name}",
-                seen=f"{node.host} is not an authorised target",
+                seen=f"{node.host}, which is not an authorised target",
                 expected="loopback, or an entry of [authorised_targets]",
             )
 
