@@ -70,7 +70,7 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
         urls = [node.url for node in cluster.nodes]
         for node in cluster.nodes:
             terminal.say(f"started {node.name} at {node.url}")
-        terminal.say("calibrating: closed load at saturation, 14 s")
+        terminal.say("calibrating: closed loads at saturation, about 30 s")
         calibration = calibrate(urls, terminal)
         store_calibration(calibration)
         terminal.say(describe(calibration))

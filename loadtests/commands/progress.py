@@ -111,7 +111,8 @@ class LiveProgress:
     def show(self, progress: Progress) -> None:
         """Take the newest figures."""
         self._begun()
-        if progress.stop_reason is not None and not self._has_told_stop:
+        is_early = max(0, progress.elapsed_ns or 0) < progress.total_ns
+        if progress.stop_reason is not None and is_early and not self._has_told_stop:
             self._has_told_stop = True
             self._terminal.say(stopping(progress.stop_reason))
         if self._live is not None:

@@ -126,12 +126,13 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     )
     print_summary(terminal, plan, feasibility, total)
     if arguments.web:
-        _warn_of_strangers(arguments.web_host, terminal)
+        warn_of_strangers(arguments.web_host, terminal)
     run, verdict = run_and_judge(plan, arguments, terminal)
     return exit_code_of(run.manifest.outcome, verdict.state)
 
 
-def _warn_of_strangers(host: str, terminal: Terminal) -> None:
+def warn_of_strangers(host: str, terminal: Terminal) -> None:
+    """Say what it means to open the web UI beyond loopback."""
     try:
         is_private = ipaddress.ip_address(host).is_loopback
     except ValueError:
