@@ -10,6 +10,7 @@ from loadtests.commands.preparation import (
     assess_here,
     build_plan,
     messages_table,
+    mistakes_here,
     plan_document,
     print_plan,
 )
@@ -33,7 +34,13 @@ def add_parser(commands: Commands) -> None:
         "scenarios", type=Path, nargs="+", metavar="SCENARIO", help="scenario files (TOML)"
     )
     add_plan(parser)
-    parser.add_argument("--hosts", type=positive_int, default=1, help="hosts (default: 1)")
+    parser.add_argument(
+        "--hosts",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="hosts that send, such as 4; other ones have variables of their own (default: 1)",
+    )
     parser.add_argument(
         "--engines", type=engines, metavar="N|auto", help="engines on each host (default: auto)"
     )
@@ -57,10 +64,16 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
             code = ExitCode.USAGE
             continue
         total = per_host * arguments.hosts
+        mistakes = mistakes_here(plan, is_local=arguments.hosts == 1)
+        if mistakes:
+            terminal.error(str(ScenarioError(str(path), mistakes)))
+            code = ExitCode.USAGE
         feasibility = assess_here(plan, hosts=arguments.hosts, engines=total)
         messages = measure_messages(plan)
         document = plan_document(plan, feasibility, total)
-        documents.append({"scenario": str(path), "mistakes": (), **document, "messages": messages})
+        documents.append(
+            {"scenario": str(path), "mistakes": mistakes, **document, "messages": messages}
+        )
         if not arguments.json:
             print_plan(terminal, plan, feasibility, total)
             if messages:

@@ -171,7 +171,7 @@ def authorisation_of(host: str, configuration: Configuration, now: datetime) -> 
         )
     raise TargetError(
         where=where,
-        seen=f"{host} is not an authorised target",
+        seen=f"{host}, which is not an authorised target",
         expected=f'loopback, or an entry [authorised_targets."{host}"] with its owner',
     )
 

@@ -40,7 +40,7 @@ def key_of_field(name: str) -> str:
 
 def unknown_key(key: str, known: tuple[str, ...]) -> str:
     """What was expected instead of an unknown key."""
-    return one_of(key, known, "known keys")
+    return one_of(key, known)
 
 
 def _without_none(kind: Any) -> Any:

@@ -117,7 +117,7 @@ class MessageWriter:
             path = f"{where}.{_key(key)}"
             field = by_name.get(key) if isinstance(key, str) else None
             if field is None:
-                known = f"fields of {kind.full_name}"
+                known = f"the fields of {kind.full_name}"
                 names = tuple(kind.fields_by_name)
                 self._mistakes.add(path, "an unknown field", one_of(_key(key), names, known))
                 continue
@@ -222,7 +222,7 @@ class MessageWriter:
     def _expected(self, field: FieldDescriptor, value: object) -> str:
         if field.enum_type is None or not isinstance(value, str):
             return expected_of(field)
-        return one_of(value, tuple(v.name for v in field.enum_type.values), "names")
+        return one_of(value, tuple(v.name for v in field.enum_type.values))
 
     def _constant_message(self, kind: Descriptor, value: object, where: str) -> Raw:
         """A well-known type as protobuf reads its JSON form."""

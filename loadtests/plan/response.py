@@ -104,7 +104,7 @@ def _steps(kind: Descriptor, path: str) -> tuple[list[Step], F]:
         field = below.fields_by_name.get(segment)
         if field is None:
             names = tuple(below.fields_by_name)
-            raise UnitError(one_of(segment, names, f"fields of {below.full_name}"))
+            raise UnitError(one_of(segment, names, f"the fields of {below.full_name}"))
         if is_map(field):
             steps.append(_entry(field, next(segments, None)))
             field = cast("Descriptor", field.message_type).fields_by_name["value"]
@@ -126,7 +126,7 @@ def _expected_value(field: F, value: str | float) -> object:
         case F.TYPE_ENUM, str():
             values = cast("EnumDescriptor", field.enum_type).values_by_name
             if value not in values:
-                raise UnitError(one_of(value, tuple(values), "names"))
+                raise UnitError(one_of(value, tuple(values)))
             return values[value].number
         case (F.TYPE_BOOL, bool()) | (F.TYPE_STRING, str()):
             return value

@@ -87,7 +87,7 @@ def _numbers_of(field: F, texts: Sequence[bytes]) -> list[bytes]:
             value = field.enum_type.values_by_name.get(word)
             if value is None:
                 names = tuple(value.name for value in field.enum_type.values)
-                raise UnitError(one_of(word, names, f"not {word!r} but a choice of"))
+                raise UnitError(one_of(word, names, f"the names, not {word!r}"))
             found.append(b"%d" % value.number)
             continue
         if field.type == F.TYPE_BOOL:

@@ -89,10 +89,10 @@ class Schema:
         """The method `pkg.Service/Method`; UnitError says which were known."""
         service, _, method = name.rpartition("/")
         if service not in self._services:
-            raise UnitError(one_of(name, self.methods, 'a method "pkg.Service/Method"'))
+            raise UnitError(one_of(name, self.methods, 'the methods "pkg.Service/Method"'))
         found = self.pool.FindServiceByName(service).methods_by_name
         if method not in found:
-            raise UnitError(one_of(method, tuple(found), f"methods of {service}"))
+            raise UnitError(one_of(method, tuple(found), f"the methods of {service}"))
         return found[method]
 
     def needed(self, methods: Iterable[str]) -> bytes:

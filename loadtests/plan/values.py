@@ -80,12 +80,13 @@ class Mistakes:
             return None
 
 
-def one_of(word: str, known: Sequence[str], what: str) -> str:
-    """The nearest known word, and all of them (the first 40): what was expected instead."""
+def one_of(word: str, known: Sequence[str], what: str = "") -> str:
+    """What was expected instead of a word: all known ones (the first 40), and the nearest."""
     near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    hint = f'did you mean "{near[0]}"? ' if near else ""
+    hint = f' (did you mean "{near[0]}"?)' if near else ""
     more = ", ..." if len(known) > _MOST_WORDS else ""
-    return f"{hint}{what}: {', '.join(known[:_MOST_WORDS]) or 'none'}{more}"
+    words = ", ".join(known[:_MOST_WORDS]) or "none"
+    return f"one of {what + ': ' if what else ''}{words}{more}{hint}"
 
 
 def shown(value: object) -> str:
@@ -221,7 +222,7 @@ def _url(value: str) -> str:
 
 def _code_name(value: str) -> str:
     if value not in CODES:
-        raise UnitError(one_of(value, CODES, "gRPC status codes"))
+        raise UnitError(one_of(value, CODES, "the gRPC status codes"))
     return value
 
 
