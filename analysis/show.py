@@ -16,7 +16,7 @@ from rich.text import Text
 
 from analysis.figures import build_figures
 from analysis.findings import Finding
-from analysis.judging import ObjectiveResult, State
+from analysis.judging import ObjectiveResult
 from analysis.run_tables import build_tables
 from analysis.tables import CellValue, style_of, to_rich, to_rows
 from analysis.text import clean, reading_text, scale_text, utc, with_unit
@@ -77,6 +77,7 @@ def verdict_to_json(verdict: Verdict) -> Json:
         "is_generator_limited": verdict.is_generator_limited,
         "state": verdict.state.value,
         "reasons": list(verdict.reasons),
+        "notes": list(verdict.notes),
         "objectives": [
             {**_result(result, result.objective), "reason": result.reason}
             for result in verdict.objectives
@@ -132,12 +133,12 @@ def show(run: Run, verdict: Verdict) -> RenderableType:
         # Nothing was sent: the other reasons follow from the first, and there are no figures.
         return Group(_heading(run, verdict), Text(""), *_lines("Why", verdict.reasons[:1]))
     tables = build_tables(run, verdict, build_figures(run))
-    title = "Why" if verdict.state is not State.PASS else "Notes"
     warnings = [str(finding) for finding in verdict.findings if not finding.is_invalid]
     return Group(
         _heading(run, verdict),
         Text(""),
-        *_lines(title, verdict.reasons),
+        *_lines("Why", verdict.reasons),
+        *_lines("Besides, without effect on this verdict", verdict.notes),
         *_lines("Warnings", warnings),
         *(to_rich(table) for table in tables),
     )

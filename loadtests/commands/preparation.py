@@ -209,9 +209,10 @@ def print_summary(terminal: Terminal, plan: Plan, feasibility: Feasibility, engi
     stages = ", ".join(f"{s.name} {format_duration(s.end_ns - s.start_ns)}" for s in plan.stages)
     count = f"{engines} engine" if engines == 1 else f"{engines} engines"
     terminal.say(f"{plan.scenario_name}: {plan.load_model.value} load{scaled}; {stages}")
+    nodes = ", ".join(map(_node_text, plan.nodes))
     terminal.say(
-        f"up to {_number(feasibility.peak_per_s)} requests/s with {count} and {plan.all_connections:,} "
-        f"connections to {', '.join(map(_node_text, plan.nodes))} (the whole plan: headroom check)"
+        f"up to {_number(feasibility.peak_per_s)} requests/s with {count} and "
+        f"{plan.all_connections:,} connections to {nodes} (the whole plan: headroom check)"
     )
     for finding in feasibility.findings:
         if finding.severity is not Severity.INFO:

@@ -21,7 +21,7 @@ from loadtests.engine.authority import refusal
 from loadtests.engine.connection import Connection
 from loadtests.engine.multiplexed import MultiplexedConnection, NoGreeting
 from loadtests.engine.multiplexed_pool import MultiplexedPool
-from loadtests.engine.outcome import DNS, kind_of_connect_error
+from loadtests.engine.outcome import kind_of_connect_error
 from loadtests.engine.pipelined import PipelinedConnection
 from loadtests.engine.pool import Pool
 from loadtests.engine.tls import build_context, server_name
@@ -29,6 +29,7 @@ from loadtests.engine.traffic import Traffic
 from loadtests.errors import TargetError
 from loadtests.plan.call import Endpoint, Protocol
 from loadtests.plan.model import Plan
+from loadtests.record.error_kinds import DNS
 
 _BURST_S: Final = 0.02  # seconds of connects that may be saved up
 _DNS_TIMEOUT_S: Final = 5.0

@@ -15,15 +15,11 @@ import struct
 import zlib
 from typing import Final, NamedTuple
 
-from loadtests.engine.outcome import (
-    PROTOCOL,
-    TOO_LARGE,
-    count_of_status,
-    kind_of_status,
-)
+from loadtests.engine.outcome import count_of_status, kind_of_status
 from loadtests.engine.response_heads import NO_CODE, Head
 from loadtests.engine.task import Messages
 from loadtests.plan.call import Compression
+from loadtests.record.error_kinds import GRPC_PREFIX, PROTOCOL, TOO_LARGE
 from loadtests.record.window import Count
 
 PREFIX: Final = struct.Struct(">BI")  # compressed flag, length of the message
@@ -59,7 +55,7 @@ def count_of_code(code: int) -> Count:
 
 def kind_of_code(code: int) -> str:
     """The error kind of an unexpected gRPC code."""
-    return f"grpc_{code}"
+    return f"{GRPC_PREFIX}{code}"
 
 
 def timeout_value(timeout_ns: int) -> bytes:

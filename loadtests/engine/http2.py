@@ -46,7 +46,6 @@ from loadtests.engine.frames import (
     window_update_frame,
 )
 from loadtests.engine.grpc import PREFIX, Failure, MessageFault, MessageReader, failure_of
-from loadtests.engine.outcome import CHECK, GOAWAY, PROTOCOL, TOO_LARGE
 from loadtests.engine.response_heads import (
     BLOCK_LIMIT_BYTES,
     HEAD_LIST_LIMIT_BYTES,
@@ -55,6 +54,7 @@ from loadtests.engine.response_heads import (
     ResponseHeads,
 )
 from loadtests.engine.sender import Sender
+from loadtests.record.error_kinds import CHECK, GOAWAY, HTTP2_PREFIX, PROTOCOL, TOO_LARGE
 from loadtests.record.window import Count
 
 _STREAM_SLACK_BYTES: Final = 1 << 16  # a body of the limit fits its window, prefixes included
@@ -547,7 +547,7 @@ class Http2:
         (code,) = U32.unpack(payload)
         record = self.streams.forget(stream_id)
         text = f"the server reset the stream: {name_of(code)}"
-        failure = Failure(Count.FAILED, f"h2_{name_of(code)}", text)
+        failure = Failure(Count.FAILED, f"{HTTP2_PREFIX}{name_of(code)}", text)
         self.failures.append((record, failure, received_bytes))
 
     def _is_known(self, stream_id: int) -> bool:

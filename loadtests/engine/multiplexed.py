@@ -24,18 +24,16 @@ from loadtests.engine.exchange import Failed, Flight, Record, Unsent
 from loadtests.engine.frames import MOST_STREAM_ID
 from loadtests.engine.grpc import Failure, count_of_code, kind_of_code
 from loadtests.engine.http2 import Http2
-from loadtests.engine.outcome import (
+from loadtests.engine.outcome import count_of_status, kind_of_loss, kind_of_status
+from loadtests.engine.response_heads import Head
+from loadtests.record.error_kinds import (
     CANCELLED_BY_PEER,
     CHECK,
     CLOSED,
     PROTOCOL,
     TIMEOUT,
     TLS,
-    count_of_status,
-    kind_of_loss,
-    kind_of_status,
 )
-from loadtests.engine.response_heads import Head
 from loadtests.record.window import Count
 
 if TYPE_CHECKING:  # the pool makes connections; they only know its face
