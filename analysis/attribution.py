@@ -2,11 +2,12 @@
 
 Second by second. The *target* held a second when arrivals were waiting at its end (or at
 that of the second before: a backlog is drained in the second after it) and the connections
-of a node were taken: requests in flight >= 90 % of the smallest node's part of the open
-ones. That proves nothing where the generator was not well: an engine above 90 % CPU, or a
-bare ticker late by more than the limit for send lag (p99), in that second or in the one
-before. A second of the plan that no engine or ticker reported was not well; before T0 and
-after the plan's end there is no ticker, and nothing to hold up.
+of a node were taken: requests in flight >= 90 % of what the smallest node's part of the
+open ones carries, of HTTP/1.1 or of HTTP/2. That proves nothing where the generator was not
+well: an engine above 90 % CPU, or a bare ticker late by more than the limit for send lag
+(p99), in that second or in the one before. A second of the plan that no engine or ticker
+reported was not well; before T0 and after the plan's end there is no ticker, and nothing to
+hold up.
 
 In a second that the target held, the generator answers for its own standing still and for
 nothing else. Its loop's longest stall, of this second or reaching into it from the one
@@ -92,10 +93,15 @@ def _stalled_parts(run: Run, first_s: int, last_s: int, limit_ns: float) -> NDAr
 def _taken_seconds(run: Run, plan: Plan, first_s: int, last_s: int) -> NDArray[np.bool_]:
     """Which seconds ended with arrivals waiting and the connections of a node taken."""
     engines = between(run.engines, first_s, last_s)
-    sums = engines.groupby("window_s")[["backlog", "in_flight", "connections"]].sum()
+    columns = ["backlog", "in_flight", "connections", "streams"]
+    sums = engines.groupby("window_s")[columns].sum()
     weights = [node.weight for node in plan.nodes]
     smallest = min(weights) / sum(weights)
-    capacity = np.minimum(sums["connections"] * plan.pipelining, plan.in_flight_limit)
+    capacity = np.full(len(sums), plan.in_flight_limit)
+    if plan.connections:
+        capacity = np.minimum(capacity, sums["connections"] * plan.pipelining)
+    if plan.multiplexing.connections:
+        capacity = np.minimum(capacity, sums["streams"])
     is_taken = (sums["backlog"] > 0) & (sums["in_flight"] >= TAKEN_RATIO * smallest * capacity)
     taken = np.zeros(last_s - first_s + 1, dtype=np.bool_)
     taken[sums.index[is_taken].to_numpy(dtype=np.int64) - first_s] = True

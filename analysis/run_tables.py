@@ -22,6 +22,7 @@ from analysis.cells import (
 from analysis.figures import StageFigures
 from analysis.little import little_of
 from analysis.stage_tables import gap_table, latency_table, outcome_table, rate_table, shown
+from analysis.stream_tables import pool_table, stream_table
 from analysis.tables import Cell, Table, words
 from analysis.text import TOO_SMALL, UNKNOWN, ratio, reading_text, scale_text, with_unit
 from analysis.verdict import Verdict, plan_of
@@ -232,7 +233,9 @@ def build_tables(run: Run, verdict: Verdict, stages: Sequence[StageFigures]) -> 
             stages if any(stage.overall.errors for stage in shown(stages)) else (),
             lambda part: part.tally.failed_response,
         ),
+        stream_table(run, stages),
         generator_table(run, stages),
+        pool_table(run, stages),
         conservation_table(run.manifest),
         error_table(run, stages),
         alert_table(verdict),

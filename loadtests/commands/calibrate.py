@@ -84,15 +84,19 @@ def calibrate(targets: Sequence[str], terminal: Terminal) -> Calibration:
     costs_ns = [
         _cost_ns(_saturate("calibration-cost", targets[:1], terminal)) for _ in range(TRIES)
     ]
-    mix = _saturate("calibration", targets, terminal)
     return Calibration(
         measured_unix_ns=time.time_ns(),
         cores=usable_cores(),
         request_ns=min(costs_ns),
         request_ns_low=min(costs_ns),
         request_ns_high=max(costs_ns),
-        saturation_per_s=float(mix["done"].mean()),
+        saturation_per_s=saturation_per_s("calibration", targets, terminal),
     )
+
+
+def saturation_per_s(scenario: str, targets: Sequence[str], terminal: Terminal) -> float:
+    """Answers per second of a closed load without pause; HarnessError when there were none."""
+    return float(_saturate(scenario, targets, terminal)["done"].mean())
 
 
 def _cost_ns(seconds: pd.DataFrame) -> float:

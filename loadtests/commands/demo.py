@@ -1,8 +1,9 @@
 """`headroom demo`: the whole chain on one machine, in under three minutes.
 
-Starts the embedded cluster, finds by a short calibration what this machine can do, runs
-the three REST load profiles in rehearsal length at that scale, prints each verdict,
-archives everything, makes the baseline tables anew and stops what it started.
+Starts the embedded cluster, finds by a short calibration of each protocol what this machine
+can do, runs the three REST and the three gRPC load profiles in rehearsal length at that
+scale, prints each verdict, archives everything, makes the baseline tables anew and stops
+what it started.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ from analysis.baselines import record_results
 from analysis.verdict import Verdict, merge_states
 from loadtests.clock import NS_PER_S
 from loadtests.cluster.launch import DISCLAIMER, Cluster
-from loadtests.commands.calibrate import SCENARIOS, START_TIMEOUT_S, calibrate, describe
+from loadtests.commands.calibrate import (
+    SCENARIOS,
+    START_TIMEOUT_S,
+    calibrate,
+    describe,
+    saturation_per_s,
+)
 from loadtests.commands.calibration import store_calibration
 from loadtests.commands.interrupts import ignoring_after_start
 from loadtests.commands.judgement import exit_code_of, judge_and_store, print_run
@@ -32,10 +39,9 @@ from loadtests.plan.rehearsal import rehearse
 from loadtests.record.archive import Run
 from loadtests.record.manifest import Outcome
 
-PROFILES: Final = ("rest-100", "rest-150", "rest-200")
-BASELINE: Final = "rest"
+LEVELS: Final = (100, 150, 200)  # percent of the named baseline
 WARM_UP_NS: Final = 3 * NS_PER_S
-STAGE_NS: Final = 12 * NS_PER_S
+STAGE_NS: Final = {"rest": 12 * NS_PER_S, "grpc": 8 * NS_PER_S}  # of each baseline's profiles
 # Generator and target share the machine: 200 % is to stay below the rate at which both
 # together saturate it, because above that nobody could tell whose limit was met.
 PART_OF_SATURATION: Final = 0.3
@@ -46,8 +52,8 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "demo",
         help="everything once on this machine, in under three minutes",
-        description="Starts the embedded cluster, calibrates, runs the REST profiles 100, 150 "
-        "and 200 % scaled to this machine, prints the verdicts and stops everything.",
+        description="Starts the embedded cluster, calibrates, runs the REST and gRPC profiles "
+        "100, 150 and 200 % scaled to this machine, prints the verdicts and stops everything.",
         epilog="example: headroom demo",
     )
     add_results(parser)
@@ -67,14 +73,19 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     terminal.say(DISCLAIMER)
     with Cluster.start(nodes=4) as cluster:
         cluster.wait_ready(START_TIMEOUT_S)
-        urls = [node.url for node in cluster.nodes]
+        targets = [f"{node.url},grpc={node.grpc_url}" for node in cluster.nodes]
         for node in cluster.nodes:
-            terminal.say(f"started {node.name} at {node.url}")
-        terminal.say("calibrating: closed loads at saturation, about 30 s")
-        calibration = calibrate(urls, terminal)
+            terminal.say(f"started {node.name} at {node.url}, gRPC at {node.grpc_url}")
+        terminal.say("calibrating: closed loads at saturation, about 40 s")
+        calibration = calibrate([node.url for node in cluster.nodes], terminal)
         store_calibration(calibration)
         terminal.say(describe(calibration))
-        plans = build_plans(calibration.saturation_per_s, urls, terminal)
+        grpc_per_s = saturation_per_s("calibration-grpc", targets, terminal)
+        terminal.say(f"over gRPC together they saturate at {grpc_per_s:,.0f} requests/s")
+        plans = (
+            *build_plans("rest", calibration.saturation_per_s, targets, terminal),
+            *build_plans("grpc", grpc_per_s, targets, terminal),
+        )
         judged = []
         for plan in plans:
             terminal.say(f"running {plan.scenario_name}, {plan.duration_ns / NS_PER_S:.0f} s")
@@ -94,23 +105,24 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
 
 
 def build_plans(
-    saturation_per_s: float, urls: Sequence[str], terminal: Terminal
+    baseline: str, saturated_per_s: float, targets: Sequence[str], terminal: Terminal
 ) -> tuple[Plan, ...]:
-    """The three profiles at the scale that calibration allows, in rehearsal length."""
-    path = SCENARIOS / f"{PROFILES[0]}.toml"
-    baselines = dict(build_plan(path, scale=1.0, seed=None, targets=urls).baselines)
-    scale = demo_scale(saturation_per_s, baselines[BASELINE])
+    """The profiles of a baseline at the scale that calibration allows, in rehearsal length."""
+    paths = [SCENARIOS / f"{baseline}-{level}.toml" for level in LEVELS]
+    baselines = dict(build_plan(paths[0], scale=1.0, seed=None, targets=targets).baselines)
+    full_per_s = baselines[baseline]
+    scale = demo_scale(saturated_per_s, full_per_s)
     terminal.say(
-        f"scale {scale:g}: 100 % is {baselines[BASELINE] * scale:,.0f} of "
-        f"{baselines[BASELINE]:,.0f} requests/s"
+        f"scale {scale:g} of {baseline}: 100 % is {full_per_s * scale:,.0f} of "
+        f"{full_per_s:,.0f} requests/s"
     )
     return tuple(
         rehearse(
-            build_plan(SCENARIOS / f"{profile}.toml", scale=scale, seed=None, targets=urls),
+            build_plan(path, scale=scale, seed=None, targets=targets),
             warm_up_ns=WARM_UP_NS,
-            stage_ns=STAGE_NS,
+            stage_ns=STAGE_NS[baseline],
         )
-        for profile in PROFILES
+        for path in paths
     )
 
 

@@ -142,7 +142,12 @@ def resources_table(plan: Plan, feasibility: Feasibility, engines: int) -> Table
         ("nodes", "\n".join(map(_node_text, plan.nodes))),
         ("arrivals", f"{plan.arrival_process.value}, seed {plan.seed}"),
         ("share of one engine", f"1 of {engines}: at most {peak / engines:,.0f} req/s"),
-        ("connections", f"{plan.connections:,}, {feasibility.connections_per_engine:,} per engine"),
+        (
+            "connections",
+            f"{plan.connections:,}, {feasibility.connections_per_engine:,} per engine"
+            if plan.connections
+            else "-",
+        ),
         (
             "channels",
             f"{multiplexing.connections:,} x {multiplexing.streams:,} streams, "

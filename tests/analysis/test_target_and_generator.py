@@ -159,6 +159,8 @@ def late_failing(kind: str) -> Callable[[Trace], None]:
         *((kind, True) for kind in ("status_500", "check", "protocol", "too_large", "reset")),
         *((kind, True) for kind in ("closed", "closed_before_response", "connect_refused")),
         *((kind, True) for kind in ("connect_reset", "connect_closed")),
+        *((kind, True) for kind in ("grpc_14", "goaway", "h2_internal_error")),
+        *((kind, False) for kind in ("grpc_1", "grpc_4", "h2_cancel")),
         *((kind, False) for kind in ("timeout", "no_connection", "connect_timeout", "dns")),
         *((kind, False) for kind in ("tls", "connect_tls", "status_408", "other")),
         ("client_descriptors_exhausted", False),
