@@ -368,6 +368,15 @@ def test_a_damaged_file_is_refused_by_name(tmp_path: Path, name: str) -> None:
         assert any(name in finding for finding in verify(path))
 
 
+def test_another_value_in_the_manifest_is_named(tmp_path: Path) -> None:
+    """A change that leaves run.json readable is its damage, not that of the list of sums."""
+    path = complete(tmp_path)
+    text = (path / "run.json").read_text(encoding="utf-8")
+    (path / "run.json").write_text(text.replace('"seed": 7', '"seed": 8'), encoding="utf-8")
+    (finding,) = verify(path)
+    assert finding.startswith(f"{path / 'run.json'}: saw SHA-256 ")
+
+
 def test_sums_that_contradict_each_other_are_found(tmp_path: Path) -> None:
     """Right checksums over totals that are not the intervals' sum do not pass `verify`."""
     path = complete(tmp_path)
@@ -434,6 +443,7 @@ def test_a_verdict_is_listed_only_as_it_was_written(tmp_path: Path) -> None:
     assert list_runs(tmp_path)[0].verdict == b"FAIL"
     assert verify(path) == ()
     (path / "verdict.json").write_text("PASS", encoding="ascii")
+    assert "verdict.json" in verify(path)[0]
     assert list_runs(tmp_path)[0].state is RunState.DAMAGED
 
 
