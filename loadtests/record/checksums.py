@@ -54,11 +54,12 @@ def add_checksum(path: Path, name: str) -> None:
 def check_manifest(path: Path, manifest: Manifest, data: bytes) -> dict[str, str]:
     """`SHA256SUMS`, which must be the one written with this manifest; HarnessError otherwise."""
     sums = read_checksums(path)
-    if sums.get(MANIFEST_FILE) != hashlib.sha256(data).hexdigest():
+    own = hashlib.sha256(data).hexdigest()
+    if sums.get(MANIFEST_FILE) != own:
         raise HarnessError(
             where=str(path / MANIFEST_FILE),
-            seen="another checksum than SHA256SUMS says",
-            expected=_SOUND,
+            seen=f"SHA-256 {own}",
+            expected=f"the one in {CHECKSUMS_FILE}",
         )
     listed = {name: sums[name] for name in sums if name not in _OUTSIDE_MANIFEST}
     if listed != manifest.checksums:

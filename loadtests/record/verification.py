@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 
 from loadtests.errors import HarnessError
-from loadtests.record.checksums import check_manifest
+from loadtests.record.checksums import check_manifest, sealed_verdict
 from loadtests.record.directory import (
     LATENCY_FILE,
     MANIFEST_FILE,
@@ -64,7 +64,7 @@ def _wrong_checksums(path: Path, manifest: Manifest) -> Iterator[str]:
         if seen != expected:
             yield f"{path / name}: saw SHA-256 {seen}; expected {expected}"
     try:
-        check_manifest(path, manifest, read_file(path / MANIFEST_FILE))
+        sealed_verdict(path, check_manifest(path, manifest, read_file(path / MANIFEST_FILE)))
     except HarnessError as error:
         yield str(error)
 

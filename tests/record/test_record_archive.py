@@ -443,6 +443,7 @@ def test_a_verdict_is_listed_only_as_it_was_written(tmp_path: Path) -> None:
     assert list_runs(tmp_path)[0].verdict == b"FAIL"
     assert verify(path) == ()
     (path / "verdict.json").write_text("PASS", encoding="ascii")
+    assert "verdict.json" in verify(path)[0]
     assert list_runs(tmp_path)[0].state is RunState.DAMAGED
 
 
