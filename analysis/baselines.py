@@ -82,7 +82,7 @@ def _row(stage: StageFigures) -> BaselineRow:
         stage=stage.facts.name,
         duration_s=seconds,
         planned_per_s=part.on_time.count(Count.PLANNED) / seconds,
-        throughput_per_s=part.on_time.done / seconds,
+        throughput_per_s=part.on_time.answered / seconds,
         goodput_per_s=part.on_time.count(Count.OK) / seconds,
         n=tally.done,
         p50_us=_number_us(response, 0.5),

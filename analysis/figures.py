@@ -32,7 +32,6 @@ RESOLUTION_S: Final = 1  # length of a window
 COUNT_COLUMNS: Final = tuple(count.name.lower() for count in Count)
 OVERALL: Final[None] = None  # the key of all requests together
 
-Counters = NDArray[np.int64]  # shape (len(Count),)
 ErrorCounts = Mapping[tuple[str, str], Mapping[str, int]]  # (stage, request) -> kind -> requests
 
 
@@ -61,7 +60,11 @@ class Figures:
     tally: Tally  # judged windows
     on_time: Tally  # the same without what ended later than RESOLUTION_S; counters only
     unanswered: int  # sent in the stage and without an outcome when the run ended
-    errors: Mapping[str, int]  # error kind -> requests, in judged windows
+
+    @property
+    def errors(self) -> Mapping[str, int]:
+        """Requests by error kind, in judged windows."""
+        return self.tally.errors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +94,7 @@ def empty_tally() -> Tally:
         failed_response=none,
         failed_service=none,
         send_lag=none,
+        errors={},
     )
 
 
@@ -104,23 +108,40 @@ def span_of(facts: StageFacts, t0_unix_ns: int) -> Span:
     )
 
 
-def late_counters(run: Run, span: Span, stage: str) -> dict[str, Counters]:
-    """What ended after the last window that rates count, by request."""
-    frame = run.windows
+def _late_rows(frame: pd.DataFrame, span: Span, stage: str) -> pd.DataFrame:
+    """Judged rows of a stage after the last window that rates count."""
     is_late = frame["window_s"].to_numpy(dtype=np.int64) > span.last_s + RESOLUTION_S
-    rows = frame[is_late & _is_judged(frame) & (frame["stage"] == stage).to_numpy(dtype=bool)]
+    return frame[is_late & _is_judged(frame) & (frame["stage"] == stage).to_numpy(dtype=bool)]
+
+
+def late_tallies(run: Run, span: Span, stage: str) -> dict[str, Tally]:
+    """What ended after the last window that rates count, by request; counters and errors."""
+    rows = _late_rows(run.windows, span, stage)
     sums = rows.groupby("request", observed=True)[list(COUNT_COLUMNS)].sum()
     values = sums.to_numpy(dtype=np.int64)
-    return {str(request): row for request, row in zip(sums.index, values, strict=True)}
+    errors = error_counts(_late_rows(run.errors, span, stage))
+    return {
+        str(request): dataclasses.replace(
+            empty_tally(), counters=row, errors=errors.get((stage, str(request)), {})
+        )
+        for request, row in zip(sums.index, values, strict=True)
+    }
+
+
+def _without(tally: Tally, late: Tally) -> Tally:
+    """Counters and errors of a tally without a part of it."""
+    errors = {kind: n - late.errors.get(kind, 0) for kind, n in tally.errors.items()}
+    return dataclasses.replace(
+        empty_tally(), counters=tally.counters - late.counters, errors=errors
+    )
 
 
 def _is_judged(frame: pd.DataFrame) -> NDArray[np.bool_]:
     return frame["judged"].to_numpy(dtype=bool)
 
 
-def error_counts(run: Run) -> dict[tuple[str, str], dict[str, int]]:
-    """Judged error counts by (stage, request) and kind."""
-    frame = run.errors[_is_judged(run.errors)]
+def error_counts(frame: pd.DataFrame) -> ErrorCounts:
+    """Sums of rows of errors by (stage, request) and kind."""
     counts = frame.groupby(["stage", "request", "kind"], observed=True, as_index=False)["count"]
     sums: dict[tuple[str, str], dict[str, int]] = defaultdict(dict)
     for row in counts.sum().itertuples(index=False):
@@ -132,13 +153,10 @@ def _together(parts: Iterable[Figures]) -> Figures:
     """Exact sum of several requests."""
     tally = on_time = empty_tally()
     unanswered = 0
-    errors: dict[str, int] = defaultdict(int)
     for part in parts:
         tally, on_time = tally + part.tally, on_time + part.on_time
         unanswered += part.unanswered
-        for kind, count in part.errors.items():
-            errors[kind] += count
-    return Figures(tally=tally, on_time=on_time, unanswered=unanswered, errors=dict(errors))
+    return Figures(tally=tally, on_time=on_time, unanswered=unanswered)
 
 
 def lost_in(run: Run, facts: StageFacts) -> int:
@@ -158,11 +176,9 @@ def lost_in(run: Run, facts: StageFacts) -> int:
     )
 
 
-def _request_figures(
-    run: Run, stage: int, late: Mapping[str, Counters], errors: ErrorCounts
-) -> dict[str | None, Figures]:
+def _request_figures(run: Run, stage: int, late: Mapping[str, Tally]) -> dict[str | None, Figures]:
     """Figures of each request of one stage."""
-    slots, name = run.slots, run.slots.stages[stage]
+    slots = run.slots
     parts: dict[str | None, Figures] = {}
     for index, request in enumerate(slots.requests):
         if request == CONNECTION:
@@ -170,12 +186,10 @@ def _request_figures(
         own = [slots.slot(stage, index, node) for node in range(len(slots.nodes))]
         tally = tally_of(run.merged(judged=True), own)
         every = tally_of(run.merged(judged=False), own)
-        on_time = tally.counters - late[request] if request in late else tally.counters
         parts[request] = Figures(
             tally=tally,
-            on_time=dataclasses.replace(empty_tally(), counters=on_time),
+            on_time=_without(tally, late.get(request, empty_tally())),
             unanswered=every.count(Count.SENT) - every.done,
-            errors=errors.get((name, request), {}),
         )
     return parts
 
@@ -191,11 +205,11 @@ def build_figures(run: Run) -> tuple[StageFigures, ...]:
     t0_ns = run.manifest.t0_unix_ns
     if t0_ns is None:
         return ()
-    errors, last_seen_s = error_counts(run), _last_second(run)
+    errors, last_seen_s = error_counts(run.errors[_is_judged(run.errors)]), _last_second(run)
     stages = []
     for index, facts in enumerate(run.manifest.stages):
         span = span_of(facts, t0_ns)
-        parts = _request_figures(run, index, late_counters(run, span, facts.name), errors)
+        parts = _request_figures(run, index, late_tallies(run, span, facts.name))
         stages.append(
             StageFigures(
                 facts=facts,

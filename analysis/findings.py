@@ -32,6 +32,8 @@ class Law(Enum):
     UNANSWERED = "unanswered at stop"
     OVERFLOW = "histogram overflow"
     LIMITER = "rate limiter"
+    ERRORS = "errors without a limit"
+    STRAY_BYTES = "bytes that no request asked for"
     CLOSED_LOAD = "closed load"
     SCALE = "scaled run"
     WORKERS = "workers"

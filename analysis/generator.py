@@ -3,164 +3,75 @@
 In a judged stage: achieved sends, send lag, engine CPU, lost windows, ports and
 descriptors; over the run: the clocks of the workers.
 
-Sends that are late or missing are the target's doing only where that is proven, second by
-second (`own_ratios`): arrivals were waiting, the connections of a node were taken (requests
-in flight >= 90 % of the smallest node's part of the open ones), and in that second and the
-one before, every engine was below 90 % CPU and a bare ticker on every host not late by more
-than the limit for send lag. In such a second the generator answers for the part in which
-its own loop stood still: twice the longest stall of the second (arrivals due in it, and
-those behind them) and once that of the second before. In any other second it answers for
-everything. A backlog is drained in the second after it, so that one counts as taken too.
+Sends that are late or missing are charged to the generator only as far as it could have
+sent them (`attribution`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
-from analysis.figures import NS_PER_S, RESOLUTION_S, StageFigures
+from analysis.attribution import (
+    ENGINE_CPU_RATIO,
+    OwnParts,
+    between,
+    hiccup_text,
+    own_late,
+    own_missing,
+    own_parts,
+    rows_of,
+    send_lag_limit_ns,
+)
+from analysis.figures import StageFigures
 from analysis.findings import Finding, Law, invalid, warning
-from analysis.reading import FROM_INTENDED
 from loadtests.plan.model import LoadModel, Plan
 from loadtests.plan.units import format_duration
 from loadtests.record.archive import Run
+from loadtests.record.error_kinds import DESCRIPTORS_EXHAUSTED, PORT_EXHAUSTED
 from loadtests.record.manifest import LostWindow
 from loadtests.record.window import Count
 
 ACHIEVED_SENDS_RATIO: Final = 0.99
-SEND_LAG_FLOOR_NS: Final = 1_000_000.0
-SEND_LAG_RATIO: Final = 0.05  # of the judged p95 limit
-ENGINE_CPU_RATIO: Final = 0.9
 ENGINE_CPU_WINDOWS: Final = 3
 LOST_RATIO: Final = 0.01
 CLOCK_UNCERTAINTY_NS: Final = 50_000_000
-TAKEN_RATIO: Final = 0.9
 LATE_SENDS_RATIO: Final = 0.01
-HOST_LIMIT_KINDS: Final = ("client_port_exhausted", "client_descriptors_exhausted")
-_P95: Final = 0.95
+HOST_LIMIT_KINDS: Final = (PORT_EXHAUSTED, DESCRIPTORS_EXHAUSTED)
 
 
-def send_lag_limit_ns(plan: Plan, stage: str) -> float:
-    """The send lag p99 that a stage may have: max(1 ms, 5 % of the judged p95 limit).
-
-    Of several p95 limits the smallest; where none is judged, the smallest limit of another
-    percentile; with no limit on a response time at all, 1 ms.
-    """
-    judged = [
-        (objective.measure.quantile, objective.limit)
-        for objective in plan.objectives
-        if objective.measure.kind in FROM_INTENDED
-        and objective.measure.quantile is not None
-        and objective.stage in {None, stage}
-    ]
-    limits = [limit for quantile, limit in judged if quantile == _P95]
-    limits = limits or [limit for _quantile, limit in judged]
-    return max(SEND_LAG_FLOOR_NS, SEND_LAG_RATIO * min(limits)) if limits else SEND_LAG_FLOOR_NS
-
-
-def _between(frame: pd.DataFrame, first_s: int, last_s: int) -> pd.DataFrame:
-    window_s = frame["window_s"].to_numpy(dtype=np.int64)
-    return frame[(window_s >= first_s) & (window_s <= last_s)]
-
-
-def _well_seconds(run: Run, first_s: int, last_s: int, limit_ns: float) -> NDArray[np.bool_]:
-    """Which of the seconds `first_s` .. `last_s` found every engine and host well."""
-    well = np.zeros(last_s - first_s + 1, dtype=np.bool_)
-    engines = _between(run.engines, first_s, last_s)
-    hiccups = _between(run.hiccups, first_s, last_s)
-    seen = np.intersect1d(engines["window_s"].unique(), hiccups["window_s"].unique())
-    well[seen.astype(np.int64) - first_s] = True
-    is_busy = engines["cpu_ns"] > ENGINE_CPU_RATIO * engines["wall_ns"]
-    well[engines["window_s"][is_busy].to_numpy(dtype=np.int64) - first_s] = False
-    late = hiccups["window_s"][hiccups["p99_ns"] > limit_ns]
-    well[late.to_numpy(dtype=np.int64) - first_s] = False
-    return well
-
-
-def _stalled_ratios(run: Run, first_s: int, last_s: int, limit_ns: float) -> NDArray[np.float64]:
-    """The part of each second for which the slowest engine's loop stood still, at once."""
-    engines = _between(run.engines, first_s, last_s)
-    long = engines[engines["stalled_ns"] > limit_ns]
-    longest = long.groupby("window_s")["stalled_ns"].max() / NS_PER_S
-    return longest.reindex(range(first_s, last_s + 1), fill_value=0.0).to_numpy(dtype=np.float64)
-
-
-def _taken_seconds(run: Run, plan: Plan, first_s: int, last_s: int) -> NDArray[np.bool_]:
-    """Which seconds ended with arrivals waiting and the connections of a node taken."""
-    engines = _between(run.engines, first_s, last_s)
-    sums = engines.groupby("window_s")[["backlog", "in_flight", "connections"]].sum()
-    weights = [node.weight for node in plan.nodes]
-    smallest = min(weights) / sum(weights)
-    capacity = np.minimum(sums["connections"] * plan.pipelining, plan.in_flight_limit)
-    is_taken = (sums["backlog"] > 0) & (sums["in_flight"] >= TAKEN_RATIO * smallest * capacity)
-    taken = np.zeros(last_s - first_s + 1, dtype=np.bool_)
-    taken[sums.index[is_taken].to_numpy(dtype=np.int64) - first_s] = True
-    return taken
-
-
-def own_ratios(run: Run, plan: Plan, stage: StageFigures) -> Mapping[int, float]:
-    """Seconds in which the target held the connections: the part (0-1) that is still ours.
-
-    A second that is not in it is the generator's alone.
-    """
-    if stage.span.seconds == 0:
-        return {}
-    first_s, last_s = stage.span.first_s - 1, stage.span.last_s + RESOLUTION_S
-    limit_ns = send_lag_limit_ns(plan, stage.facts.name)
-    well = _well_seconds(run, first_s, last_s, limit_ns)
-    taken = _taken_seconds(run, plan, first_s, last_s)
-    stalled = _stalled_ratios(run, first_s, last_s, limit_ns)
-    is_targets = well[1:] & well[:-1] & (taken[1:] | taken[:-1])
-    own = np.minimum(1.0, 2 * stalled[1:] + stalled[:-1])
-    return {first_s + 1 + int(at): float(own[at]) for at in np.flatnonzero(is_targets)}
-
-
-def _rows(run: Run, stage: StageFigures) -> pd.DataFrame:
-    frame = run.windows
-    return frame[(frame["stage"] == stage.facts.name) & frame["judged"].to_numpy(dtype=bool)]
-
-
-def _own_part(counts: pd.Series[int], seconds: Iterable[int], own: Mapping[int, float]) -> float:
-    """Sum of counts by second, each weighted with the generator's part."""
-    weights = [own.get(int(second), 1.0) for second in seconds]
-    return float((counts.to_numpy(dtype=np.float64) * weights).sum())
-
-
-def send_findings(run: Run, stage: StageFigures, own: Mapping[int, float]) -> Iterator[Finding]:
+def send_findings(run: Run, stage: StageFigures, own: OwnParts) -> Iterator[Finding]:
     """Achieved sends: within the judged time, of what was planned in it."""
-    rows = _between(_rows(run, stage), stage.span.first_s, stage.span.last_s)
+    rows = between(rows_of(run, stage), stage.span.first_s, stage.span.last_s)
     seconds = rows.groupby("window_s")[["planned", "sent"]].sum()
     planned, sent = int(seconds["planned"].sum()), int(seconds["sent"].sum())
     if planned == 0 or sent >= ACHIEVED_SENDS_RATIO * planned:
         return
-    short = (seconds["planned"] - seconds["sent"]).clip(lower=0)
-    ours = _own_part(short, short.index, own)
+    ours = own_missing(seconds, own)
     text = f"{sent} of {planned} planned ({sent / planned:.2%})"
     if ours > (1 - ACHIEVED_SENDS_RATIO) * planned:
-        yield invalid(Law.SENDS, stage.facts.name, f"{text} while connections were free")
+        text = (
+            f"{text}; {ours:.0f} of the missing ones could have been sent: connections were "
+            "free, or the generator was not well"
+        )
+        yield invalid(Law.SENDS, stage.facts.name, text)
     else:
         yield warning(Law.SENDS, stage.facts.name, f"{text}: the target left no connection free")
 
 
-def lag_findings(
-    run: Run, plan: Plan, stage: StageFigures, own: Mapping[int, float]
-) -> Iterator[Finding]:
+def lag_findings(run: Run, plan: Plan, stage: StageFigures, own: OwnParts) -> Iterator[Finding]:
     """Send lag p99 of the stage, and whose doing it was."""
     lag = stage.overall.tally.send_lag
     limit_ns = send_lag_limit_ns(plan, stage.facts.name)
     if lag.n == 0 or (p99_us := lag.quantile_us(0.99)) * 1000 <= limit_ns:
         return
-    rows = _rows(run, stage)
+    rows = rows_of(run, stage)
     late = rows[rows["send_lag_p99_us"] * 1000 > limit_ns]
-    ours = _own_part(late["send_lag_n"], late["window_s"], own)
     seen = "over 1 h" if math.isinf(p99_us) else format_duration(p99_us * 1000)
-    text = f"p99 {seen}, at most {format_duration(limit_ns)} of the generator"
-    if ours > LATE_SENDS_RATIO * lag.n:
+    if own_late(late, own) > LATE_SENDS_RATIO * lag.n:
+        text = f"p99 {seen}, at most {format_duration(limit_ns)} of the generator"
+        text += hiccup_text(run, late, limit_ns)
         yield invalid(Law.SEND_LAG, stage.facts.name, text)
     else:
         text = f"p99 {seen}: arrivals waited for connections that the target held"
@@ -179,7 +90,7 @@ def longest_streak(seconds: Sequence[int]) -> int:
 
 def cpu_findings(run: Run, stage: StageFigures) -> Iterator[Finding]:
     """No engine may have been short of its core for three windows in a row."""
-    rows = _between(run.engines, stage.span.first_s, stage.span.last_s)
+    rows = between(run.engines, stage.span.first_s, stage.span.last_s)
     busy = rows[rows["cpu_ns"] > ENGINE_CPU_RATIO * rows["wall_ns"]]
     for engine, windows in busy.groupby("engine", observed=True):
         streak = longest_streak(sorted(int(second) for second in windows["window_s"].unique()))
@@ -216,7 +127,7 @@ def lost_findings(run: Run, stage: StageFigures) -> Iterator[Finding]:
         yield warning(Law.LOST_WINDOWS, name, text)
     if stage.is_cut or not stage.span.seconds:
         return
-    rows = _between(run.engines, stage.span.first_s, stage.span.last_s)
+    rows = between(run.engines, stage.span.first_s, stage.span.last_s)
     seen = rows.groupby("engine", observed=True)["window_s"].nunique()
     missing = sum(stage.span.seconds - int(seen.get(engine, 0)) for engine in finals)
     if missing > lost_s:
@@ -261,7 +172,7 @@ def generator_findings(run: Run, plan: Plan, stages: Sequence[StageFigures]) -> 
     for stage in stages:
         if not stage.facts.is_judged:
             continue
-        own = own_ratios(run, plan, stage)
+        own = own_parts(run, plan, stage)
         if plan.load_model is LoadModel.OPEN:
             yield from send_findings(run, stage, own)
         yield from lag_findings(run, plan, stage, own)

@@ -5,8 +5,9 @@ The state is decided in this order, and nothing else can become PASS:
 1. No value (request never sent, no whole second judged): INCONCLUSIVE.
 2. A conservation law, Little's law or the plan disagrees with the numbers: INCONCLUSIVE.
 3. The generator was the limit: INCONCLUSIVE, because a slow generator must neither fail
-   nor pass a target. One exception: an error ratio FAILs if it is missed on answers alone
-   that only the target can have given (`status_*`, `check`), however slow the generator.
+   nor pass a target. One exception: an error ratio FAILs if it is missed on those errors
+   alone that only the target can have caused (`record.error_kinds`: its own answers, what
+   is no HTTP, refused and broken connections), however slow the generator.
 4. Too few samples: INCONCLUSIVE; an error ratio still FAILs when so many errors would come
    by chance in less than 1 of 100 runs (Chernoff bound).
 5. The limit is missed: FAIL. A rate is compared with a tolerance of one arrival; below it,
@@ -32,6 +33,7 @@ from analysis.reading import FROM_INTENDED, QUANTILE_KINDS, Reading, Unit, Unkno
 from loadtests.plan.model import LoadModel, MeasureKind, Objective, Plan
 from loadtests.plan.objectives import RATE_KINDS, RATIO_KINDS, is_met
 from loadtests.plan.pacers import pacer_of
+from loadtests.record.error_kinds import Trait, traits_of
 from loadtests.record.window import Count
 
 NUMBERS_LAWS: Final = frozenset(
@@ -139,16 +141,16 @@ def _is_target_side(kind: MeasureKind, error: str) -> bool:
     is_client_error = error.startswith("status_4") and error != "status_429"
     if kind is MeasureKind.SLO_ERROR_RATIO and is_client_error:
         return False
-    return error == "check" or error.startswith("status_")
+    return Trait.TARGET_ALONE in traits_of(error)
 
 
 def _generator_limited(case: Case, finding: Finding) -> Outcome:
     """Rule 3 of the module's list."""
     done = case.figures.tally.done
     if case.kind in _ERROR_KINDS and done:
-        answers = sum(n for e, n in case.figures.errors.items() if _is_target_side(case.kind, e))
-        if chance_of(answers, done, _allowed_ratio(case)) < CHANCE_RATIO:
-            return State.FAIL, f"{answers} error answers of the target alone miss the limit"
+        own = sum(n for e, n in case.figures.errors.items() if _is_target_side(case.kind, e))
+        if chance_of(own, done, _allowed_ratio(case)) < CHANCE_RATIO:
+            return State.FAIL, f"{own} errors that only the target can have caused miss the limit"
     return inconclusive(f"generator-limited: {finding.law.value}")
 
 
@@ -202,7 +204,11 @@ def _missed(case: Case, value: float) -> Outcome:
         return inconclusive(f"{lost} arrivals of lost windows could turn it")
     if case.kind in RATE_KINDS:
         return _missed_rate(case, value)
-    return State.FAIL, "limit missed, as far as it ran" if case.stage.is_cut else "limit missed"
+    silent, done = case.figures.tally.silent, case.figures.tally.done
+    reason = "limit missed, as far as it ran" if case.stage.is_cut else "limit missed"
+    if silent and math.isinf(value):
+        reason = f"{reason}: {silent} of {done} requests were never answered"
+    return State.FAIL, reason
 
 
 def _never_answered(case: Case) -> int:

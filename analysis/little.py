@@ -163,7 +163,7 @@ def little_findings(run: Run, stages: Sequence[StageFigures]) -> Iterator[Findin
             yield invalid(Law.LITTLE, name, "it cannot be checked: no requests in flight recorded")
         elif not law.is_kept:
             text = (
-                f"{law.in_flight:.3f} in flight, throughput x service time {law.from_service:.3f}; "
+                f"{law.in_flight:.3f} in flight, done x service time {law.from_service:.3f}; "
                 f"may differ by {law.tolerance:.3f} (5 %) + {law.edges:.3f} (edges) "
                 f"+ {law.clock:.3f} (clock)"
             )

@@ -7,6 +7,7 @@ verdict that they could turn is not given on the rest alone.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from enum import Enum
@@ -148,12 +149,11 @@ def read_with(objective: Objective, figures: Figures, span: Span, unknown: Unkno
     counters[Count.DROPPED] += unknown.bad
     # Each once: a measure over ok and failed requests adds both histograms up.
     is_failed = objective.measure.kind is MeasureKind.FAILED_RESPONSE_QUANTILE
-    changed = Tally(
+    changed = dataclasses.replace(
+        tally,
         counters=counters,
         response=_with(tally.response, unknown),
         service=_with(tally.service, unknown),
         failed_response=_with(tally.failed_response, unknown if is_failed else Unknown()),
-        failed_service=tally.failed_service,
-        send_lag=tally.send_lag,
     )
     return value_of(objective.measure, changed, span.seconds) if span.seconds else None

@@ -23,7 +23,7 @@ from analysis.little import little_of
 from analysis.stage_tables import gap_table, latency_table, outcome_table, rate_table, shown
 from analysis.tables import Cell, Table, words
 from analysis.text import TOO_SMALL, UNKNOWN, ratio, reading_text, scale_text, with_unit
-from analysis.verdict import Verdict
+from analysis.verdict import Verdict, plan_of
 from analysis.worker_table import conservation_table
 from loadtests.plan.model import LoadModel
 from loadtests.record.archive import Run
@@ -56,7 +56,7 @@ def objective_table(verdict: Verdict) -> Table:
         )
     return Table(
         name="objectives",
-        title="Objectives",
+        title="Objectives (resolution: the smallest difference that the value can show)",
         columns=(
             text_column("stage"),
             text_column("objective"),
@@ -209,7 +209,7 @@ def build_tables(run: Run, verdict: Verdict, stages: Sequence[StageFigures]) -> 
     response = "Response time (closed load: equals service time, stalls are under-counted)"
     tables = [
         objective_table(verdict),
-        rate_table(stages),
+        rate_table(plan_of(run), stages),
         outcome_table(stages),
         latency_table(
             "response_time",

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from analysis.figures import build_figures
 from analysis.findings import Finding
-from analysis.judging import ObjectiveResult, State
+from analysis.judging import ObjectiveResult
 from analysis.run_tables import build_tables
 from analysis.tables import CellValue, style_of, to_rich, to_rows
 from analysis.text import clean, reading_text, scale_text, utc, with_unit
@@ -76,6 +76,7 @@ def verdict_to_json(verdict: Verdict) -> Json:
         "is_generator_limited": verdict.is_generator_limited,
         "state": verdict.state.value,
         "reasons": list(verdict.reasons),
+        "notes": list(verdict.notes),
         "objectives": [
             {**_result(result, result.objective), "reason": result.reason}
             for result in verdict.objectives
@@ -127,12 +128,12 @@ def _lines(title: str, lines: Iterable[str]) -> list[RenderableType]:
 def show(run: Run, verdict: Verdict) -> RenderableType:
     """The whole page for a terminal."""
     tables = build_tables(run, verdict, build_figures(run))
-    title = "Why" if verdict.state is not State.PASS else "Notes"
     warnings = [str(finding) for finding in verdict.findings if not finding.is_invalid]
     return Group(
         _heading(run, verdict),
         Text(""),
-        *_lines(title, verdict.reasons),
+        *_lines("Why", verdict.reasons),
+        *_lines("Besides, without effect on this verdict", verdict.notes),
         *_lines("Warnings", warnings),
         *(to_rich(table) for table in tables),
     )

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
 
 from analysis.conservation import (
     completeness_findings,
@@ -23,21 +22,19 @@ from analysis.conservation import (
     sums_findings,
 )
 from analysis.figures import StageFigures, build_figures
-from analysis.findings import Finding, Law, warning
+from analysis.findings import Finding
 from analysis.generator import generator_findings
 from analysis.judging import Case, ObjectiveResult, State, judge_objective
 from analysis.little import little_findings
 from analysis.reading import Reading, read
+from analysis.remarks import run_warnings, stage_warnings
 from analysis.text import reading_text
 from loadtests.errors import HarnessError
 from loadtests.plan.codec import decode_plan
-from loadtests.plan.model import LoadModel, Objective, Plan
+from loadtests.plan.model import Objective, Plan
 from loadtests.plan.objectives import is_met
 from loadtests.record.archive import Run
 from loadtests.record.manifest import Outcome
-from loadtests.record.window import Count
-
-LIMITER_KINDS: Final = ("status_429", "grpc_8")
 
 
 class AlertState(Enum):
@@ -62,7 +59,7 @@ class AlertResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What a run is worth; `reasons` are sentences, the deciding ones first."""
+    """What a run is worth: `reasons` are why it is `state`, `notes` what was found besides."""
 
     run_id: str
     scenario: str
@@ -73,6 +70,7 @@ class Verdict:
     is_complete: bool
     state: State
     reasons: tuple[str, ...]
+    notes: tuple[str, ...]
     objectives: tuple[ObjectiveResult, ...]
     alerts: tuple[AlertResult, ...]
     findings: tuple[Finding, ...]
@@ -109,31 +107,6 @@ def plan_of(run: Run) -> Plan:
         ) from error
 
 
-def _stage_warnings(stage: StageFigures) -> Iterator[Finding]:
-    """What a reader must know beside a stage's numbers."""
-    name, tally = stage.facts.name, stage.overall.tally
-    if dropped := tally.count(Count.DROPPED):
-        yield warning(Law.DROPPED, name, f"{dropped} of {tally.count(Count.PLANNED)} planned")
-    if stage.overall.unanswered:
-        text = f"{stage.overall.unanswered} requests had no answer when the run stopped"
-        yield warning(Law.UNANSWERED, name, text)
-    held = (tally.response, tally.failed_response, tally.service, tally.failed_service)
-    if overflow := sum(histogram.overflow for histogram in held):
-        yield warning(Law.OVERFLOW, name, f"{overflow} latencies above one hour")
-    if limited := sum(stage.overall.errors.get(kind, 0) for kind in LIMITER_KINDS):
-        text = f"{limited} answers were 429: met the limiter, not the capacity"
-        yield warning(Law.LIMITER, name, text)
-
-
-def _run_warnings(plan: Plan) -> Iterator[Finding]:
-    if plan.scale != 1.0:
-        text = f"every rate is x {plan.scale:g}: this does not show that the full target is met"
-        yield warning(Law.SCALE, None, text)
-    if plan.load_model is LoadModel.CLOSED:
-        text = "response time equals service time, so stalls of the target are under-counted"
-        yield warning(Law.CLOSED_LOAD, None, text)
-
-
 def find(run: Run, plan: Plan, stages: Sequence[StageFigures]) -> tuple[Finding, ...]:
     """All findings of a run, those about the whole run first."""
     found = [
@@ -145,10 +118,10 @@ def find(run: Run, plan: Plan, stages: Sequence[StageFigures]) -> tuple[Finding,
         *(schedule_findings(run, plan, stages) if stages else ()),
         *generator_findings(run, plan, stages),
         *little_findings(run, stages),
-        *_run_warnings(plan),
+        *run_warnings(plan),
     ]
     for stage in stages:
-        found.extend(_stage_warnings(stage))
+        found.extend(stage_warnings(plan, stage))
     order = {stage.facts.name: index for index, stage in enumerate(stages)}
     return tuple(sorted(found, key=lambda f: (not f.is_invalid, order.get(f.stage or "", -1))))
 
@@ -185,8 +158,17 @@ def _judge_alert(alert: Objective, stage: StageFigures, findings: Sequence[Findi
     )
 
 
-def _reasons(objectives: Sequence[ObjectiveResult], findings: Sequence[Finding]) -> tuple[str, ...]:
-    """FAILs, then what made the run INCONCLUSIVE, then what could not be judged."""
+Sentences = tuple[str, ...]
+
+
+def _reasons(
+    objectives: Sequence[ObjectiveResult], findings: Sequence[Finding]
+) -> tuple[Sentences, Sentences]:
+    """Why the verdict is what it is, and what besides could not be judged.
+
+    A FAIL's reasons are the objectives that fail alone: what would have made the run
+    INCONCLUSIVE did not decide it.
+    """
 
     def line(result: ObjectiveResult) -> str:
         value = f"{reading_text(result.reading)}, " if result.state is State.FAIL else ""
@@ -197,7 +179,8 @@ def _reasons(objectives: Sequence[ObjectiveResult], findings: Sequence[Finding])
 
     invalid = [str(finding) for finding in findings if finding.is_invalid]
     none = [] if objectives else ["no objective was judged"]
-    return (*lines(State.FAIL), *invalid, *lines(State.INCONCLUSIVE), *none)
+    failed, open_ = lines(State.FAIL), (*invalid, *lines(State.INCONCLUSIVE), *none)
+    return (tuple(failed), open_) if failed else (open_, ())
 
 
 def judge(run: Run) -> Verdict:
@@ -220,6 +203,7 @@ def judge(run: Run) -> Verdict:
     states = [result.state for result in objectives]
     if any(finding.is_invalid for finding in findings):
         states.append(State.INCONCLUSIVE)
+    reasons, notes = _reasons(objectives, findings)
     return Verdict(
         run_id=run.manifest.run_id,
         scenario=run.manifest.scenario_name,
@@ -229,7 +213,8 @@ def judge(run: Run) -> Verdict:
         outcome=run.manifest.outcome,
         is_complete=run.is_complete,
         state=merge_states(states) if objectives else State.INCONCLUSIVE,
-        reasons=_reasons(objectives, findings),
+        reasons=reasons,
+        notes=notes,
         objectives=objectives,
         alerts=tuple(_judge_alert(a, s, findings) for a, s in _pairs(plan.alerts, stages)),
         findings=findings,

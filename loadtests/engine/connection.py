@@ -30,14 +30,8 @@ from loadtests.engine.http1 import (
     ResponseFault,
     ResponseReader,
 )
-from loadtests.engine.outcome import (
-    CHECK,
-    PROTOCOL,
-    TIMEOUT,
-    count_of_status,
-    kind_of_loss,
-    kind_of_status,
-)
+from loadtests.engine.outcome import count_of_status, kind_of_loss, kind_of_status
+from loadtests.record.error_kinds import CHECK, PROTOCOL, TIMEOUT
 from loadtests.record.window import Count
 
 if TYPE_CHECKING:  # the pool makes connections; they only know its face

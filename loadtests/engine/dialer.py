@@ -18,13 +18,14 @@ from typing import Any, Final
 from loadtests.clock import NS_PER_S
 from loadtests.engine.authority import refusal
 from loadtests.engine.connection import Connection
-from loadtests.engine.outcome import DNS, kind_of_connect_error
+from loadtests.engine.outcome import kind_of_connect_error
 from loadtests.engine.pipelined import PipelinedConnection
 from loadtests.engine.pool import Pool
 from loadtests.engine.tls import build_context, server_name
 from loadtests.engine.traffic import Traffic
 from loadtests.errors import TargetError
 from loadtests.plan.model import Node, Plan
+from loadtests.record.error_kinds import DNS
 
 _BURST_S: Final = 0.02  # seconds of connects that may be saved up
 _DNS_TIMEOUT_S: Final = 5.0

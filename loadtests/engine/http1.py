@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 
 import httptools
 
-from loadtests.engine.outcome import CLOSED, CLOSED_BEFORE_RESPONSE, PROTOCOL, TOO_LARGE
+from loadtests.record.error_kinds import CLOSED, CLOSED_BEFORE_RESPONSE, PROTOCOL, TOO_LARGE
 
 HEAD_LIMIT_BYTES: Final = 64 * 1024
 _MOST_INFORMATIONAL: Final = 16  # 1xx responses before the final one (RFC 9110, 15.2)

@@ -1,8 +1,8 @@
-"""The classifier: what a finished request counts as, and the words for what went wrong.
+"""The classifier: what a finished request counts as, and which kind of error it was.
 
 One place decides ok, client_error or failed (measurement.md, Outcomes), so that no two
-code paths can disagree. Kinds are short words that the archive groups by; whatever a
-library or the kernel calls an error is mapped to one of them here and nowhere else.
+code paths can disagree. Kinds are the words of `record.error_kinds`; whatever a library or
+the kernel calls an error is mapped to one of them here and nowhere else.
 """
 
 from __future__ import annotations
@@ -12,23 +12,20 @@ import socket
 import ssl
 from typing import Final
 
+from loadtests.record.error_kinds import (
+    CLOSED,
+    CLOSED_BEFORE_RESPONSE,
+    CONNECT_FAILED,
+    CONNECT_REFUSED,
+    CONNECT_TIMEOUT,
+    DESCRIPTORS_EXHAUSTED,
+    DNS,
+    PORT_EXHAUSTED,
+    RESET,
+    STATUS_PREFIX,
+    TLS,
+)
 from loadtests.record.window import Count
-
-TIMEOUT: Final = "timeout"
-CONNECT_REFUSED: Final = "connect_refused"
-CONNECT_TIMEOUT: Final = "connect_timeout"
-CONNECT_FAILED: Final = "connect_failed"  # unreachable network or host, and the like
-RESET: Final = "reset"
-CLOSED: Final = "closed"  # end of stream in the middle of a response
-CLOSED_BEFORE_RESPONSE: Final = "closed_before_response"  # the keep-alive race: not retried
-TLS: Final = "tls"
-PROTOCOL: Final = "protocol"
-CHECK: Final = "check"
-TOO_LARGE: Final = "too_large"
-PORT_EXHAUSTED: Final = "client_port_exhausted"
-DESCRIPTORS_EXHAUSTED: Final = "client_descriptors_exhausted"
-DNS: Final = "dns"
-OTHER: Final = "other"  # what the 64 kinds of a slot cannot hold
 
 ANY_2XX: Final = frozenset(range(200, 300))
 _TOO_MANY_REQUESTS: Final = 429
@@ -43,7 +40,7 @@ def count_of_status(status: int) -> Count:
 
 def kind_of_status(status: int) -> str:
     """The error kind of an unexpected status."""
-    return f"status_{status}"
+    return f"{STATUS_PREFIX}{status}"
 
 
 _KIND_OF_ERRNO: Final = {

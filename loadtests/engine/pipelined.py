@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from loadtests.engine.connection import Connection
 from loadtests.engine.http1 import Finished, ResponseFault, ResponseReader
-from loadtests.engine.outcome import CLOSED_BEFORE_RESPONSE
+from loadtests.record.error_kinds import CLOSED_BEFORE_RESPONSE
 
 if TYPE_CHECKING:
     import socket

@@ -26,9 +26,9 @@ from typing import Final
 from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.engine.catalogue import Task
 from loadtests.engine.connection import Connection
-from loadtests.engine.outcome import PROTOCOL, TIMEOUT
 from loadtests.engine.traffic import Traffic
 from loadtests.plan.model import Node
+from loadtests.record.error_kinds import NO_CONNECTION, PROTOCOL
 
 _FIRST_BACKOFF_NS: Final = 50 * NS_PER_MS
 _LONGEST_BACKOFF_NS: Final = NS_PER_S
@@ -157,7 +157,9 @@ class Pool:
             due_ns, code, _, _ = backlog.popleft()
             traffic.backlog_size -= 1
             message = "no free connection within the timeout"
-            traffic.fail_unsent(code, kind=TIMEOUT, message=message, due_ns=due_ns, now_ns=now_ns)
+            traffic.fail_unsent(
+                code, kind=NO_CONNECTION, message=message, due_ns=due_ns, now_ns=now_ns
+            )
 
     def shed(self) -> None:
         """Drop all who wait: nothing more will be sent."""

@@ -18,7 +18,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtests.engine.outcome import OTHER
+from loadtests.record.error_kinds import OTHER
 from loadtests.record.histogram import LENGTH, buckets_of_ns
 from loadtests.record.window import Count, EngineHealth, Kind, Window, pack_window
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from loadtests.engine.gate import Gate
 from loadtests.engine.http1 import HeadMemo
 from loadtests.engine.recorder import SLOT_MASK, Recorder
+from loadtests.record.error_kinds import kind_of_unsent
 from loadtests.record.window import Count
 
 NEVER_NS = 1 << 62
@@ -116,7 +117,8 @@ class Traffic:
     def fail_unsent(self, code: int, *, kind: str, message: str, due_ns: int, now_ns: int) -> None:
         """Count an arrival that could not reach a connection: an attempt that failed now.
 
-        It counts as sent, so that both conservation laws hold, but no byte left.
+        It counts as sent, so that both conservation laws hold, but no byte left: its kind
+        is one of those that say so.
         """
         slot = code & SLOT_MASK
         self.sent += 1
@@ -126,7 +128,7 @@ class Traffic:
         self.end(
             slot,
             Count.FAILED,
-            kind=kind,
+            kind=kind_of_unsent(kind),
             message=message,
             due_ns=due_ns,
             sent_ns=now_ns,

@@ -56,7 +56,7 @@ class MeasureKind(Enum):
     SLO_ERROR_RATIO = "slo_error_ratio"  # failed / done
     SUCCESS_RATIO = "success_ratio"  # 1 - error_ratio
     DROPPED_RATIO = "dropped_ratio"  # dropped / planned
-    THROUGHPUT = "throughput"  # done per second
+    THROUGHPUT = "throughput"  # complete responses per second
     GOODPUT = "goodput"  # ok per second
 
 

@@ -29,7 +29,7 @@ from loadtests.plan.objectives import RATE_KINDS, required_samples
 from loadtests.plan.stages import peak_level
 from loadtests.plan.units import format_duration
 
-SHORTEST_JUDGED_NS: Final = 3 * NS_PER_S  # first and last partial windows are not judged
+FEWEST_JUDGED_S: Final = 3  # windows: with fewer, one bad second decides
 _POISSON_SIGMAS: Final = 3.0  # planned throughput this far above the limit: short of it 1 in 700
 _MEDIAN: Final = 0.5
 _P95: Final = 0.95
@@ -210,11 +210,13 @@ def judge_throughput(plan: Plan, needs: tuple[StageNeed, ...]) -> Iterator[Findi
 def judge_samples(plan: Plan, needs: tuple[StageNeed, ...]) -> Iterator[Finding]:
     """Stages too short to judge, or for the percentiles asked of them."""
     for need, stage in zip(needs, plan.stages, strict=True):
-        if stage.is_judged and need.length_ns < SHORTEST_JUDGED_NS:
+        whole_s = max(0, stage.end_ns // NS_PER_S - -(-stage.start_ns // NS_PER_S))
+        if stage.is_judged and whole_s < FEWEST_JUDGED_S:
             yield finding(
                 Severity.WARNING,
-                f"stage {stage.name} lasts {format_duration(need.length_ns)}: first and last "
-                "partial windows are not judged, which leaves next to nothing",
+                f"stage {stage.name} lasts {format_duration(need.length_ns)}: windows are whole "
+                f"seconds and those only partly in a stage are not judged, so {whole_s} "
+                f"{'is' if whole_s == 1 else 'are'} judged",
                 length_ns=need.length_ns,
             )
     for need, objective in _pairs(plan, needs):

@@ -15,6 +15,9 @@ judged stage on its own are meant. A percentage of throughput is of the named ba
 or of the load's own. Examples: `p99.9 < 1 s`, `throughput >= 776000 rps`,
 `p95 < 100 ms on submit in peak`, `error_ratio > 5 % for 30 s`.
 
+Throughput is of complete responses, goodput of ok ones. A request without a response counts
+in neither, and is later than any limit of `done_p..` and `max`.
+
 An objective is good when true, an alert or abort is bad when true; a comparison that
 points the wrong way (`p95 > 200 ms` as an objective) is refused. Grammar and evaluation
 stand in one module, because a measure is added to both or to neither.
@@ -28,6 +31,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from loadtests.plan.model import Abort, Comparison, Measure, MeasureKind, Objective
 from loadtests.plan.units import (
     UnitError,
@@ -36,7 +42,8 @@ from loadtests.plan.units import (
     parse_rate_per_s,
     parse_ratio,
 )
-from loadtests.record.histogram import Histogram
+from loadtests.record.error_kinds import NO_CONNECTION, TIMEOUT
+from loadtests.record.histogram import OVERFLOW, Histogram
 from loadtests.record.tally import Tally
 from loadtests.record.window import Count
 
@@ -227,6 +234,29 @@ def required_samples(quantile: float) -> int:
     return n
 
 
+def _done_response(tally: Tally) -> Histogram:
+    """All requests that ended; those that were never answered are later than any answer.
+
+    The histogram of failed requests does not tell answers from the others, but the kinds
+    say how many others there were, and where they lie: a timeout waited as long as a request
+    may, so these are its highest entries; the rest (refused, reset) may have come at once
+    and would flatter the quantile, so these are taken for its lowest ones.
+    """
+    counts = tally.failed_response.counts.copy()
+    silent = min(tally.silent, tally.failed_response.n)
+    waited = min(silent, sum(tally.errors.get(kind, 0) for kind in (TIMEOUT, NO_CONNECTION)))
+    _take(counts[::-1], waited)
+    _take(counts, silent - waited)
+    counts[OVERFLOW] += silent
+    return Histogram(counts=counts + tally.response.counts)
+
+
+def _take(counts: NDArray[np.int64], number: int) -> None:
+    """Take so many entries away, from the first bucket on."""
+    before = np.cumsum(counts) - counts
+    counts -= np.clip(number - before, 0, counts)
+
+
 def _histogram(kind: MeasureKind, tally: Tally) -> Histogram:
     match kind:
         case MeasureKind.SERVICE_QUANTILE:
@@ -234,7 +264,7 @@ def _histogram(kind: MeasureKind, tally: Tally) -> Histogram:
         case MeasureKind.FAILED_RESPONSE_QUANTILE:
             return tally.failed_response
         case MeasureKind.RESPONSE_MAX | MeasureKind.DONE_RESPONSE_QUANTILE:
-            return tally.response + tally.failed_response
+            return _done_response(tally)
         case _:
             return tally.response
 
@@ -243,7 +273,9 @@ def samples_of(measure: Measure, tally: Tally) -> int:
     """How many requests the value rests on: histogram entries, done or planned ones."""
     if measure.kind is MeasureKind.DROPPED_RATIO:
         return tally.count(Count.PLANNED)
-    if measure.kind in RATIO_KINDS | RATE_KINDS:
+    if measure.kind is MeasureKind.THROUGHPUT:
+        return tally.answered
+    if measure.kind in RATIO_KINDS or measure.kind is MeasureKind.GOODPUT:
         return tally.done
     return _histogram(measure.kind, tally).n
 
@@ -266,18 +298,20 @@ def value_of(measure: Measure, tally: Tally, duration_s: float) -> float | None:
 
     Response and service percentiles are over ok requests alone and `failed_` ones over
     the others: failed requests have histograms of their own, so that fast failures cannot
-    flatter a percentile. `done_` and `max` are over both, so that a slow timeout cannot
-    hide; `done_` has data where nothing was rejected, which `failed_` has not. A value
-    beyond the histogram's hour is infinite. A rate is None where nothing was planned and
-    nothing ended; a planned second without an answer is a rate of 0. `duration_s` (> 0)
-    is the time that the tally covers.
+    flatter a percentile. `done_` and `max` are over both, and a request that was never
+    answered (timed out, refused, broken off) is later than any answer there: infinite.
+    `done_` has data where nothing was rejected, which `failed_` has not. A value beyond
+    the histogram's hour is infinite as well. Throughput counts complete responses, whatever
+    they said; goodput the ok ones. A rate is None where nothing was planned and nothing
+    ended; a planned second without an answer is a rate of 0. `duration_s` (> 0) is the time
+    that the tally covers.
     """
     samples = samples_of(measure, tally)
     if measure.kind in RATE_KINDS:
         if samples == 0 and tally.count(Count.PLANNED) == 0:
             return None
         is_good = measure.kind is MeasureKind.GOODPUT
-        return (tally.count(Count.OK) if is_good else tally.done) / duration_s
+        return (tally.count(Count.OK) if is_good else tally.answered) / duration_s
     if samples == 0:
         return None
     if measure.kind in RATIO_KINDS:

@@ -7,19 +7,24 @@ live figure and a judged one cannot be defined differently.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtests.record.error_kinds import Trait, count_with
 from loadtests.record.histogram import Histogram
 from loadtests.record.window import Count, Kind, Window, histogram_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """Sums over slots: `counters` has shape (len(Count),); histograms count microseconds."""
+    """Sums over slots: `counters` has shape (len(Count),); histograms count microseconds.
+
+    `errors` are requests by error kind; those of connections are in no tally.
+    """
 
     counters: NDArray[np.int64]
     response: Histogram
@@ -27,6 +32,7 @@ class Tally:
     failed_response: Histogram
     failed_service: Histogram
     send_lag: Histogram
+    errors: Mapping[str, int]
 
     def count(self, count: Count) -> int:
         """One counter's sum."""
@@ -37,6 +43,17 @@ class Tally:
         """Requests that ended: ok + client_error + failed."""
         return sum(map(self.count, (Count.OK, Count.CLIENT_ERROR, Count.FAILED)))
 
+    @property
+    def silent(self) -> int:
+        """Requests that failed without a complete response: timed out, refused, broken off."""
+        bad = self.count(Count.CLIENT_ERROR) + self.count(Count.FAILED)
+        return max(0, bad - count_with(self.errors, Trait.ANSWERED))
+
+    @property
+    def answered(self) -> int:
+        """Requests with a complete response, whatever it said."""
+        return self.done - self.silent
+
     def __add__(self, other: Tally) -> Tally:
         return Tally(
             counters=self.counters + other.counters,
@@ -45,6 +62,7 @@ class Tally:
             failed_response=self.failed_response + other.failed_response,
             failed_service=self.failed_service + other.failed_service,
             send_lag=self.send_lag + other.send_lag,
+            errors=Counter(self.errors) + Counter(other.errors),
         )
 
 
@@ -52,6 +70,12 @@ def tally_of(window: Window, slots: Collection[int]) -> Tally:
     """Exact sums of a window, or of merged ones, over `slots`; a slot not hit counts zero."""
     wanted = np.isin(window.slots, np.fromiter(slots, dtype=np.uint32, count=len(slots)))
     hit = [int(slot) for slot in window.slots[wanted]]
+    bad = window.counters[wanted][:, [Count.CLIENT_ERROR, Count.FAILED]].sum(axis=1)
+    failing = {slot for slot, number in zip(hit, bad.tolist(), strict=True) if number}
+    errors: Counter[str] = Counter()
+    for (slot, kind), number in window.errors.items():
+        if slot in failing:
+            errors[kind] += number
     # Latencies can only belong to a slot whose counters were touched in the same second,
     # connection times excepted, which no tally holds.
     return Tally(
@@ -61,4 +85,5 @@ def tally_of(window: Window, slots: Collection[int]) -> Tally:
         failed_response=histogram_of(window, Kind.FAILED_RESPONSE, hit),
         failed_service=histogram_of(window, Kind.FAILED_SERVICE, hit),
         send_lag=histogram_of(window, Kind.SEND_LAG, hit),
+        errors=errors,
     )

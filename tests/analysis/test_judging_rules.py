@@ -25,9 +25,10 @@ from synthetic_run import (
     write_run,
 )
 
+from analysis.attribution import send_lag_limit_ns
 from analysis.figures import StageFigures, build_figures, empty_tally
 from analysis.findings import Effect, Finding, Law
-from analysis.generator import longest_streak, send_lag_limit_ns
+from analysis.generator import longest_streak
 from analysis.judging import Case, State, chance_of, judge_objective
 from analysis.little import little_of
 from analysis.reading import required_for

@@ -27,6 +27,7 @@ from loadtests.engine.pool import backoff_ns
 from loadtests.engine.recorder import MOST_KINDS, SLOT_BITS, Recorder
 from loadtests.engine.shares import connections_per_node, portion, split_by_weight
 from loadtests.plan.model import BodyContains, Feed, JsonEquals, MaxBytes
+from loadtests.record.error_kinds import Trait, traits_of
 from loadtests.record.window import Count, Kind, histogram_of, pack_window, unpack_window
 
 
@@ -213,6 +214,23 @@ def test_a_connection_that_ends_before_any_request_was_a_failed_attempt() -> Non
         assert faults == [("tls", "('certificate required',)")] * 3
         pool.offer(0, 0, 0, bench.tasks[0], b"")
         assert (bench.traffic.failed, bench.traffic.dropped) == (1, 0)
+
+
+def test_what_never_left_has_a_kind_that_says_so() -> None:
+    """Turned away or without a free connection: sent for conservation, yet not a byte left."""
+    with Bench.of(plan_for(1, [request("/plain")])) as bench:
+        (pool,) = bench.pools
+        task = bench.tasks[0]
+        pool.offer(0, 0, 0, task, b"")
+        pool.expire_waiting(task.timeout_ns)
+        bench.connect().connection_lost(ssl.SSLError("certificate required"))
+        pool.offer(0, 0, 0, task, b"")
+        bench.traffic.planned = 2
+        window = bench.close()
+        bench.check_conservation(window)
+        assert window.errors.items() >= {(0, "no_connection"): 1, (0, "connect_tls"): 1}.items()
+        kinds = [kind for slot, kind in window.errors if slot == 0]
+        assert all(Trait.NEVER_LEFT in traits_of(kind) for kind in kinds)
 
 
 @pytest.mark.parametrize("proof", ["served", "lasted"])

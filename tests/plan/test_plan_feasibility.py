@@ -202,10 +202,11 @@ def test_too_few_samples_are_a_warning() -> None:
 
 
 def test_short_stages_are_a_warning() -> None:
-    """A judged stage under 3 s has next to no full window."""
+    """A judged stage under 3 s is judged on fewer windows than that, and on how many is said."""
     plan = good_plan(of_stages=stages(("a", 2, Hold(level=1000.0)), ("warm-up", 1, Hold(level=1))))
     (text,) = warnings(plan)
     assert "stage a lasts 2 s" in text
+    assert "so 2 are judged" in text
 
 
 def test_timeouts_below_the_limit_are_a_warning() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+from collections.abc import Mapping
 from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -41,6 +43,7 @@ def tally(
     dropped: int = 0,
     response_ms: tuple[int, ...] = (),
     failed_ms: tuple[int, ...] = (),
+    errors: Mapping[str, int] = MappingProxyType({}),
 ) -> Tally:
     """A tally of the given counts and latencies; service times are half the response times."""
     counters = np.zeros(len(Count), dtype=np.int64)
@@ -56,6 +59,7 @@ def tally(
         failed_response=Histogram.of_ns(failed_response),
         failed_service=Histogram.of_ns(failed_response // 2),
         send_lag=Histogram.empty(),
+        errors=errors,
     )
 
 
@@ -176,13 +180,20 @@ def test_comparisons_are_exact(
 )
 def test_ratios_and_rates_follow_their_definitions(text: str, value: float) -> None:
     """75 ok, 10 client errors and 15 failures of 125 planned in 10 s, 25 dropped."""
-    counted = tally(ok=75, client_error=10, failed=15, planned=125, dropped=25)
+    errors = {"status_404": 10, "status_503": 13, "check": 2}
+    counted = tally(ok=75, client_error=10, failed=15, planned=125, dropped=25, errors=errors)
     assert value_of(parse_measure(text), counted, 10.0) == pytest.approx(value)
 
 
 def test_percentiles_are_over_ok_requests() -> None:
     """Failed requests have histograms of their own: they cannot flatter a percentile."""
-    counted = tally(ok=4, failed=2, response_ms=(10, 20, 30, 40), failed_ms=(1, 5000))
+    counted = tally(
+        ok=4,
+        failed=2,
+        response_ms=(10, 20, 30, 40),
+        failed_ms=(1, 5000),
+        errors={"status_503": 2},
+    )
     for text, value_ms in (
         ("p50", 20), ("p75", 30), ("service_p50", 10), ("failed_p50", 1), ("done_p50", 20),
         ("done_p99", 5000), ("max", 5000),
@@ -211,6 +222,60 @@ def test_no_data_is_no_value(text: str) -> None:
     """Nothing counted is None, never 0 and never a pass."""
     assert value_of(parse_measure(text), tally(), 10.0) is None
     assert samples_of(parse_measure(text), tally()) == 0
+
+
+@pytest.mark.parametrize(
+    ("errors", "per_s"),
+    [
+        ({"status_500": 3, "status_404": 2, "check": 4, "grpc_14": 1}, 10.0),
+        ({"timeout": 10}, 0.0),
+        ({"connect_refused": 4, "reset": 3, "closed": 2, "no_connection": 1}, 0.0),
+        ({"protocol": 5, "status_503": 5}, 5.0),
+        ({"other": 10}, 0.0),
+    ],
+)
+def test_throughput_is_of_complete_responses(errors: dict[str, int], per_s: float) -> None:
+    """Whatever a response says it counts; what is none never does."""
+    counted = tally(failed=10, planned=10, errors=errors)
+    assert value_of(parse_measure("throughput"), counted, 1.0) == per_s
+    assert value_of(parse_measure("goodput"), counted, 1.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("text", "errors", "value_ms"),
+    [
+        ("done_p90", {"timeout": 1}, 20),  # at most n - ceil(q n) may be without an answer
+        ("done_p91", {"timeout": 1}, math.inf),
+        ("done_p90", {"connect_refused": 1}, 20),
+        ("done_p91", {"reset": 1}, math.inf),
+        ("max", {"no_connection": 1}, math.inf),
+        ("max", {"status_503": 1}, 5000),
+    ],
+)
+def test_a_request_never_answered_is_later_than_any_answer(
+    text: str, errors: dict[str, int], value_ms: float
+) -> None:
+    """Nine answers of 10 or 20 ms and one failed after 5 s."""
+    counted = tally(
+        ok=9, failed=1, response_ms=(*(10,) * 4, *(20,) * 5), failed_ms=(5000,), errors=errors
+    )
+    value = value_of(parse_measure(text), counted, 1.0)
+    assert value == pytest.approx(value_ms * 1e6, rel=0.002)
+
+
+@pytest.mark.parametrize(
+    ("errors", "value_ms"),
+    [
+        ({"connect_refused": 6, "status_503": 4}, 300),  # the refused may be the fast ones
+        ({"timeout": 4, "status_503": 6}, 1),  # those that waited are the slow ones
+        ({"status_503": 10}, 1),
+    ],
+)
+def test_fast_refusals_do_not_flatter_the_answers(errors: dict[str, int], value_ms: int) -> None:
+    """Six failed within 1 ms and four after 300 ms: what the slow ones were decides."""
+    counted = tally(failed=10, failed_ms=(*(1,) * 6, *(300,) * 4), errors=errors)
+    value = value_of(parse_measure("done_p40"), counted, 1.0)
+    assert value == pytest.approx(value_ms * 1e6, rel=0.002)
 
 
 def test_a_silent_target_has_a_throughput_of_zero() -> None:
