@@ -39,8 +39,8 @@ _COLUMNS: Final = (
     Column(key="p99_us", header="p99", is_number=True),
     Column(key="p99.9_us", header="p99.9", is_number=True),
     Column(key="error_ratio", header="Error ratio", is_number=True),
-    Column(key="verdict", header="Verdict", is_number=False),
-    Column(key="run_id", header="Run", is_number=False),
+    Column(key="verdict", header="Verdict", is_number=False, is_whole=True),
+    Column(key="run_id", header="Run", is_number=False, is_whole=True),
     Column(key="notes", header="Notes", is_number=False),
 )
 

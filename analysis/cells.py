@@ -17,6 +17,11 @@ def text_column(key: str, header: str | None = None) -> Column:
     return Column(key=key, header=header or key.replace("_", " "), is_number=False)
 
 
+def whole_column(key: str, header: str | None = None) -> Column:
+    """A column of words that are of use only whole: ids, states."""
+    return Column(key=key, header=header or key.replace("_", " "), is_number=False, is_whole=True)
+
+
 def number_column(key: str, header: str | None = None) -> Column:
     """A column of numbers, aligned to the right."""
     return Column(key=key, header=header or key.replace("_", " "), is_number=True)

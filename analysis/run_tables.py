@@ -17,6 +17,7 @@ from analysis.cells import (
     quantile_cell,
     ratio_cell,
     text_column,
+    whole_column,
 )
 from analysis.figures import StageFigures
 from analysis.little import little_of
@@ -64,7 +65,7 @@ def objective_table(verdict: Verdict) -> Table:
             number_column("value"),
             number_column("n"),
             number_column("resolution"),
-            text_column("state"),
+            whole_column("state"),
             text_column("reason"),
         ),
         rows=tuple(rows),
@@ -80,6 +81,7 @@ def _health_cells(run: Run, stage: StageFigures) -> Row:
 
     hiccups = run.hiccups[inside(run.hiccups["window_s"].to_numpy())]
     engines = run.engines[inside(run.engines["window_s"].to_numpy())]
+    engines = engines[engines["wall_ns"] > 0]  # none passed where an engine was stopped at once
     cpu = engines["cpu_ns"] / engines["wall_ns"]
     law = little_of(run, stage)
     in_flight, from_service = (law.in_flight, law.from_service) if law else (None, None)

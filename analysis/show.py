@@ -22,9 +22,10 @@ from analysis.tables import CellValue, style_of, to_rich, to_rows
 from analysis.text import clean, reading_text, scale_text, utc, with_unit
 from analysis.verdict import AlertResult, Verdict
 from loadtests.record.archive import Run
+from loadtests.record.checksums import add_checksum
+from loadtests.record.directory import VERDICT_FILE
 from loadtests.record.files import replace_file
 
-VERDICT_FILE: Final = "verdict.json"
 VERDICT_SCHEMA: Final = 1
 _LONGEST_LINE: Final = 400
 
@@ -100,9 +101,10 @@ def encode_verdict(verdict: Verdict) -> bytes:
 
 
 def write_verdict(run_dir: Path, verdict: Verdict) -> Path:
-    """Write `verdict.json` in one step; HarnessError naming file and errno if it cannot be."""
+    """Write `verdict.json` in one step and list its checksum; HarnessError if it cannot be."""
     path = run_dir / VERDICT_FILE
     replace_file(path, encode_verdict(verdict))
+    add_checksum(run_dir, VERDICT_FILE)
     return path
 
 
@@ -127,6 +129,9 @@ def _lines(title: str, lines: Iterable[str]) -> list[RenderableType]:
 
 def show(run: Run, verdict: Verdict) -> RenderableType:
     """The whole page for a terminal."""
+    if run.manifest.t0_unix_ns is None and verdict.reasons:
+        # Nothing was sent: the other reasons follow from the first, and there are no figures.
+        return Group(_heading(run, verdict), Text(""), *_lines("Why", verdict.reasons[:1]))
     tables = build_tables(run, verdict, build_figures(run))
     warnings = [str(finding) for finding in verdict.findings if not finding.is_invalid]
     return Group(

@@ -31,11 +31,17 @@ _STYLES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """`key` in JSON, `header` for people."""
+    """`key` in JSON, `header` for people; numbers, and words marked `is_whole`, never fold."""
 
     key: str
     header: str
     is_number: bool
+    is_whole: bool = False
+
+    @property
+    def may_fold(self) -> bool:
+        """True for words that may be broken where the terminal is narrow."""
+        return not (self.is_number or self.is_whole)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +84,14 @@ class Drawn:
         yield self._paragraphs(options.max_width) if is_narrow else self._grid()
 
     def _least_width(self) -> int:
-        """Columns of the terminal that the table needs: numbers whole, words folded."""
+        """Columns of the terminal that the table needs: what is whole, words folded."""
         return _GAP + sum(self._least(index) + _GAP for index in range(len(self.table.columns)))
 
     def _least(self, index: int) -> int:
-        """Least width of a column: its longest number, or a part of its words."""
+        """Least width of a column: its longest whole entry, or a part of its words."""
         column = self.table.columns[index]
         widest = max((cell_len(clean(row[index].text)) for row in self.table.rows), default=0)
-        least = widest if column.is_number else min(widest, _FOLDED)
+        least = min(widest, _FOLDED) if column.may_fold else widest
         return max(least, *map(cell_len, column.header.split()))
 
     def _grid(self) -> RichTable:
@@ -96,7 +102,7 @@ class Drawn:
                 justify="right" if column.is_number else "left",
                 overflow="fold",
                 min_width=self._least(index),
-                no_wrap=column.is_number,
+                no_wrap=not column.may_fold,
             )
         for row in self.table.rows:
             drawn.add_row(*(_styled(cell) for cell in row))

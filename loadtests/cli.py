@@ -1,78 +1,31 @@
-"""The command line: parse, hand over to a command, turn error families into exit codes.
+"""The `headroom` command's entry: guarded before anything is loaded.
 
-It owns nothing else. `main` takes its arguments and streams, so that tests call it; a
-user's mistake is answered with a sentence and an exit code, never with a traceback.
+Loading the commands takes a second, in which Ctrl-C would strike somewhere inside an
+import; until they are loaded nothing runs, so it ends the process with a word and the
+exit code of an abort. After the command's end Ctrl-C changes nothing any more.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
+import signal
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import TextIO
 
-from loadtests.commands import (
-    archive,
-    baseline,
-    calibrate,
-    check,
-    cluster,
-    demo,
-    run,
-    worker,
-)
-from loadtests.commands.terminal import Terminal
-from loadtests.errors import ExitCode, HeadroomError
-
-COMMANDS = (demo, run, worker, check, cluster, calibrate, archive, baseline)
-EPILOG = """\
-exit codes: 0 PASS, 1 FAIL, 2 usage or scenario error, 3 INCONCLUSIVE,
-            4 aborted by the user or a guard, 5 harness error
-
-example: headroom demo
-         headroom check scenarios/smoke.toml
-         headroom run scenarios/smoke.toml --target http://127.0.0.1:9003
-"""
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """All commands with their options."""
-    parser = argparse.ArgumentParser(
-        prog="headroom",
-        description="Drives REST load at a known schedule, measures it truthfully, judges it.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"headroom {version('headroom')}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_parser(commands)
-    return parser
+from loadtests.commands.interrupts import ending_at_once
+from loadtests.errors import ExitCode
 
 
 def main(argv: Sequence[str], stdout: TextIO, stderr: TextIO) -> ExitCode:
     """Run one command and return its exit code."""
-    try:
-        arguments = build_parser().parse_args(argv)
-    except SystemExit as ended:  # argparse has printed help, version or usage
-        return ExitCode.PASS if ended.code in (0, None) else ExitCode.USAGE
-    terminal = Terminal(stdout=stdout, stderr=stderr)
-    try:
-        code: ExitCode = arguments.execute(arguments, terminal)
-    except HeadroomError as error:
-        terminal.error(str(error))
-        return error.exit_code
-    except KeyboardInterrupt:
-        terminal.error("interrupted")
-        return ExitCode.ABORTED
-    except BrokenPipeError:  # `headroom runs | head`: the reader has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.PASS
-    return code
+    with ending_at_once():
+        from loadtests.commands.dispatch import dispatch  # noqa: PLC0415 - guarded, see above
+
+    return dispatch(argv, stdout, stderr)
 
 
 def console() -> None:
     """Entry point of the `headroom` command."""
-    sys.exit(main(sys.argv[1:], sys.stdout, sys.stderr))
+    code = main(sys.argv[1:], sys.stdout, sys.stderr)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)

@@ -20,6 +20,7 @@ class ExitCode(IntEnum):
     INCONCLUSIVE = 3
     ABORTED = 4
     HARNESS = 5
+    BROKEN_PIPE = 141  # who read the output has gone: as shells report SIGPIPE
 
 
 class HeadroomError(Exception):

@@ -20,7 +20,7 @@ from loadtests.swarm.placeholder import EngineUser
 __all__ = ["EngineUser"]
 
 
-def judge(path: Path, code: ExitCode | None) -> ExitCode:
+def judge(path: Path) -> ExitCode:
     """Judge an archive, print the verdict, return the exit code."""
     # Workers import this file too, and have no use for analysis (pandas takes a second).
     from loadtests.commands.judgement import (  # noqa: PLC0415 - see above
@@ -32,7 +32,7 @@ def judge(path: Path, code: ExitCode | None) -> ExitCode:
 
     run, verdict = judge_and_store(path)
     print_run(Terminal(stdout=sys.stdout, stderr=sys.stderr), run, verdict, as_json=False)
-    return exit_code_of(verdict, code)
+    return exit_code_of(run.manifest.outcome, verdict.state)
 
 
 install(judge)

@@ -317,7 +317,7 @@ def _await_node(one: _Started, end_s: float) -> Node:
         line += part
     said = json.loads(line)
     if "error" in said:
-        raise HarnessError(where=one.name, seen=said["error"], expected="a node that listens")
+        raise HarnessError(where=one.name, seen=said["error"], expected=said["expected"])
     return Node(name=one.name, url=said["url"], pid=said["pid"])
 
 

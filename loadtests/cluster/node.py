@@ -173,11 +173,14 @@ def main(argv: Sequence[str]) -> ExitCode:
             ground_truth=given.ground_truth,
         )
         uvloop.run(run_node(options))
+    except HarnessError as error:
+        _say({"error": f"{error.seen} ({error.where})", "expected": error.expected})
+        return error.exit_code
     except HeadroomError as error:
-        _say({"error": str(error)})
+        _say({"error": str(error), "expected": "options that can be"})
         return error.exit_code
     except OSError as error:
-        _say({"error": f"node {given.name}: {error}"})
+        _say({"error": str(error), "expected": "a node that runs"})
         return ExitCode.HARNESS
     return ExitCode.PASS
 

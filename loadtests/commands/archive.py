@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 
-from rich.markup import escape
-from rich.table import Table
+import msgspec
 
+from analysis.cells import number_column, whole_column
 from analysis.judging import State
+from analysis.tables import Table, to_rich, words
+from analysis.text import UNKNOWN
 from analysis.verdict import judge
-from loadtests.clock import NS_PER_S
-from loadtests.commands.judgement import CODES, print_run
+from loadtests.commands.judgement import exit_code_of, print_run
 from loadtests.commands.options import Commands, add_json, add_results
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, Mistake, ScenarioError
 from loadtests.record.archive import load_run
-from loadtests.record.catalogue import RunSummary, list_runs
+from loadtests.record.catalogue import RunState, RunSummary, list_runs
+from loadtests.record.directory import MANIFEST_FILE
+from loadtests.record.manifest import Outcome
 
 
 def add_parser(commands: Commands) -> None:
@@ -46,29 +49,50 @@ def add_parser(commands: Commands) -> None:
 
 def find_run(results: Path, name: str) -> Path:
     """The folder of a run named by id, unique beginning, path or `latest`; ScenarioError else."""
-    if Path(name).is_dir():
-        return Path(name)
+    if name and Path(name).is_dir():
+        if (Path(name) / MANIFEST_FILE).exists():
+            return Path(name).resolve() if Path(name).name in {"", ".."} else Path(name)
+        raise _no_run(f"{str(Path(name).resolve())!r}, a folder without {MANIFEST_FILE}")
     summaries = list_runs(results)
     if name == "latest":
         found = list(summaries[-1:])
     else:
-        found = [summary for summary in summaries if summary.run_id.startswith(name)]
+        found = [summary for summary in summaries if name and summary.run_id.startswith(name)]
     if len(found) == 1:
         return found[0].path
-    seen = f"{name!r}, which fits {len(found)} of {len(summaries)} runs in {results}"
-    expected = "a run id of `headroom runs`, its unique beginning, a folder, or latest"
-    raise ScenarioError("RUN", (Mistake(where="RUN", seen=seen, expected=expected),))
+    raise _no_run(f"{name!r}, which fits {len(found)} of {len(summaries)} runs in {results}")
+
+
+def _no_run(seen: str) -> ScenarioError:
+    expected = "a run id of `headroom runs`, its unique beginning, a run's folder, or latest"
+    return ScenarioError("RUN", (Mistake(where="RUN", seen=seen, expected=expected),))
 
 
 def _verdict_text(summary: RunSummary) -> str:
-    """The stored verdict's word; `?` where nobody has judged or the file is damaged."""
-    import json  # noqa: PLC0415 - one word of one file
-
+    """The word of the verdict that was written with the run; `?` where nobody has judged."""
+    if summary.verdict is None:
+        return UNKNOWN
     try:
-        document = json.loads((summary.path / "verdict.json").read_text(encoding="utf-8"))
-        return State(document["state"]).value
-    except (OSError, ValueError, KeyError, TypeError):
-        return "?"
+        return State(msgspec.json.decode(summary.verdict, type=_StoredVerdict).state).value
+    except ValueError:  # msgspec's errors are ValueErrors too
+        return UNKNOWN
+
+
+class _StoredVerdict(msgspec.Struct):
+    """The one word of `verdict.json` that a list shows."""
+
+    state: str
+
+
+def _end_text(summary: RunSummary) -> str:
+    """How the run ended, and what its archive is where that is not a whole one."""
+    manifest = summary.manifest
+    if manifest is None or summary.state is RunState.RUNNING:
+        return summary.state.value
+    if summary.state is RunState.COMPLETE:
+        return manifest.outcome.value
+    how = "died" if manifest.outcome is Outcome.RUNNING else manifest.outcome.value
+    return f"{how}, {summary.state.value}"
 
 
 def _document(summary: RunSummary) -> dict[str, object]:
@@ -95,23 +119,31 @@ def list_archives(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode
     if not summaries:
         terminal.say(f"no runs in {arguments.results}")
         return ExitCode.PASS
-    table = Table("run", "scenario", "started (UTC)", "scale", "state", "verdict")
+    terminal.out.print(to_rich(_table(summaries)))
+    for summary in summaries:
+        if summary.problem:
+            terminal.say(f"damaged: {summary.problem}")
+    return ExitCode.PASS
+
+
+def _table(summaries: Sequence[RunSummary]) -> Table:
+    rows = []
     for summary in summaries:
         manifest = summary.manifest
-        if manifest is None:
-            table.add_row(escape(summary.run_id), "?", "?", "?", summary.state.value, "?")
-            continue
-        started = datetime.fromtimestamp(manifest.created_unix_ns / NS_PER_S, tz=UTC)
-        table.add_row(
-            escape(summary.run_id),
-            escape(manifest.scenario_name),
-            f"{started:%Y-%m-%d %H:%M:%S}",
-            f"{manifest.scale:g}",
-            summary.state.value,
-            _verdict_text(summary),
-        )
-    terminal.out.print(table)
-    return ExitCode.PASS
+        scale = UNKNOWN if manifest is None else f"{manifest.scale:g}"
+        cells = (summary.run_id, scale, _end_text(summary), _verdict_text(summary))
+        rows.append(tuple(words(cell) for cell in cells))
+    return Table(
+        name="runs",
+        title="Runs (an id begins with the start, UTC, and the scenario)",
+        columns=(
+            whole_column("run"),
+            number_column("scale"),
+            whole_column("end"),
+            whole_column("verdict"),
+        ),
+        rows=tuple(rows),
+    )
 
 
 def show_archive(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
@@ -119,4 +151,4 @@ def show_archive(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     run = load_run(find_run(arguments.results, arguments.run))
     verdict = judge(run)
     print_run(terminal, run, verdict, as_json=arguments.json)
-    return CODES[verdict.state]
+    return exit_code_of(run.manifest.outcome, verdict.state)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from rich.markup import escape
-
-from analysis.baseline_tables import to_page
+from analysis.baseline_tables import sections
 from analysis.baselines import list_baselines, promote
+from analysis.tables import to_rich
 from analysis.verdict import judge
 from loadtests.commands.archive import find_run
 from loadtests.commands.options import Commands, add_json, add_results
@@ -28,7 +27,8 @@ def add_parser(commands: Commands) -> None:
     promoting = verbs.add_parser(
         "promote",
         help="keep a run as a baseline",
-        description="Keeps a run as a baseline, unless it shows nothing (no verdict, partial).",
+        description="Keeps a run as a baseline. It must be a whole run with a PASS or a FAIL of "
+        "its target: partial, aborted and INCONCLUSIVE ones show nothing and are refused.",
         epilog="example: headroom baseline promote latest",
     )
     promoting.add_argument("run", metavar="RUN", help="run id, its beginning, or `latest`")
@@ -37,7 +37,7 @@ def add_parser(commands: Commands) -> None:
     listing = verbs.add_parser(
         "list",
         help="print the baselines",
-        description="Prints the baselines as the table of results/BASELINES.md, or as JSON.",
+        description="Prints the promoted runs, full scale before scaled ones, or as JSON.",
         epilog="example: headroom baseline list --json",
     )
     add_results(listing)
@@ -49,15 +49,18 @@ def promote_run(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """Refused for runs that show nothing: inconclusive, generator-limited, partial."""
     run = load_run(find_run(arguments.results, arguments.run))
     baseline = promote(run, judge(run), arguments.results)
-    terminal.out.print(f"promoted {escape(baseline.run_id)}; see {arguments.results}/BASELINES.md")
+    terminal.out.print(f"promoted {baseline.run_id}; see {arguments.results}/BASELINES.md")
     return ExitCode.PASS
 
 
 def print_baselines(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
-    """The page of results/BASELINES.md, or the baselines as JSON."""
+    """The tables of results/BASELINES.md for a terminal, or the baselines as JSON."""
     baselines = list_baselines(arguments.results)
     if arguments.json:
         terminal.json(baselines)
-    else:
-        terminal.stdout.write(to_page(baselines))
+        return ExitCode.PASS
+    if not baselines:
+        terminal.say(f"no baselines in {arguments.results}")
+    for table in sections(baselines):
+        terminal.out.print(to_rich(table))
     return ExitCode.PASS

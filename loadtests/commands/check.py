@@ -9,6 +9,7 @@ from loadtests.commands.options import Commands, add_json, add_plan, engines, po
 from loadtests.commands.preparation import (
     assess_here,
     build_plan,
+    mistakes_here,
     plan_document,
     print_plan,
 )
@@ -30,7 +31,13 @@ def add_parser(commands: Commands) -> None:
         "scenarios", type=Path, nargs="+", metavar="SCENARIO", help="scenario files (TOML)"
     )
     add_plan(parser)
-    parser.add_argument("--hosts", type=positive_int, default=1, help="hosts (default: 1)")
+    parser.add_argument(
+        "--hosts",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="hosts that send, such as 4; other ones have variables of their own (default: 1)",
+    )
     parser.add_argument(
         "--engines", type=engines, metavar="N|auto", help="engines on each host (default: auto)"
     )
@@ -54,9 +61,13 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
             code = ExitCode.USAGE
             continue
         total = per_host * arguments.hosts
+        mistakes = mistakes_here(plan, is_local=arguments.hosts == 1)
+        if mistakes:
+            terminal.error(str(ScenarioError(str(path), mistakes)))
+            code = ExitCode.USAGE
         feasibility = assess_here(plan, hosts=arguments.hosts, engines=total)
         document = plan_document(plan, feasibility, total)
-        documents.append({"scenario": str(path), "mistakes": (), **document})
+        documents.append({"scenario": str(path), "mistakes": mistakes, **document})
         if not arguments.json:
             print_plan(terminal, plan, feasibility, total)
         if not feasibility.can_reach:

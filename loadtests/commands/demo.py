@@ -12,7 +12,6 @@ import math
 from collections.abc import Sequence
 from typing import Final
 
-from rich.markup import escape
 from rich.table import Table
 
 from analysis.baselines import record_results
@@ -21,15 +20,17 @@ from loadtests.clock import NS_PER_S
 from loadtests.cluster.launch import DISCLAIMER, Cluster
 from loadtests.commands.calibrate import SCENARIOS, START_TIMEOUT_S, calibrate, describe
 from loadtests.commands.calibration import store_calibration
-from loadtests.commands.judgement import CODES, judge_and_store, print_run
+from loadtests.commands.interrupts import ignoring_after_start
+from loadtests.commands.judgement import exit_code_of, judge_and_store, print_run
 from loadtests.commands.options import Commands, add_results
 from loadtests.commands.preparation import build_plan
-from loadtests.commands.run import run_local
+from loadtests.commands.run import load_swarm, run_local
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
 from loadtests.plan.model import Plan
 from loadtests.plan.rehearsal import rehearse
 from loadtests.record.archive import Run
+from loadtests.record.manifest import Outcome
 
 PROFILES: Final = ("rest-100", "rest-150", "rest-200")
 BASELINE: Final = "rest"
@@ -62,13 +63,14 @@ def demo_scale(saturation_per_s: float, baseline_per_s: float) -> float:
 
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """The demo's exit code is the merged verdict of its runs."""
+    load_swarm()
     terminal.say(DISCLAIMER)
     with Cluster.start(nodes=4) as cluster:
         cluster.wait_ready(START_TIMEOUT_S)
         urls = [node.url for node in cluster.nodes]
         for node in cluster.nodes:
             terminal.say(f"started {node.name} at {node.url}")
-        terminal.say("calibrating: closed load at saturation, 14 s")
+        terminal.say("calibrating: closed loads at saturation, about 30 s")
         calibration = calibrate(urls, terminal)
         store_calibration(calibration)
         terminal.say(describe(calibration))
@@ -76,17 +78,19 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
         judged = []
         for plan in plans:
             terminal.say(f"running {plan.scenario_name}, {plan.duration_ns / NS_PER_S:.0f} s")
-            outcome = run_local(plan, arguments.results, terminal)
-            judged.append(judge_and_store(outcome.path))
-            print_run(terminal, *judged[-1], as_json=False)
-            if outcome.exit_code is not None:
-                return outcome.exit_code
+            with ignoring_after_start() as begun:
+                outcome = run_local(plan, arguments.results, terminal, begun)
+                run, verdict = judge_and_store(outcome.path)
+                print_run(terminal, run, verdict, as_json=False)
+            if run.manifest.outcome is not Outcome.COMPLETE:
+                return exit_code_of(run.manifest.outcome, verdict.state)
+            judged.append((run, verdict))
     print_summary(judged, terminal)
     for recorded in record_results(judged, arguments.results):
         if not recorded.is_promoted:
             terminal.say(f"{recorded.run_id} is no baseline: {recorded.reason}")
     terminal.say(f"tables: {arguments.results}/BASELINES.md and .csv; everything is stopped")
-    return CODES[merge_states(verdict.state for _, verdict in judged)]
+    return exit_code_of(Outcome.COMPLETE, merge_states(verdict.state for _, verdict in judged))
 
 
 def build_plans(
@@ -115,9 +119,9 @@ def print_summary(judged: Sequence[tuple[Run, Verdict]], terminal: Terminal) -> 
     table = Table("profile", "scale", "verdict", "archive", title="Demo")
     for run, verdict in judged:
         table.add_row(
-            escape(verdict.scenario),
+            verdict.scenario,
             f"{verdict.scale:g}",
             verdict.state.value,
-            escape(str(run.path)),
+            str(run.path),
         )
     terminal.out.print(table)

@@ -1,6 +1,7 @@
 """From an archive to a printed verdict and an exit code.
 
-The exit code of an aborted run is its abort's; a complete run's is its verdict's.
+The exit code is a function of the archive alone, so `run`, `show`, `demo` and the
+locustfile give the same one: of a complete run its verdict's, of any other its end's.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 from rich.console import RenderableType
-from rich.markup import escape
 
 from analysis.judging import State
 from analysis.show import show, to_json, write_verdict
@@ -17,17 +17,23 @@ from analysis.verdict import Verdict, judge
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
 from loadtests.record.archive import Run, load_run
+from loadtests.record.manifest import Outcome
 
-CODES: Final = {
+_OF_VERDICT: Final = {
     State.PASS: ExitCode.PASS,
     State.FAIL: ExitCode.FAIL,
     State.INCONCLUSIVE: ExitCode.INCONCLUSIVE,
 }
+_OF_OUTCOME: Final = {
+    Outcome.ABORTED: ExitCode.ABORTED,
+    Outcome.CRASHED: ExitCode.HARNESS,
+    Outcome.RUNNING: ExitCode.HARNESS,  # no end is recorded: it died without a word
+}
 
 
-def exit_code_of(verdict: Verdict, aborted: ExitCode | None) -> ExitCode:
-    """`aborted` is the swarm's exit code, None for a run that came to its end."""
-    return CODES[verdict.state] if aborted is None else aborted
+def exit_code_of(outcome: Outcome, state: State) -> ExitCode:
+    """How a run ended decides; of one that came to its end, the verdict."""
+    return _OF_VERDICT[state] if outcome is Outcome.COMPLETE else _OF_OUTCOME[outcome]
 
 
 def judge_and_store(path: Path) -> tuple[Run, Verdict]:
@@ -45,4 +51,4 @@ def print_run(terminal: Terminal, run: Run, verdict: Verdict, *, as_json: bool) 
         return
     page: RenderableType = show(run, verdict)
     terminal.out.print(page)
-    terminal.out.print(f"archive: {escape(str(run.path))}", soft_wrap=True)
+    terminal.out.print(f"archive: {run.path!s}", soft_wrap=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 RESULTS = Path("results")
+_HIGHEST: Final = 2**63 - 1
 
 if TYPE_CHECKING:
     # argparse's type of a subparsers object is private, and generic for mypy only.
@@ -16,43 +17,66 @@ else:
     Commands = argparse._SubParsersAction  # noqa: SLF001 - see above
 
 
+def _refuse(text: str, expected: str) -> NoReturn:
+    raise argparse.ArgumentTypeError(f"saw {text!r}; expected {expected}")
+
+
 def positive_float(text: str) -> float:
     """A finite number above zero."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not math.isfinite(value) or value <= 0:
-        raise argparse.ArgumentTypeError(f"saw {text!r}; expected a number above 0")
+        _refuse(text, "a number above 0")
+    return value
+
+
+def whole(text: str, lowest: int, highest: int, expected: str) -> int:
+    """A whole number between limits, both included."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = lowest - 1
+    if not lowest <= value <= highest:
+        _refuse(text, expected)
     return value
 
 
 def positive_int(text: str) -> int:
     """A whole number above zero."""
-    value = int(text)
-    if value <= 0:
-        raise argparse.ArgumentTypeError(f"saw {text!r}; expected a whole number above 0")
-    return value
+    return whole(text, 1, _HIGHEST, "a whole number above 0")
+
+
+def seed(text: str) -> int:
+    """A seed."""
+    return whole(text, 0, _HIGHEST, f"a whole number from 0 to {_HIGHEST}")
 
 
 def port(text: str) -> int:
     """A TCP port."""
-    value = int(text)
-    if not 0 <= value <= 65_535:  # noqa: PLR2004 - the range of a port
-        raise argparse.ArgumentTypeError(f"saw {text!r}; expected a port from 0 to 65535")
-    return value
+    return whole(text, 0, 65_535, "a port from 0 to 65535")
 
 
 def engines(text: str) -> int | None:
     """A number of engines, or None for `auto`."""
-    return None if text == "auto" else positive_int(text)
+    return None if text == "auto" else whole(text, 1, _HIGHEST, "a whole number above 0, or auto")
 
 
 def address(text: str) -> tuple[str, int | None]:
     """`HOST`, `HOST:PORT` or `[IPV6]:PORT`."""
     if text.startswith("["):
-        host, _, rest = text[1:].partition("]")
-        return host, port(rest[1:]) if rest.startswith(":") else None
+        host, bracket, rest = text[1:].partition("]")
+        if not host or not bracket or (rest and not rest.startswith(":")):
+            _refuse(text, "HOST, HOST:PORT or [IPV6]:PORT")
+        return host, port(rest[1:]) if rest else None
     host, colon, number = text.rpartition(":")
     if colon and ":" not in host:
+        if not host:
+            _refuse(text, "HOST, HOST:PORT or [IPV6]:PORT")
         return host, port(number)
+    if not text:
+        _refuse(text, "HOST, HOST:PORT or [IPV6]:PORT")
     return text, None
 
 
@@ -85,6 +109,12 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         "--scale",
         type=positive_float,
         default=1.0,
+        metavar="FACTOR",
         help="multiply every rate and throughput objective (a scaled run says so everywhere)",
     )
-    parser.add_argument("--seed", type=int, help="seed of arrivals, mix and payloads")
+    parser.add_argument(
+        "--seed",
+        type=seed,
+        metavar="N",
+        help="seed of arrivals, mix and payloads, such as 42 (default: the scenario's)",
+    )

@@ -6,18 +6,21 @@ decides by.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.markup import escape
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from loadtests.commands.calibration import load_cost
 from loadtests.commands.terminal import Terminal
-from loadtests.errors import Mistake, ScenarioError
+from loadtests.errors import Mistake, ScenarioError, TargetError
 from loadtests.plan.authorisation import authorised_hosts, refuse_unauthorised
-from loadtests.plan.feasibility import Feasibility, Severity, assess
+from loadtests.plan.environment import unfilled_variables
+from loadtests.plan.feasibility import Feasibility, Finding, Severity, assess
 from loadtests.plan.host import host_limits, own_configuration
 from loadtests.plan.model import Node, Plan
 from loadtests.plan.scenario import load_scenario, resolve
@@ -41,11 +44,30 @@ def assess_here(plan: Plan, *, hosts: int, engines: int) -> Feasibility:
     return assess(plan, host_limits(), load_cost(), hosts=hosts, engines=engines)
 
 
+def mistakes_here(plan: Plan, *, is_local: bool) -> tuple[Mistake, ...]:
+    """What this host's configuration and environment lack for a plan.
+
+    Variables are needed where the engines run; on other hosts their own preflight looks.
+    """
+    variables = unfilled_variables(plan, os.environ) if is_local else ()
+    try:
+        refuse_unauthorised(plan, own_configuration(), datetime.now(tz=UTC))
+    except TargetError as error:
+        denied = Mistake(where=error.where, seen=error.seen, expected=error.expected)
+        return (denied, *variables)
+    return variables
+
+
 def refuse_what_may_not_run(
-    path: Path, plan: Plan, feasibility: Feasibility, *, force: bool
+    path: Path, plan: Plan, feasibility: Feasibility, *, force: bool, is_local: bool
 ) -> None:
-    """TargetError for unauthorised targets, ScenarioError for a plan that cannot reach its rate."""
+    """TargetError for unauthorised targets, ScenarioError for what else keeps a plan from running.
+
+    `force` runs a plan that cannot reach its rate, nothing else.
+    """
     refuse_unauthorised(plan, own_configuration(), datetime.now(tz=UTC))
+    if mistakes := mistakes_here(plan, is_local=is_local):
+        raise ScenarioError(str(path), mistakes)
     if force or feasibility.can_reach:
         return
     raise ScenarioError(
@@ -67,14 +89,14 @@ def _number(value: float | None, pattern: str = ",.0f") -> str:
 def plan_table(plan: Plan, feasibility: Feasibility) -> Table:
     """Stages with rates, arrivals and the concurrency that Little's law asks for."""
     scaled = "" if plan.scale == 1.0 else f", SCALED x {plan.scale:g}"
-    table = Table(title=escape(f"{plan.scenario_name}: {plan.load_model.value} load{scaled}"))
+    table = Table(title=f"{plan.scenario_name}: {plan.load_model.value} load{scaled}")
     table.add_column("stage")
     for heading in ("length", "peak req/s", "arrivals", "p95 limit", "in flight needed"):
         table.add_column(heading, justify="right")
     for stage, need in zip(plan.stages, feasibility.stages, strict=True):
         limit = need.latency_limit_ns
         table.add_row(
-            escape(stage.name if stage.is_judged else f"{stage.name} (not judged)"),
+            stage.name if stage.is_judged else f"{stage.name} (not judged)",
             format_duration(need.length_ns),
             _number(need.peak_per_s),
             _number(need.planned),
@@ -110,7 +132,7 @@ def resources_table(plan: Plan, feasibility: Feasibility, engines: int) -> Table
         ("on a lost worker", plan.loss_policy.value),
     )
     for what, value in rows:
-        table.add_row(what, escape(value))
+        table.add_row(what, value)
     return table
 
 
@@ -134,12 +156,29 @@ def plan_document(plan: Plan, feasibility: Feasibility, engines: int) -> dict[st
     }
 
 
+def print_summary(terminal: Terminal, plan: Plan, feasibility: Feasibility, engines: int) -> None:
+    """A plan in a few lines, to standard error, with the findings that ask for attention."""
+    scaled = "" if plan.scale == 1.0 else f", SCALED x {plan.scale:g}"
+    stages = ", ".join(f"{s.name} {format_duration(s.end_ns - s.start_ns)}" for s in plan.stages)
+    count = f"{engines} engine" if engines == 1 else f"{engines} engines"
+    terminal.say(f"{plan.scenario_name}: {plan.load_model.value} load{scaled}; {stages}")
+    terminal.say(
+        f"up to {_number(feasibility.peak_per_s)} requests/s with {count} and {plan.connections:,} "
+        f"connections to {', '.join(map(_node_text, plan.nodes))} (the whole plan: headroom check)"
+    )
+    for finding in feasibility.findings:
+        if finding.severity is not Severity.INFO:
+            _print_finding(terminal.err, finding)
+
+
+def _print_finding(console: Console, finding: Finding) -> None:
+    severity = (f"{finding.severity.value}:", STYLES[finding.severity])
+    console.print(Text.assemble(severity, f" {finding.text}"), soft_wrap=True)
+
+
 def print_plan(terminal: Terminal, plan: Plan, feasibility: Feasibility, engines: int) -> None:
     """The whole plan to standard output, findings last."""
     terminal.out.print(plan_table(plan, feasibility))
     terminal.out.print(resources_table(plan, feasibility, engines))
     for finding in feasibility.findings:
-        style = STYLES[finding.severity]
-        terminal.out.print(
-            f"[{style}]{finding.severity.value}:[/] {escape(finding.text)}", soft_wrap=True
-        )
+        _print_finding(terminal.out, finding)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from rich.console import Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.text import Text
 
@@ -46,6 +46,21 @@ def headline(progress: Progress) -> str:
     )
 
 
+def log_line(progress: Progress) -> str:
+    """What a log gets every few seconds, below 120 characters while numbers are usual."""
+    place = progress.stage or progress.phase.name.lower()
+    elapsed_s = max(0, progress.elapsed_ns or 0) / NS_PER_S
+    time_text = f"{place}  {elapsed_s:.0f}/{progress.total_ns / NS_PER_S:.0f} s"
+    figures = progress.figures
+    if figures is None:
+        return f"{time_text}  {progress.agents_up}/{progress.agents_expected} workers"
+    return (
+        f"{time_text}  sent {figures.sent_per_s:,} of {figures.planned_per_s:,}/s  "
+        f"p95 {_ms(figures.p95_us)}  send lag p99 {_ms(figures.send_lag_p99_us)}  "
+        f"{progress.errors:,} of {progress.requests:,} failed"
+    )
+
+
 def panel(progress: Progress) -> RenderableType:
     """The live display, three to nine lines."""
     done = min(max(0, progress.elapsed_ns or 0), progress.total_ns)
@@ -61,11 +76,19 @@ def panel(progress: Progress) -> RenderableType:
     return Group(*lines)
 
 
+def stopping(reason: str) -> str:
+    """Said once, at once: an orderly end takes seconds."""
+    return f"stopping: {reason}" + ("; Ctrl-C again stops at once" if "SIGINT" in reason else "")
+
+
 class LiveProgress:
     """Shows progress while its block runs."""
 
-    def __init__(self, terminal: Terminal) -> None:
+    def __init__(self, terminal: Terminal, begun: Callable[[], None] = lambda: None) -> None:
+        """Call `begun` with the first progress: from then on signals are the run's."""
         self._terminal = terminal
+        self._begun = begun
+        self._has_told_stop = False
         self._live: Live | None = None
         self._next_line_s = 0.0
 
@@ -87,12 +110,15 @@ class LiveProgress:
 
     def show(self, progress: Progress) -> None:
         """Take the newest figures."""
+        self._begun()
+        is_early = max(0, progress.elapsed_ns or 0) < progress.total_ns
+        if progress.stop_reason is not None and is_early and not self._has_told_stop:
+            self._has_told_stop = True
+            self._terminal.say(stopping(progress.stop_reason))
         if self._live is not None:
             self._live.update(panel(progress), refresh=True)
             return
         now_s = time.monotonic()
         if now_s >= self._next_line_s:
             self._next_line_s = now_s + LINE_EVERY_S
-            figures = "" if progress.figures is None else f"  {_figures(progress.figures)}"
-            line = f"{headline(progress)}{figures}".replace("\n", "  ")
-            self._terminal.err.print(escape(line), soft_wrap=True)
+            self._terminal.say(log_line(progress))

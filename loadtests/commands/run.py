@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import ipaddress
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.verdict import Verdict
+from loadtests.commands.interrupts import ending_at_once, ignoring_after_start
 from loadtests.commands.judgement import exit_code_of, judge_and_store, print_run
 from loadtests.commands.options import (
     Commands,
@@ -23,7 +27,7 @@ from loadtests.commands.preparation import (
     allowed_hosts,
     assess_here,
     build_plan,
-    print_plan,
+    print_summary,
     refuse_what_may_not_run,
 )
 from loadtests.commands.progress import LiveProgress
@@ -31,6 +35,7 @@ from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
 from loadtests.plan.host import engine_count, local_engine_count
 from loadtests.plan.model import Plan
+from loadtests.record.archive import Run
 
 if TYPE_CHECKING:  # importing the swarm loads Locust
     from loadtests.swarm.run import ExpectedWorkers, LocalWorkers, RunOutcome, WebAddress
@@ -80,9 +85,22 @@ def add_parser(commands: Commands) -> None:
         help=f"where workers connect (default: 127.0.0.1:{DEFAULT_MASTER_PORT})",
     )
     parser.add_argument("--web", action="store_true", help="open Locust's web UI on loopback")
-    parser.add_argument("--web-host", default="127.0.0.1", help="address of the web UI")
-    parser.add_argument("--web-port", type=port, default=8089, help="port of the web UI")
-    parser.add_argument("--force", action="store_true", help="run what cannot reach its rate")
+    parser.add_argument(
+        "--web-host",
+        default="127.0.0.1",
+        metavar="ADDR",
+        help="address of the web UI, which has no login (default: 127.0.0.1)",
+    )
+    parser.add_argument(
+        "--web-port",
+        type=port,
+        default=8089,
+        metavar="PORT",
+        help="port of the web UI; 0 takes a free one (default: 8089)",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="run it although it cannot reach its rate from here"
+    )
     add_results(parser)
     add_json(parser)
     parser.set_defaults(execute=execute)
@@ -99,16 +117,54 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     else:
         total = engine_count(arguments.engines, beside_master=False) * arguments.expect_workers
     feasibility = assess_here(plan, hosts=hosts, engines=total)
-    refuse_what_may_not_run(arguments.scenario, plan, feasibility, force=arguments.force)
-    if not arguments.json:
-        print_plan(terminal, plan, feasibility, total)
-    outcome = run_swarm(plan, arguments, terminal)
-    run, verdict = judge_and_store(outcome.path)
-    print_run(terminal, run, verdict, as_json=arguments.json)
-    return exit_code_of(verdict, outcome.exit_code)
+    refuse_what_may_not_run(
+        arguments.scenario,
+        plan,
+        feasibility,
+        force=arguments.force,
+        is_local=arguments.expect_workers is None,
+    )
+    print_summary(terminal, plan, feasibility, total)
+    if arguments.web:
+        warn_of_strangers(arguments.web_host, terminal)
+    run, verdict = run_and_judge(plan, arguments, terminal)
+    return exit_code_of(run.manifest.outcome, verdict.state)
 
 
-def run_swarm(plan: Plan, arguments: argparse.Namespace, terminal: Terminal) -> RunOutcome:
+def warn_of_strangers(host: str, terminal: Terminal) -> None:
+    """Say what it means to open the web UI beyond loopback."""
+    try:
+        is_private = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        is_private = host == "localhost"
+    if not is_private:
+        terminal.say(
+            f"warning: the web UI has no login, and on {host} others than this host reach it: "
+            "they see the run and can stop it"
+        )
+
+
+def run_and_judge(
+    plan: Plan, arguments: argparse.Namespace, terminal: Terminal
+) -> tuple[Run, Verdict]:
+    """Run, judge and print; once the run has begun, Ctrl-C ends it and nothing after it."""
+    load_swarm()
+    with ignoring_after_start() as begun:
+        outcome = run_swarm(plan, arguments, terminal, begun)
+        run, verdict = judge_and_store(outcome.path)
+        print_run(terminal, run, verdict, as_json=arguments.json)
+    return run, verdict
+
+
+def load_swarm() -> None:
+    """Load Locust before anything runs: Ctrl-C meanwhile ends the process at once."""
+    with ending_at_once():
+        import loadtests.swarm.run  # noqa: F401, PLC0415 - takes a second, `--help` need not wait
+
+
+def run_swarm(
+    plan: Plan, arguments: argparse.Namespace, terminal: Terminal, begun: Callable[[], None]
+) -> RunOutcome:
     """Run a plan with the workers and the web UI that the arguments ask for."""
     # Importing the swarm loads Locust, which takes a second: `--help` need not wait for it.
     from loadtests.swarm.run import (  # noqa: PLC0415 - see above
@@ -129,22 +185,27 @@ def run_swarm(plan: Plan, arguments: argparse.Namespace, terminal: Terminal) -> 
             wait_s=arguments.expect_workers_max_wait,
         )
     web = WebAddress(host=arguments.web_host, port=arguments.web_port) if arguments.web else None
-    return _run(plan, arguments.results, workers, web, terminal)
+    return _run(plan, arguments.results, workers, web=web, terminal=terminal, begun=begun)
 
 
-def run_local(plan: Plan, results: Path, terminal: Terminal) -> RunOutcome:
-    """Run a plan with one worker on this host."""
+def run_local(
+    plan: Plan, results: Path, terminal: Terminal, begun: Callable[[], None] = lambda: None
+) -> RunOutcome:
+    """Run a plan with one worker on this host; `begun` is called when it has begun."""
     from loadtests.swarm.run import LocalWorkers  # noqa: PLC0415 - loads Locust
 
-    return _run(plan, results, LocalWorkers(count=1, engines=None), None, terminal)
+    workers = LocalWorkers(count=1, engines=None)
+    return _run(plan, results, workers, web=None, terminal=terminal, begun=begun)
 
 
 def _run(
     plan: Plan,
     results: Path,
     workers: LocalWorkers | ExpectedWorkers,
+    *,
     web: WebAddress | None,
     terminal: Terminal,
+    begun: Callable[[], None],
 ) -> RunOutcome:
     from loadtests.swarm.run import run_plan  # noqa: PLC0415 - loads Locust
 
@@ -152,7 +213,7 @@ def _run(
         if web is not None:
             terminal.say(f"web UI: http://{web.host}:{number}")
 
-    with LiveProgress(terminal) as progress:
+    with LiveProgress(terminal, begun) as progress:
         return run_plan(
             plan,
             results=results,

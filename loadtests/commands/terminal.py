@@ -1,7 +1,9 @@
 """What commands print with: results to standard output, progress and errors to standard error.
 
 Colours and live displays appear on a terminal only; NO_COLOR and dumb terminals are
-honoured by rich. Piped output is plain and complete, 120 columns wide.
+honoured by rich. Piped output is plain, and as wide as it needs to be: nothing is cut.
+Texts are printed as they are: rich's markup and emoji are off, because names and messages
+come from files and targets.
 """
 
 from __future__ import annotations
@@ -10,9 +12,15 @@ from typing import TextIO
 
 import msgspec
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
-PIPED_WIDTH = 120
+PIPED_WIDTH = 100_000
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Let it through: rich would exit with 1, which is FAIL."""
+        raise BrokenPipeError
 
 
 class Terminal:
@@ -26,15 +34,15 @@ class Terminal:
     @staticmethod
     def _console(stream: TextIO) -> Console:
         width = None if stream.isatty() else PIPED_WIDTH
-        return Console(file=stream, highlight=False, width=width, soft_wrap=False)
+        return _Console(file=stream, highlight=False, markup=False, emoji=False, width=width)
 
     def say(self, text: str) -> None:
         """One line of progress, to standard error."""
-        self.err.print(escape(text), soft_wrap=True)
+        self.err.print(text, soft_wrap=True)
 
     def error(self, text: str) -> None:
         """An error, to standard error."""
-        self.err.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+        self.err.print(Text.assemble(("error:", "bold red"), f" {text}"), soft_wrap=True)
 
     def json(self, value: object) -> None:
         """One JSON document, to standard output."""

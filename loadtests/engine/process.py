@@ -148,7 +148,7 @@ class _Agent(asyncio.Protocol):
 
     def give_up(self, error: HeadroomError) -> None:
         """Tell the agent why and end."""
-        self.send(_error_frame(error))
+        self.send(error_frame(error))
         self._end(error.exit_code)
 
     def _end(self, code: ExitCode) -> None:
@@ -156,9 +156,11 @@ class _Agent(asyncio.Protocol):
             self.exit_code.set_result(code)
 
 
-def _error_frame(error: HeadroomError) -> EngineError:
+def error_frame(error: HeadroomError) -> EngineError:
+    """An error as the agent is told it: family, place, what was seen and expected."""
     if isinstance(error, ScenarioError):
-        seen = "; ".join(f"{mistake.where}: {mistake.seen}" for mistake in error.mistakes)
+        places = ["" if m.where == error.source else f"{m.where}: " for m in error.mistakes]
+        seen = "; ".join(f"{p}{m.seen}" for p, m in zip(places, error.mistakes, strict=True))
         expected = "; ".join(mistake.expected for mistake in error.mistakes)
         return EngineError("scenario", error.source, seen, expected)
     if isinstance(error, TargetError):

@@ -170,7 +170,7 @@ def _entry_of(node: Node, configuration: Configuration, now: datetime) -> Author
         )
     raise TargetError(
         where=where,
-        seen=f"{node.host} is not an authorised target",
+        seen=f"{node.host}, which is not an authorised target",
         expected=f'loopback, or an entry [authorised_targets."{node.host}"] with its owner',
     )
 

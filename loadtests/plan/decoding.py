@@ -42,8 +42,8 @@ def key_of_field(name: str) -> str:
 def unknown_key(key: str, known: tuple[str, ...]) -> str:
     """What was expected instead of an unknown key."""
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    hint = f'did you mean "{near[0]}"? ' if near else ""
-    return f"{hint}known keys: {', '.join(known)}"
+    hint = f' (did you mean "{near[0]}"?)' if near else ""
+    return f"one of {', '.join(known)}{hint}"
 
 
 def _without_none(kind: Any) -> Any:

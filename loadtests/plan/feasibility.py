@@ -122,6 +122,14 @@ def _spread(plan: Plan, engines: int) -> Iterator[Finding]:
     )
 
 
+def _engines(count: int) -> str:
+    return "1 engine" if count == 1 else f"{count:,} engines"
+
+
+def _are(count: int) -> str:
+    return f"{'is' if count == 1 else 'are'} {count:,}"
+
+
 def _cpu(
     peak_per_s: float, limits: HostLimits, cost: GeneratorCost | None, hosts: int, engines: int
 ) -> tuple[int | None, list[Finding]]:
@@ -134,9 +142,10 @@ def _cpu(
     needed = max(1, math.ceil(peak_per_s * cost.request_ns / NS_PER_S / BUSY_RATIO))
     at_hand = min(engines, limits.cores * hosts)
     text = (
-        f"{peak_per_s:,.0f} requests/s at {cost.request_ns / 1000:.1f} us each take {needed} "
-        f"engines below {BUSY_RATIO:.0%} of a core; {at_hand} are at hand "
-        f"({engines} engines, {limits.cores * hosts} cores)"
+        f"{peak_per_s:,.0f} requests/s at {cost.request_ns / 1000:.1f} us each take "
+        f"{_engines(needed)} below {BUSY_RATIO:.0%} of a core; there {_are(at_hand)}: "
+        f"{_engines(engines)} planned on {limits.cores * hosts} cores, at most one a core"
+        + (" and one core left for master and target" if engines < limits.cores * hosts else "")
     )
     severity = Severity.REFUSAL if needed > at_hand else Severity.INFO
     return needed, [finding(severity, text, engines_needed=needed, engines_available=at_hand)]

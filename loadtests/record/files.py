@@ -129,6 +129,12 @@ def read_file(path: Path) -> bytes:
         return file.read()
 
 
+def size_of(path: Path) -> int:
+    """Length of a file in bytes; a link is refused."""
+    with reading(path), open_file(path) as file:
+        return os.fstat(file.fileno()).st_size
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal; a link is refused."""
     with reading(path), open_file(path) as file:

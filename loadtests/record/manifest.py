@@ -167,6 +167,7 @@ class Manifest(_Fact, frozen=True, kw_only=True):
     outcome_reason: str
     events: int
     checksums: dict[str, str]  # file name -> SHA-256 of the archive's other files
+    sizes_bytes: dict[str, int] = {}  # of the same; empty in archives from before it was stated
 
     @property
     def slots(self) -> SlotSpace:

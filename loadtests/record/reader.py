@@ -1,7 +1,7 @@
 """Reads a run back: a complete archive from its tables, a partial one from its journal.
 
-`load_run` checks the checksum of every file that it reads (the log of intervals, which is
-large and only read by `verify`, is not) and refuses damage with a sentence. A partial run
+`load_run` checks the checksum of every file that the archive lists, also of those that it
+does not read, and refuses damage with a sentence. A partial run
 is rebuilt from what was acknowledged, says that it is incomplete, and what was cut off.
 """
 
@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 
 from loadtests.clock import NS_PER_S
 from loadtests.errors import HarnessError
+from loadtests.record.checksums import check_files, check_manifest
 from loadtests.record.directory import (
-    CHECKSUMS_FILE,
     EVENTS_FILE,
     JOURNAL_FILE,
+    LATENCY_FILE,
     MANIFEST_FILE,
     PLAN_FILE,
     TOTALS_FILE,
@@ -57,6 +58,8 @@ _SLOT_COLUMNS: Final = ["stage", "request", "node"]
 # Agents' windows of one second lie within some seconds of each other in a journal; what a
 # stalled agent hands over later than this becomes a further part of its second.
 _HOLD_S: Final = 60
+_ALWAYS: Final = (PLAN_FILE, EVENTS_FILE)  # files that every complete archive must list
+_OF_LOAD: Final = (*(f"{name}.parquet" for name in SCHEMAS), LATENCY_FILE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,22 +133,20 @@ def load_run(path: Path) -> Run:
 
 
 def _load_complete(path: Path, manifest: Manifest, manifest_data: bytes) -> Run:
-    _check_manifest(path, manifest_data)
-    plan = _checked(path, PLAN_FILE, manifest)
-    events, torn = decode_events(_checked(path, EVENTS_FILE, manifest), str(path / EVENTS_FILE))
+    check_manifest(path, manifest, manifest_data)
+    has_load = TOTALS_FILE in manifest.checksums  # else it ended before T0: no window, no table
+    check_files(path, manifest, (*_ALWAYS, *(_OF_LOAD if has_load else ())))
+    plan = read_file(path / PLAN_FILE)
+    events, torn = decode_events(read_file(path / EVENTS_FILE), str(path / EVENTS_FILE))
     if torn:
         raise HarnessError(
             where=str(path / EVENTS_FILE), seen="a torn last line", expected="whole lines"
         )
-    if TOTALS_FILE in manifest.checksums:
-        tables = {}
-        for name in SCHEMAS:
-            _checked(path, f"{name}.parquet", manifest)
-            tables[name] = read_table(path / f"{name}.parquet", name)
-        log = _checked(path, TOTALS_FILE, manifest).decode("ascii")
-    else:  # ended before T0: no window, no table
-        tables = {name: table_of(name, []) for name in SCHEMAS}
-        log = ""
+    tables = {name: table_of(name, []) for name in SCHEMAS}
+    log = ""
+    if has_load:
+        tables = {name: read_table(path / f"{name}.parquet", name) for name in SCHEMAS}
+        log = read_file(path / TOTALS_FILE).decode("ascii")
     frames = {name: frame_of(table) for name, table in tables.items()}
     judged, everything = _sums_of_log(path, log, manifest, frames)
     return _run(
@@ -158,28 +159,6 @@ def _load_complete(path: Path, manifest: Manifest, manifest_data: bytes) -> Run:
         judged=judged,
         everything=everything,
     )
-
-
-def _check_manifest(path: Path, data: bytes) -> None:
-    """`run.json` must be the one that `SHA256SUMS` was written for."""
-    line = f"{hashlib.sha256(data).hexdigest()}  {MANIFEST_FILE}"
-    if line not in read_file(path / CHECKSUMS_FILE).decode("ascii", "replace").split("\n"):
-        raise HarnessError(
-            where=str(path / MANIFEST_FILE),
-            seen="another checksum than SHA256SUMS says",
-            expected="an undamaged archive",
-        )
-
-
-def _checked(path: Path, name: str, manifest: Manifest) -> bytes:
-    data = read_file(path / name)
-    if hashlib.sha256(data).hexdigest() != manifest.checksums.get(name):
-        raise HarnessError(
-            where=str(path / name),
-            seen=f"{len(data)} bytes with another checksum than {MANIFEST_FILE} says",
-            expected="an undamaged archive",
-        )
-    return data
 
 
 def _sums_of_log(

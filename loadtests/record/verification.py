@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 
 from loadtests.errors import HarnessError
+from loadtests.record.checksums import check_manifest, sealed_verdict
 from loadtests.record.directory import (
-    CHECKSUMS_FILE,
     LATENCY_FILE,
     MANIFEST_FILE,
     check_run_directory,
@@ -28,7 +28,6 @@ from loadtests.record.manifest import Manifest, decode_manifest
 from loadtests.record.reader import Run, load_run
 from loadtests.record.totals import Totals, keys_of
 from loadtests.record.window import Kind, SlotSpace, Window, merge_windows
-from loadtests.record.writer import checksums_text
 
 # Intervals merged at a time: bounds memory on a log of any length.
 _BATCH_INTERVALS: Final = 2000
@@ -64,11 +63,10 @@ def _wrong_checksums(path: Path, manifest: Manifest) -> Iterator[str]:
             continue
         if seen != expected:
             yield f"{path / name}: saw SHA-256 {seen}; expected {expected}"
-    sums, own = read_file(path / CHECKSUMS_FILE), sha256_of(path / MANIFEST_FILE)
-    if f"{own}  {MANIFEST_FILE}\n".encode() not in sums:
-        yield f"{path / MANIFEST_FILE}: saw SHA-256 {own}; expected the one in {CHECKSUMS_FILE}"
-    elif sums != checksums_text(manifest, own):
-        yield f"{path / CHECKSUMS_FILE}: it does not list the files and checksums of this archive"
+    try:
+        sealed_verdict(path, check_manifest(path, manifest, read_file(path / MANIFEST_FILE)))
+    except HarnessError as error:
+        yield str(error)
 
 
 def _wrong_sums(run: Run) -> Iterator[str]:

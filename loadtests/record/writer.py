@@ -30,6 +30,7 @@ import numpy as np
 
 from loadtests.clock import NS_PER_S
 from loadtests.errors import HarnessError
+from loadtests.record.checksums import checksums_text
 from loadtests.record.directory import (
     CHECKSUMS_FILE,
     EVENTS_FILE,
@@ -42,7 +43,14 @@ from loadtests.record.directory import (
     create_run_directory,
 )
 from loadtests.record.event import Event, encode_event
-from loadtests.record.files import AppendFile, replace_file, sha256_of, sync_directory, writing
+from loadtests.record.files import (
+    AppendFile,
+    replace_file,
+    sha256_of,
+    size_of,
+    sync_directory,
+    writing,
+)
 from loadtests.record.hlog import IntervalEncoder, log_header
 from loadtests.record.hold_back import HoldBack
 from loadtests.record.journal import Journal
@@ -296,6 +304,7 @@ class ArchiveWriter:
             self._draft,
             events=self._event_count,
             checksums={name: sha256_of(self._path / name) for name in sorted(names)},
+            sizes_bytes={name: size_of(self._path / name) for name in sorted(names)},
             warnings=(*self._draft.warnings, *self._difference()),
         )
         self._write_draft()
@@ -326,9 +335,3 @@ class ArchiveWriter:
         with writing(final / JOURNAL_FILE):
             (final / JOURNAL_FILE).unlink()
         return final
-
-
-def checksums_text(manifest: Manifest, manifest_sha256: str) -> bytes:
-    """Lines of `SHA256SUMS`: every file of a complete archive but itself."""
-    sums = {**manifest.checksums, MANIFEST_FILE: manifest_sha256}
-    return "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode("ascii")

@@ -14,20 +14,23 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import gevent
 from locust.env import Environment
+from locust.runners import WorkerRunner
 
 from loadtests.errors import ExitCode, HarnessError, HeadroomError
 from loadtests.plan.host import engine_count, own_configuration, raise_descriptor_limit
 from loadtests.swarm.agent_shell import AgentShell, agent_name
 from loadtests.swarm.bus import guard_sockets
+from loadtests.swarm.interrupt import raise_in_main
 from loadtests.swarm.placeholder import EngineUser
 from loadtests.swarm.timing import Timing
 
 DEFAULT_PORT: Final = 5557  # Locust's
 _PR_SET_PDEATHSIG: Final = 1
+TELL_EVERY_S: Final = 10.0
 _LAST_WORDS_S: Final = 0.2  # for the bus to deliver what was said last
 
 
@@ -49,32 +52,47 @@ def run_worker(
     raise_descriptor_limit()
     guard_sockets()
     environment = Environment(user_classes=[EngineUser], parsed_options=_options())
-    try:
-        runner = environment.create_worker_runner(master_host, master_port)
-    except (ConnectionError, RecursionError) as error:
-        raise HarnessError(
-            where="worker", seen=f"no answer from {master_host}:{master_port}", expected="a master"
-        ) from error
-    shell = AgentShell(
-        runner,
-        name=agent_name(name or f"{os.uname().nodename}-{os.getpid()}"),
-        engines=engine_count(engines, beside_master=is_local(master_host)),
-        configuration=own_configuration(),
-        timing=Timing(),
-        has_ticker=has_ticker,
-    )
-    handlers = _stop_on_signals(shell)
-    try:
-        end = shell.run()
-        quitting: Any = environment.events.quitting  # tells the master that this peer is gone
-        quitting.fire(environment=environment, reverse=True)
-        gevent.sleep(_LAST_WORDS_S)
-    finally:
-        for handler in handlers:
-            handler.cancel()
-        runner.greenlet.kill(block=False)
+    with _Stops() as stops:
+        runner = _connect(environment, master_host, master_port)
+        try:
+            shell = stops.shell = AgentShell(
+                runner,
+                name=agent_name(name or f"{os.uname().nodename}-{os.getpid()}"),
+                engines=engine_count(engines, beside_master=is_local(master_host)),
+                configuration=own_configuration(),
+                timing=Timing(),
+                has_ticker=has_ticker,
+            )
+            end = shell.run()
+            quitting: Any = environment.events.quitting  # tells the master that this peer is gone
+            quitting.fire(environment=environment, reverse=True)
+            gevent.sleep(_LAST_WORDS_S)
+        finally:
+            runner.greenlet.kill(block=False)
     sys.stderr.write(f"agent ended: {end.reason}\n")
     return ExitCode.PASS if end.is_ok else ExitCode.ABORTED
+
+
+def _connect(environment: Environment, host: str, port: int) -> WorkerRunner:
+    """Join a master, saying every ten seconds that there is none."""
+
+    def tell() -> None:
+        while True:
+            gevent.sleep(TELL_EVERY_S)
+            sys.stderr.write(f"no master answers at {host}:{port} yet; Ctrl-C ends this worker\n")
+            sys.stderr.flush()
+
+    waiting = gevent.spawn(tell)
+    try:
+        return environment.create_worker_runner(host, port)
+    except SystemExit as ended:  # how Locust passes Ctrl-C on
+        raise KeyboardInterrupt from ended
+    except (ConnectionError, RecursionError) as error:
+        raise HarnessError(
+            where="worker", seen=f"no answer from {host}:{port}", expected="a master"
+        ) from error
+    finally:
+        waiting.kill(block=False)
 
 
 def is_local(host: str) -> bool:
@@ -90,21 +108,34 @@ def _options() -> argparse.Namespace:
     )  # fmt: skip
 
 
-def _stop_on_signals(shell: AgentShell) -> list[Any]:
-    seen: list[int] = []
+class _Stops:
+    """Turns SIGINT and SIGTERM into stops of the agent, from before it has joined."""
 
-    def on_signal(number: int) -> None:
-        seen.append(number)
+    def __init__(self) -> None:
+        self.shell: AgentShell | None = None
+        self._seen = 0
+        self._handlers: list[Any] = []
+
+    def __enter__(self) -> Self:
+        self._handlers = [
+            gevent.signal_handler(number, self._on_signal, number)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handler in self._handlers:
+            handler.cancel()
+
+    def _on_signal(self, number: int) -> None:
+        self._seen += 1
         name = signal.Signals(number).name
-        if len(seen) == 1:
-            shell.request_stop(f"the agent got {name}")
+        if self.shell is None:
+            raise_in_main()
+        elif self._seen == 1:
+            self.shell.request_stop(f"the agent got {name}")
         else:
-            shell.stop_at_once(f"the agent got {name} twice")
-
-    return [
-        gevent.signal_handler(number, on_signal, number)
-        for number in (signal.SIGINT, signal.SIGTERM)
-    ]
+            self.shell.stop_at_once(f"the agent got {name} twice")
 
 
 def _die_with(parent_pid: int) -> None:
@@ -132,6 +163,8 @@ def main(argv: Sequence[str]) -> int:
             name=options.name,
             has_ticker=not options.without_ticker,
         )
+    except KeyboardInterrupt:
+        return ExitCode.ABORTED
     except HeadroomError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

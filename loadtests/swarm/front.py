@@ -33,14 +33,15 @@ from loadtests.plan.host import engine_count, own_configuration, raise_descripto
 from loadtests.plan.model import Plan
 from loadtests.plan.resolve import resolve
 from loadtests.plan.scenario import load_scenario
+from loadtests.record.manifest import Outcome
 from loadtests.swarm.agent import is_local
 from loadtests.swarm.agent_shell import AgentShell, agent_name
 from loadtests.swarm.bus import guard_master, guard_sockets
+from loadtests.swarm.interrupt import raise_in_main
 from loadtests.swarm.master import MasterShell, Order, RunOutcome
 from loadtests.swarm.timing import Timing
 
-# Of an archive, and the exit code of a run that ended early (None of a complete one).
-Judge = Callable[[Path, ExitCode | None], ExitCode]
+Judge = Callable[[Path], ExitCode]  # of an archive
 
 LOOPBACK: Final = "127.0.0.1"
 JOIN_WAIT_S: Final = 60.0
@@ -199,9 +200,9 @@ class FrontMaster:
 
     def _code_of(self, end: RunOutcome) -> ExitCode:
         _LOG.info("archive: %s", end.path)
-        if end.exit_code is not None:
+        if end.outcome is not Outcome.COMPLETE:
             _LOG.error("the run ended early: %s", end.reason)
-        return self._judge(end.path, end.exit_code)
+        return self._judge(end.path)
 
 
 class FrontWorker:
@@ -250,9 +251,3 @@ class FrontWorker:
             self._shell.stop_at_once(f"the agent got {name} again")
         else:
             self._shell.request_stop(f"the agent got {name}")
-
-
-def raise_in_main() -> None:
-    """End Locust as Ctrl-C does when nothing of ours runs yet."""
-    hub: Any = gevent.get_hub()
-    hub.handle_system_error(KeyboardInterrupt, None)

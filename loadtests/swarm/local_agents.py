@@ -35,6 +35,11 @@ class LocalAgents:
         self._told |= dead.keys()
         return {name: child.how_it_ended() for name, child in dead.items()}
 
+    def kill(self) -> None:
+        """Kill all that live; `end` reaps them."""
+        for child in self._children.values():
+            child.kill()
+
     def end(self, wait_s: float) -> None:
         """Give them `wait_s` together to end by themselves, then kill what is left; reap all."""
         deadline = time.monotonic() + wait_s

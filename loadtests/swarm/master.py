@@ -23,7 +23,7 @@ from gevent.event import Event as Signal
 from locust.runners import STATE_STOPPED, STATE_STOPPING, MasterRunner
 
 from loadtests.clock import NS_PER_S
-from loadtests.errors import ExitCode, HarnessError
+from loadtests.errors import HarnessError
 from loadtests.plan.codec import encode_plan
 from loadtests.plan.model import Plan
 from loadtests.plan.schedule import Schedule
@@ -50,16 +50,6 @@ MAX_INBOX: Final = 10_000  # messages repeat themselves: what does not fit is no
 _AFTER_DISK_ERROR_S: Final = 3.0  # beyond the grace, for agents to end their load
 _GOODBYE_S: Final = 3.0  # for local agents to end by themselves
 
-# Whose fault an end was, as an exit code; a complete run has none: its verdict decides.
-_EXIT_CODES: Final = {
-    EndCause.USER: ExitCode.ABORTED,
-    EndCause.GUARD: ExitCode.ABORTED,
-    EndCause.LOSS: ExitCode.ABORTED,
-    EndCause.TARGET: ExitCode.ABORTED,
-    EndCause.SCENARIO: ExitCode.USAGE,
-    EndCause.HARNESS: ExitCode.HARNESS,
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
@@ -77,16 +67,12 @@ class Order:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOutcome:
-    """How a run ended. `exit_code` None: it is complete, and its verdict decides.
-
-    `path` is the archive, `.partial` when the run was stopped at once.
-    """
+    """How a run ended; `path` is the archive, `.partial` when it was stopped at once."""
 
     path: Path
     outcome: Outcome
     cause: EndCause
     reason: str
-    exit_code: ExitCode | None
 
 
 class MasterShell:
@@ -120,6 +106,8 @@ class MasterShell:
     def stop_at_once(self, reason: str) -> None:
         """End the run now; what was handed over stays in a partial archive."""
         self._at_once = self._at_once or reason
+        if self._finished is not None and self._local is not None:
+            self._local.kill()  # the archive is written: only the goodbye is cut short
         self._woken.set()
 
     def run(self) -> RunOutcome:
@@ -137,7 +125,9 @@ class MasterShell:
             self._runner.custom_messages.pop(MESSAGE, None)
             self._set_state(STATE_STOPPED)
             if self._local is not None:
-                self._local.end(_GOODBYE_S if self._finished else 0.0)
+                # Before T0 nobody has anything to hand over, and may not have joined yet.
+                is_orderly = self._finished and self._draft.t0_unix_ns is not None
+                self._local.end(_GOODBYE_S if is_orderly else 0.0)
 
     def _prepare(self) -> None:
         plan = self._order.plan
@@ -307,11 +297,10 @@ class MasterShell:
         if self._at_once is not None:
             self._runner.send_message("quit")
             return RunOutcome(
-                path=self._archive.abandon(self._at_once),
+                path=self._archive.abandon(self._at_once, Outcome.ABORTED),
                 outcome=Outcome.ABORTED,
                 cause=EndCause.USER,
                 reason=self._at_once,
-                exit_code=ExitCode.ABORTED,
             )
         if self._disk_error is not None or self._finished is None:
             raise self._disk_error or AssertionError("the loop ended without an end")
@@ -325,5 +314,4 @@ class MasterShell:
             outcome=end.outcome,
             cause=end.cause,
             reason=end.reason,
-            exit_code=None if end.outcome is Outcome.COMPLETE else _EXIT_CODES[end.cause],
         )

@@ -37,7 +37,9 @@ def _connect(node: Node) -> str | None:
         with socket.create_connection((node.host, node.port), timeout=CONNECT_TIMEOUT_S):
             return None
     except OSError as error:
-        return f"node {node.name} at {node.authority}: {error}"
+        reason = (error.strerror or "no connection in time").lower()
+        name = "" if node.name == node.authority else f"node {node.name} at "
+        return f"{name}{node.scheme}://{node.authority}: {reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +62,13 @@ def check_host(plan: Plan, configuration: Configuration) -> Findings:
         return Findings(warnings=(), failure=("target", str(error)))
     silent = unreachable_nodes(plan.nodes)
     if len(silent) == len(plan.nodes):
-        return Findings(warnings=(), failure=("target", f"not reachable: {'; '.join(silent)}"))
+        return Findings(warnings=(), failure=("target", _silence(silent)))
     warnings = tuple(f"not reachable: {sentence}" for sentence in silent)
     return Findings(warnings=warnings + _limits(plan), failure=None)
+
+
+def _silence(sentences: Sequence[str]) -> str:
+    return f"the target does not answer at {'; '.join(sentences)}; is it running?"
 
 
 def _limits(plan: Plan) -> tuple[str, ...]:

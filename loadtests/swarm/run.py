@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import gevent
 from locust.env import Environment
@@ -25,6 +25,7 @@ from loadtests.plan.authorisation import AuthorisedTarget
 from loadtests.plan.host import local_engine_count, raise_descriptor_limit
 from loadtests.plan.model import Plan
 from loadtests.swarm.bus import guard_master, guard_sockets
+from loadtests.swarm.interrupt import raise_in_main
 from loadtests.swarm.local_agents import LocalAgents
 from loadtests.swarm.master import MasterShell, Order, RunOutcome
 from loadtests.swarm.placeholder import EngineUser
@@ -84,7 +85,7 @@ def run_plan(
     """
     _refuse_foreign(plan, authorised_hosts)
     raise_descriptor_limit()
-    with _master(workers) as runner:
+    with _Stops() as stops, _master(workers) as runner:
         order = Order(
             plan=plan,
             results=results,
@@ -96,7 +97,8 @@ def run_plan(
             users=workers.count,
         )
         shell = MasterShell(runner, order, take_over(runner, lambda: shell.request_stop("web UI")))
-        with _stops_on_signals(shell), _serving(runner, web, on_web):
+        stops.shell = shell
+        with _serving(runner, web, on_web):
             return shell.run()
 
 
@@ -130,7 +132,7 @@ def _refuse_foreign(plan: Plan, authorised_hosts: tuple[str, ...]) -> None:
         if not node.is_loopback and not any(entry.covers(node) for entry in allowed):
             raise TargetError(
                 where=f"node {node.name}",
-                seen=f"{node.host} is not an authorised target",
+                seen=f"{node.host}, which is not an authorised target",
                 expected="loopback, or an entry of [authorised_targets]",
             )
 
@@ -173,28 +175,40 @@ def _starter(
     return lambda: LocalAgents(workers.count, engines, LOOPBACK, runner.server.port)
 
 
-@contextmanager
-def _stops_on_signals(shell: MasterShell) -> Iterator[None]:
-    seen: list[int] = []
+class _Stops:
+    """Turns SIGINT and SIGTERM into stops from before the master is made until it is gone.
 
-    def on_signal(number: int) -> None:
-        seen.append(number)
-        name = signal.Signals(number).name
-        if len(seen) == 1:
-            shell.request_stop(f"stopped by {name}")
-        else:
-            shell.stop_at_once(f"stopped at once by {name}")
+    Never a KeyboardInterrupt in the hub, which would print a traceback and leave an archive
+    unclosed; before there is a run to stop it is raised where the caller stands.
+    """
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-    handlers: list[Any] = [gevent.signal_handler(n, on_signal, n) for n in numbers]
-    try:
-        yield
-    finally:
-        for handler in handlers:
+    def __init__(self) -> None:
+        self.shell: MasterShell | None = None
+        self._seen = 0
+        self._before: dict[int, Any] = {}
+        self._handlers: list[Any] = []
+
+    def __enter__(self) -> Self:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.getsignal(number)
+            self._handlers.append(gevent.signal_handler(number, self._on_signal, number))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handler in self._handlers:
             handler.cancel()
-        for number, previous in before.items():
+        for number, previous in self._before.items():
             signal.signal(number, previous)
+
+    def _on_signal(self, number: int) -> None:
+        self._seen += 1
+        name = signal.Signals(number).name
+        if self.shell is None:
+            raise_in_main()
+        elif self._seen == 1:
+            self.shell.request_stop(f"stopped by {name}")
+        else:
+            self.shell.stop_at_once(f"stopped at once by {name}")
 
 
 @contextmanager

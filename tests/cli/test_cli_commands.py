@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.cli import build_parser, main
+from loadtests.cli import main
+from loadtests.commands.dispatch import build_parser
+from loadtests.commands.run import warn_of_strangers
+from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
@@ -246,3 +250,91 @@ def test_no_colour_reaches_a_pipe() -> None:
     """Piped output holds no escape sequences."""
     _, stdout, stderr = call("check", str(SCENARIOS / "smoke.toml"))
     assert "\x1b" not in stdout + stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("check", "x.toml", "--scale", "abc"), "saw 'abc'; expected a number above 0"),
+        (
+            ("check", "x.toml", "--engines", "x"),
+            "expected a whole number above 0, or auto",
+        ),
+        (("worker", "--master", "h:x"), "saw 'x'; expected a port"),
+        (("worker", "--master", ":1"), "expected HOST, HOST:PORT or [IPV6]:PORT"),
+        (("check", "x.toml", "--seed", "-1"), "expected a whole number from 0"),
+    ],
+)
+def test_an_option_says_what_it_expects(
+    arguments: tuple[str, ...], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No name of a function of ours, and nothing of argparse's, in a usage error."""
+    assert main(arguments, io.StringIO(), io.StringIO()) is ExitCode.USAGE
+    assert expected in capsys.readouterr().err
+
+
+def test_check_refuses_a_foreign_target() -> None:
+    """What `run` would refuse is a mistake of `check`, with what to write."""
+    target = ("--target", "http://192.0.2.1:9003")
+    code, _, stderr = call("check", str(SCENARIOS / "smoke.toml"), *target)
+    assert code is ExitCode.USAGE
+    assert '[authorised_targets."192.0.2.1"]' in stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "seen"), [(None, "not set"), ("", "empty"), ("a\r\nX: y", "control characters")]
+)
+@pytest.mark.parametrize("command", ["check", "run"])
+def test_variables_are_looked_at_before_anything_starts(
+    command: str, value: str | None, seen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable that the engines here cannot fill is a mistake; its value is not printed."""
+    monkeypatch.delenv("HEADROOM_TEST_TOKEN", raising=False)
+    if value is not None:
+        monkeypatch.setenv("HEADROOM_TEST_TOKEN", value)
+    text = (SCENARIOS / "smoke.toml").read_text(encoding="utf-8")
+    scenario = tmp_path / "token.toml"
+    header = 'headers = { X-Token = "${env:HEADROOM_TEST_TOKEN}" }\n'
+    head, request, rest = text.partition("[[requests]]\n")
+    rest = "\n".join(line for line in rest.split("\n") if not line.startswith("headers"))
+    scenario.write_text(head + request + header + rest, encoding="utf-8")
+    code, _, stderr = call(command, str(scenario))
+    assert code is ExitCode.USAGE
+    assert "${env:HEADROOM_TEST_TOKEN}" in stderr
+    assert seen in stderr
+    assert stderr.count(": saw ") == 1
+
+
+def test_a_pipe_in_place_of_a_scenario_is_refused(tmp_path: Path) -> None:
+    """A FIFO is named and not opened, which would wait for ever."""
+    os.mkfifo(tmp_path / "fifo")
+    code, _, stderr = call("check", str(tmp_path / "fifo"))
+    assert code is ExitCode.USAGE
+    assert "not a regular file" in stderr
+
+
+@pytest.mark.parametrize("text", ["${int:A:B}", ":smile: [bold]x[/bold]"])
+def test_texts_are_printed_as_they_are(text: str) -> None:
+    """No emoji and no markup is made of what an author wrote."""
+    stdout, stderr = Tty(), Tty()
+    terminal = Terminal(stdout=stdout, stderr=stderr)
+    terminal.error(text)
+    terminal.say(text)
+    terminal.out.print(text)
+    assert (stderr.getvalue() + stdout.getvalue()).count(text) == 3
+
+
+def test_a_fault_of_our_own_is_not_a_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that nobody expected has the harness's exit code, not Python's 1."""
+    monkeypatch.setattr("loadtests.commands.archive.list_runs", lambda _: 1 / 0)
+    code, _, stderr = call("runs")
+    assert code is ExitCode.HARNESS
+    assert "ZeroDivisionError" in stderr
+
+
+def test_a_web_ui_for_everybody_is_warned_of() -> None:
+    """Only loopback is private: the web UI has no login."""
+    for host, is_warned in (("127.0.0.1", False), ("::1", False), ("0.0.0.0", True)):
+        stderr = io.StringIO()
+        warn_of_strangers(host, Terminal(stdout=io.StringIO(), stderr=stderr))
+        assert ("no login" in stderr.getvalue()) is is_warned

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from record_builders import (
 )
 
 from loadtests.errors import HarnessError
+from loadtests.record import checksums
 from loadtests.record.archive import (
     ArchiveWriter,
     Event,
@@ -34,6 +36,7 @@ from loadtests.record.archive import (
     new_run_id,
     verify,
 )
+from loadtests.record.checksums import add_checksum, checksums_text
 from loadtests.record.event import EventValue
 from loadtests.record.files import sha256_of
 from loadtests.record.hlog import decode_tag, parse_log
@@ -41,7 +44,6 @@ from loadtests.record.manifest import RUN_ID as RUN_ID_SHAPE
 from loadtests.record.manifest import Manifest, Outcome, decode_manifest, encode_manifest
 from loadtests.record.totals import keys_of
 from loadtests.record.window import Count, Kind, Window, histogram_of, merge_windows
-from loadtests.record.writer import checksums_text
 
 SECONDS = 8
 
@@ -394,6 +396,55 @@ def _sign_again(path: Path) -> None:
     (path / "run.json").write_bytes(encode_manifest(manifest))
     text = checksums_text(manifest, sha256_of(path / "run.json"))
     (path / "SHA256SUMS").write_bytes(text)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def _flip(path: Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
+@pytest.mark.parametrize("change", [Path.unlink, _cut, _flip])
+def test_any_damaged_file_is_damage_to_reader_and_list(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    """Every file, read or not, is checked; a list calls the run damaged and has no verdict."""
+    sound = complete(tmp_path / "sound")
+    for name in sorted(file.name for file in sound.iterdir()):
+        path = Path(shutil.copytree(sound, tmp_path / name / "runs" / sound.name))
+        change(path / name)
+        with pytest.raises(HarnessError, match=name):
+            load_run(path)
+        (summary,) = list_runs(tmp_path / name)
+        assert (summary.state, summary.manifest) == (RunState.DAMAGED, None), name
+        assert name in summary.problem
+
+
+def test_a_list_finds_a_large_file_that_was_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files too large to be hashed by a list are held against their length."""
+    monkeypatch.setattr(checksums, "_SMALL_BYTES", 0)
+    path = complete(tmp_path)
+    assert list_runs(tmp_path)[0].state is RunState.COMPLETE
+    _cut(path / "windows.parquet")
+    assert list_runs(tmp_path)[0].state is RunState.DAMAGED
+
+
+def test_a_verdict_is_listed_only_as_it_was_written(tmp_path: Path) -> None:
+    """A verdict that was not listed is none; one that was changed is damage."""
+    path = complete(tmp_path)
+    (path / "verdict.json").write_text("FAIL", encoding="ascii")
+    assert list_runs(tmp_path)[0].verdict is None
+    add_checksum(path, "verdict.json")
+    assert list_runs(tmp_path)[0].verdict == b"FAIL"
+    assert verify(path) == ()
+    (path / "verdict.json").write_text("PASS", encoding="ascii")
+    assert "verdict.json" in verify(path)[0]
+    assert list_runs(tmp_path)[0].state is RunState.DAMAGED
 
 
 def test_a_newer_archive_is_refused_with_advice(tmp_path: Path) -> None:
