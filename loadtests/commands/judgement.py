@@ -27,7 +27,7 @@ _OF_VERDICT: Final = {
 _OF_OUTCOME: Final = {
     Outcome.ABORTED: ExitCode.ABORTED,
     Outcome.CRASHED: ExitCode.HARNESS,
-    Outcome.RUNNING: ExitCode.INCONCLUSIVE,  # it still runs, or died without a word
+    Outcome.RUNNING: ExitCode.HARNESS,  # no end is recorded: it died without a word
 }
 
 

@@ -59,6 +59,7 @@ def test_the_verdict_decides_only_for_a_run_that_came_to_its_end(state: State) -
     assert exit_code_of(Outcome.COMPLETE, state).name == state.value
     assert exit_code_of(Outcome.ABORTED, state) is ExitCode.ABORTED
     assert exit_code_of(Outcome.CRASHED, state) is ExitCode.HARNESS
+    assert exit_code_of(Outcome.RUNNING, state) is ExitCode.HARNESS
 
 
 @pytest.mark.parametrize("outcome", ENDS)

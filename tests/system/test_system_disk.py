@@ -66,12 +66,12 @@ def test_a_full_disk_stops_the_load_and_keeps_what_there_is(tmp_path: Path) -> N
         assert 0 < ok <= int((requests["replied_ns"] != ABANDONED).sum())
         show = ("show", archive.manifest.run_id, "--results", str(started.results))
         shown = started.start(*show, "--json")
-        assert shown.wait() == 3, shown.text()
+        assert shown.wait() == 5, shown.text()
         document = json.loads(shown.text())
         assert document["state"] == "INCONCLUSIVE"
         assert document["is_complete"] is False
         page = started.start(*show)
-        assert page.wait() == 3
+        assert page.wait() == 5
         assert "partial" in page.text()
 
 

@@ -81,7 +81,7 @@ def test_two_signals_stop_at_once(tmp_path: Path) -> None:
         ok = int(archive.windows["ok"].sum())
         assert LONG.rate // 2 <= ok <= int((requests["replied_ns"] != ABANDONED).sum())
         shown = started.start("show", archive.manifest.run_id, "--results", "results", "--json")
-        assert shown.wait() == 3, shown.text()
+        assert shown.wait() == 4, shown.text()
         document = json.loads(shown.text())
     assert document["is_complete"] is False
     assert document["state"] == "INCONCLUSIVE"
