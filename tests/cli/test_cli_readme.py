@@ -140,9 +140,7 @@ def test_the_demo_runs_the_profiles_and_leaves_nothing_behind(tmp_path: Path) ->
     assert done.returncode in {0, 3}, (done.stdout, done.stderr)
     runs = sorted((tmp_path / "results" / "runs").iterdir())
     assert [re.sub(r"^[^_]*_|_[^_]*$", "", run.name) for run in runs] == [
-        f"{baseline}-{level}-rehearsal"
-        for baseline in ("rest", "grpc")
-        for level in (100, 150, 200)
+        f"{profile}-rehearsal" for profile in ("rest-100", "rest-150", "rest-200", "grpc-100")
     ]
     assert all((run / "verdict.json").exists() for run in runs)
     table = (tmp_path / "results" / "BASELINES.md").read_text(encoding="utf-8")
