@@ -12,7 +12,7 @@ from statistics import median
 
 from benchmarks.cost import ratios_to, undisturbed_ratio
 from benchmarks.results import Results
-from benchmarks.spread import spread_of
+from benchmarks.spread import spread_of, undisturbed
 
 _CLOSED_LIMIT = 1.3
 _OPEN_LIMIT = 1.6
@@ -156,12 +156,13 @@ def _fan_in_claims(results: Results) -> tuple[Claim, Claim]:
         return _missing(*first, "-"), _missing(*second, "-")
     sample = found[0]
     is_whole = sample.windows_missing == 0
+    cpu_ratio = undisturbed(sample.master_cpu_slices)
     return (
         Claim(
             text=first[0],
             limit=first[1],
-            measured=f"{sample.master_cpu_ratio:.0%}",
-            is_met=is_whole and sample.master_cpu_ratio < _MASTER_LIMIT_RATIO,
+            measured=f"{cpu_ratio:.0%}; whole run {sample.master_cpu_ratio:.0%}",
+            is_met=is_whole and cpu_ratio < _MASTER_LIMIT_RATIO,
         ),
         Claim(
             text=second[0],

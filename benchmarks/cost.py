@@ -20,12 +20,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import quantiles
 
 from benchmarks.generators import Contestant, Running
 from benchmarks.machine import GENERATOR_CORE, bare_loop_us, stolen_ns
 from benchmarks.process import cpu_ns
 from benchmarks.server import Server
+from benchmarks.spread import undisturbed
 from loadtests.errors import HarnessError
 
 _LOAD_START_S = 20.0
@@ -215,7 +215,7 @@ def ratios_to(
 def undisturbed_us(samples: Sequence[CostSample], key: str) -> float:
     """Lower quartile of the slices of `key` over all rounds, in microseconds per request."""
     slices = [cost for sample in samples if sample.key == key for cost in sample.slices_us]
-    return quantiles(slices, n=4, method="inclusive")[0]
+    return undisturbed(slices)
 
 
 def undisturbed_ratio(samples: Sequence[CostSample], key: str, reference: str) -> float:

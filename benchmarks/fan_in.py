@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise, starmap
 from pathlib import Path
 
 import msgspec
@@ -35,6 +36,7 @@ _FLEETS = 2  # processes that the agents live in
 _START_S = 120.0
 _END_S = 60.0
 _SKIP_S = 2  # the first windows, while agents fall into step
+_SLICE_S = 2
 _S = 1_000_000_000
 
 
@@ -47,6 +49,7 @@ class FanInSample:
     snapshot_bytes: int  # of one agent and second, median
     received_per_s: int  # bytes per second that the master took in, whole run
     master_cpu_ratio: float
+    master_cpu_slices: tuple[float, ...]  # of each two seconds
     master_resident_bytes: int  # highest
     windows: int
     windows_missing: int
@@ -77,10 +80,16 @@ class Usage:
 
     seconds: float
     cpu_ratio: float
+    cpu_slices: tuple[float, ...]  # the same, of each two seconds
     resident_bytes: int  # highest
 
 
-def _plan(seconds: int) -> Plan:
+def _per_endpoint(agents: int) -> int:
+    """Requests a second that one agent makes to one endpoint."""
+    return _RATE_PER_S // agents // ENDPOINTS
+
+
+def _plan(agents: int, seconds: int) -> Plan:
     get = mix_of_five()[0]
     requests = tuple(
         dataclasses.replace(get, name=name, path=f"/{number}", weight=1.0)
@@ -90,7 +99,7 @@ def _plan(seconds: int) -> Plan:
         port=9,
         model=LoadModel.OPEN,
         requests=requests,
-        level=_RATE_PER_S,
+        level=_per_endpoint(agents) * agents * ENDPOINTS,
         seconds=seconds,
         connections=10_000,
     )
@@ -129,9 +138,8 @@ def _swarm(agents: int, plan: Plan, scratch: Path) -> Iterator[tuple[Child, list
         fleets, first = [], 0
         for number in range(_FLEETS):
             count = agents * (number + 1) // _FLEETS - first
-            per_endpoint = _RATE_PER_S // agents // ENDPOINTS
             module = [sys.executable, "-m", "benchmarks.simulated_agents"]
-            command = [*module, *map(str, (port, first, count, per_endpoint))]
+            command = [*module, *map(str, (port, first, count, _per_endpoint(agents)))]
             fleet = spawn(f"fleet {number}", command, core=SERVER_CORE, scratch=scratch)
             fleets.append(stack.enter_context(fleet))
             first += count
@@ -155,20 +163,26 @@ def _watch(master: Child, seconds: int) -> Usage:
                 expected="windows every second",
             )
         time.sleep(0.1)
-    begin_ns, cpu_begin_ns, highest = time.monotonic_ns(), cpu_ns(master.pid), 0
-    for _ in range(seconds - _SKIP_S - 1):
-        time.sleep(1.0)
+    readings, highest = [(time.monotonic_ns(), cpu_ns(master.pid))], 0
+    for _ in range((seconds - _SKIP_S - 1) // _SLICE_S):
+        time.sleep(_SLICE_S)
         highest = max(highest, resident_bytes(master.pid))
-    passed_ns = time.monotonic_ns() - begin_ns
+        readings.append((time.monotonic_ns(), cpu_ns(master.pid)))
     return Usage(
-        seconds=passed_ns / _S,
-        cpu_ratio=(cpu_ns(master.pid) - cpu_begin_ns) / passed_ns,
+        seconds=(readings[-1][0] - readings[0][0]) / _S,
+        cpu_ratio=_ratio(readings[0], readings[-1]),
+        cpu_slices=tuple(starmap(_ratio, pairwise(readings))),
         resident_bytes=highest,
     )
 
 
+def _ratio(before: tuple[int, int], after: tuple[int, int]) -> float:
+    """Part of a core between two readings of clock and CPU time."""
+    return (after[1] - before[1]) / (after[0] - before[0])
+
+
 def _one_run(agents: int, seconds: int, scratch: Path) -> FanInSample:
-    with _swarm(agents, _plan(seconds), scratch) as (master, children):
+    with _swarm(agents, _plan(agents, seconds), scratch) as (master, children):
         usage = _watch(master, seconds)
         output = master.wait_success(_END_S)
         fleets = [msgspec.json.decode(child.wait_success(_END_S), type=Fleet) for child in children]
@@ -187,6 +201,7 @@ def _one_run(agents: int, seconds: int, scratch: Path) -> FanInSample:
         snapshot_bytes=max(fleet.snapshot_bytes for fleet in fleets),
         received_per_s=sum(fleet.sent_bytes for fleet in fleets) // seconds,
         master_cpu_ratio=usage.cpu_ratio,
+        master_cpu_slices=usage.cpu_slices,
         master_resident_bytes=usage.resident_bytes,
         windows=len({window.label_s for window in archived}),
         windows_missing=seconds - len({window.label_s for window in archived}),

@@ -21,7 +21,7 @@ from benchmarks.results import (
     ShowPart,
     Stamp,
 )
-from benchmarks.spread import spread_of
+from benchmarks.spread import spread_of, undisturbed
 
 _MB = 1e6
 _HEAD = """\
@@ -62,7 +62,8 @@ _FAN_IN_METHOD = """\
 A real master (ZeroMQ bus, coordinator, merge, journal, archive on disk) pinned to core 1;
 simulated agents in few processes on core 0 speak its protocol over real DEALER sockets: one
 window a second each, ten endpoints, together 1,550,000 requests/s, histograms as a service
-under load fills them. Age: moment of archiving less the end of the window's second.
+under load fills them. "Undisturbed" is the lower quartile over
+slices of two seconds. Age: moment of archiving less the end of the window's second.
 """
 _SHOW_METHOD = """\
 The archive is written by the real writer from synthetic windows; timed is the whole
@@ -263,7 +264,8 @@ def _leak_section(part: LeakPart) -> list[str]:
 def _fan_in_section(part: FanInPart) -> list[str]:
     header = (
         "agents",
-        "master's core",
+        "master's core, undisturbed",
+        "whole run",
         "age p50 s",
         "age max s",
         "windows (missing)",
@@ -275,6 +277,7 @@ def _fan_in_section(part: FanInPart) -> list[str]:
     rows = [
         [
             f"{s.agents:,}",
+            f"{undisturbed(s.master_cpu_slices):.0%}",
             f"{s.master_cpu_ratio:.0%}",
             f"{s.age_p50_s:.2f}",
             f"{s.age_max_s:.2f}",

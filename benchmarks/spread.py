@@ -49,3 +49,8 @@ def spread_of(values: Sequence[float]) -> Spread:
         ci_low=float(low),
         ci_high=float(high),
     )
+
+
+def undisturbed(slices: Sequence[float]) -> float:
+    """Lower quartile: what a neighbour of the core adds to a cost is never negative."""
+    return float(np.quantile(np.asarray(slices, dtype=np.float64), 0.25))

@@ -106,6 +106,7 @@ def good_results() -> Results:
         snapshot_bytes=45_000,
         received_per_s=45_000_000,
         master_cpu_ratio=0.4,
+        master_cpu_slices=(0.4, 0.4),
         master_resident_bytes=300_000_000,
         windows=20,
         windows_missing=0,

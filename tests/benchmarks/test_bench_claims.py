@@ -68,7 +68,10 @@ def _failing() -> list[tuple[str, Results]]:
         (
             "1,000 agents: CPU",
             replace(
-                good, fan_in=replace(good.fan_in, samples=(replace(fan_in, master_cpu_ratio=0.5),))
+                good,
+                fan_in=replace(
+                    good.fan_in, samples=(replace(fan_in, master_cpu_slices=(0.5, 0.5)),)
+                ),
             ),
         ),
         (
