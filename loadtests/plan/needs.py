@@ -143,9 +143,7 @@ def judge_closed_ceilings(plan: Plan, needs: tuple[StageNeed, ...]) -> Iterator[
         at_limit = math.inf if need.ceiling_per_s is None else need.ceiling_per_s
         yield finding(
             Severity.INFO,
-            f"stage {need.stage}: {users:g} users make at most {at_limit:,.0f} requests/s when "
-            f"answers take {format_duration(need.latency_limit_ns or 0)}, and {highest:,.0f} "
-            "when they take no time",
+            f"stage {need.stage}: {users:g} users {_ceilings_text(need, highest)}",
             ceiling_per_s=at_limit,
             highest_per_s=highest,
         )
@@ -161,6 +159,19 @@ def judge_closed_ceilings(plan: Plan, needs: tuple[StageNeed, ...]) -> Iterator[
                     limit_per_s=objective.limit,
                     highest_per_s=highest,
                 )
+
+
+def _ceilings_text(need: StageNeed, highest_per_s: float) -> str:
+    """Say which of the two ceilings there are."""
+    ceilings = []
+    if need.ceiling_per_s is not None and need.latency_limit_ns is not None:
+        limit = format_duration(need.latency_limit_ns)
+        ceilings.append(f"{need.ceiling_per_s:,.0f} requests/s when answers take {limit}")
+    if math.isfinite(highest_per_s):
+        ceilings.append(f"{highest_per_s:,.0f} requests/s when they take no time")
+    if not ceilings:
+        return "send again as soon as they are answered: the target alone limits the rate"
+    return "make at most " + ", and ".join(ceilings)
 
 
 def judge_throughput(plan: Plan, needs: tuple[StageNeed, ...]) -> Iterator[Finding]:

@@ -239,6 +239,16 @@ def test_the_ceiling_of_closed_load() -> None:
     assert judged(with_objectives(without, "throughput >= 776000 rps")).can_reach
 
 
+def test_closed_load_without_any_ceiling_says_so() -> None:
+    """Without a pause and without a limit on response time only the target bounds the rate."""
+    plan = good_plan(
+        of_stages=stages(("a", 60, Hold(level=5.0))), load_model=LoadModel.CLOSED, connections=5
+    )
+    text = next(f.text for f in judged(plan).findings if f.text.startswith("stage a"))
+    assert text.endswith("the target alone limits the rate")
+    assert "inf" not in text
+
+
 def test_numbers_stand_beside_the_text() -> None:
     """Every finding about a quantity carries it as a number for tables and JSON."""
     finding = judged(PLAN).findings[0]
