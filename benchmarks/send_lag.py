@@ -3,11 +3,13 @@
 Saturation is what the open load of the same mix reaches when it is asked for more than
 it can do. Each level runs alone on its core with a ticker just before and just after it
 on the same core; the two tickers are pooled. A virtual machine wakes nobody on time
-always: the difference to the ticker is the engine's part.
+always: the difference to the ticker is the engine's part. Both are read a second at a time,
+so that seconds in which a neighbour took the core can be told from the others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,16 +19,16 @@ from benchmarks.generators import CONNECTIONS, Contestant
 from benchmarks.machine import GENERATOR_CORE, SERVER_CORE
 from benchmarks.plans import build_plan, mix_of_five, single_get
 from benchmarks.server import Server
+from benchmarks.spread import undisturbed
 from benchmarks.ticker import Lateness, lateness_of, run_ticker
 from loadtests.errors import HarnessError
 from loadtests.plan.model import LoadModel, Plan
 from loadtests.record.histogram import Histogram
-from loadtests.record.window import Count, Kind, histogram_of, merge_windows
+from loadtests.record.window import Count, Kind, Window, histogram_of, merge_windows
 
 LEVELS = (0.25, 0.5, 0.75)
 _WARM_WINDOWS = 2
 _OVERLOAD = 1.15
-_SENT_RATIO = 0.999
 _SATURATION_TRIES = 3
 _END_S = 30.0
 
@@ -52,6 +54,8 @@ class LagSample:
     p50_us: float
     p99_us: float
     max_us: float
+    p50_slices_us: tuple[float, ...]  # of each judged second
+    p99_slices_us: tuple[float, ...]
     engine_utilisation_ratio: float
     ticker: Lateness
 
@@ -59,6 +63,13 @@ class LagSample:
     def above_ticker_us(self) -> float:
         """Send lag p99 less the ticker's p99."""
         return self.p99_us - self.ticker.p99_ns / 1000
+
+
+def undisturbed_above_ticker_us(samples: Sequence[LagSample]) -> float:
+    """Send lag p99 less the ticker's p99, each in its undisturbed seconds."""
+    lag_us = undisturbed([value for s in samples for value in s.p99_slices_us])
+    ticker_ns = undisturbed([value for s in samples for value in s.ticker.p99_slices_ns])
+    return lag_us - ticker_ns / 1000
 
 
 def closed_plan(server: Server, seconds: float) -> Plan:
@@ -117,8 +128,10 @@ def lag_samples(server: Server, saturation: float, settings: LagSettings) -> lis
         before = _ticker(settings)
         for level in LEVELS:
             plan = open_plan(server, settings.seconds, level * saturation)
-            lag, utilisation = _run_level(plan, level, settings)
+            windows = _run_level(plan, level, settings)
             after = _ticker(settings)
+            lag = _lag_of(merge_windows(0, windows), plan)
+            slices = [_lag_of(window, plan) for window in windows]
             sample = LagSample(
                 level_ratio=level,
                 round_number=round_number,
@@ -127,7 +140,9 @@ def lag_samples(server: Server, saturation: float, settings: LagSettings) -> lis
                 p50_us=lag.quantile_us(0.5),
                 p99_us=lag.quantile_us(0.99),
                 max_us=lag.max_us(),
-                engine_utilisation_ratio=utilisation,
+                p50_slices_us=tuple(part.quantile_us(0.5) for part in slices),
+                p99_slices_us=tuple(part.quantile_us(0.99) for part in slices),
+                engine_utilisation_ratio=_utilisation(windows),
                 ticker=lateness_of([*before, *after]),
             )
             before = after
@@ -147,8 +162,18 @@ def _ticker(settings: LagSettings) -> list[int]:
     return run_ticker(settings.ticker_s, core=GENERATOR_CORE, scratch=settings.scratch)
 
 
-def _run_level(plan: Plan, level: float, settings: LagSettings) -> tuple[Histogram, float]:
-    """Send-lag histogram and part of its core that the engine used, in the judged windows."""
+def _lag_of(window: Window, plan: Plan) -> Histogram:
+    return histogram_of(window, Kind.SEND_LAG, range(len(plan.slots)))
+
+
+def _utilisation(windows: Sequence[Window]) -> float:
+    """Part of its core that the engine used."""
+    health = [one for window in windows for one in window.health]
+    return sum(one.cpu_ns for one in health) / sum(one.wall_ns for one in health)
+
+
+def _run_level(plan: Plan, level: float, settings: LagSettings) -> list[Window]:
+    """Run one level; its windows after the warm-up, one a second."""
     seconds = plan.duration_ns // 10**9
     with running_engine(
         plan,
@@ -158,16 +183,14 @@ def _run_level(plan: Plan, level: float, settings: LagSettings) -> tuple[Histogr
         scratch=settings.scratch,
     ) as run:
         final = run.finish(seconds + _END_S)
-    first = run.t0_unix_s + _WARM_WINDOWS
-    judged = [w for w in run.windows() if first <= w.start_s < run.t0_unix_s + seconds]
-    total = merge_windows(0, judged)
-    lag = histogram_of(total, Kind.SEND_LAG, range(len(plan.slots)))
-    # A request due at a window's end may be sent in the next: edges do not add up exactly.
-    if final.dropped or final.failed or lag.n < _SENT_RATIO * total.total(Count.PLANNED):
+    windows = run.windows()
+    lags = sum(_lag_of(window, plan).n for window in windows)
+    planned = sum(window.total(Count.PLANNED) for window in windows)
+    if final.dropped or final.failed or lags != planned:
         raise HarnessError(
             where=f"send lag at {level:.0%}",
-            seen=f"{final}, {lag.n} lags of {total.total(Count.PLANNED)} planned",
+            seen=f"{final}, {lags} lags of {planned} planned",
             expected="all planned requests sent, none dropped or failed",
         )
-    wall_ns = sum(health.wall_ns for health in total.health)
-    return lag, sum(health.cpu_ns for health in total.health) / wall_ns
+    first = run.t0_unix_s + _WARM_WINDOWS
+    return [w for w in windows if first <= w.start_s < run.t0_unix_s + seconds]

@@ -26,6 +26,7 @@ _CLOCK_MONOTONIC = 1
 _TFD_TIMER_ABSTIME = 1
 _TFD_CLOEXEC = 0o2000000
 INTERVAL_NS = 1_000_000
+_TICKS_PER_S = 10**9 // INTERVAL_NS
 _END_S = 20.0
 
 
@@ -45,6 +46,7 @@ class Lateness:
     p50_ns: int
     p99_ns: int
     max_ns: int
+    p99_slices_ns: tuple[int, ...]  # of each second
 
 
 def open_timer(first_ns: int, interval_ns: int) -> int:
@@ -62,11 +64,13 @@ def open_timer(first_ns: int, interval_ns: int) -> int:
 def lateness_of(values_ns: list[int]) -> Lateness:
     """Summarise wake-ups; ValueError when there is none."""
     values = np.asarray(values_ns, dtype=np.int64)
+    seconds = np.array_split(values, max(1, values.size // _TICKS_PER_S))
     return Lateness(
         ticks=values.size,
         p50_ns=int(np.quantile(values, 0.5)),
         p99_ns=int(np.quantile(values, 0.99)),
         max_ns=int(values.max()),
+        p99_slices_ns=tuple(int(np.quantile(second, 0.99)) for second in seconds),
     )
 
 

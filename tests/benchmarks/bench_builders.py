@@ -74,8 +74,16 @@ def lag_sample(level_ratio: float) -> LagSample:
         p50_us=60.0,
         p99_us=120.0,
         max_us=900.0,
+        p50_slices_us=(60.0, 60.0),
+        p99_slices_us=(120.0, 120.0),
         engine_utilisation_ratio=0.3,
-        ticker=Lateness(ticks=1000, p50_ns=50_000, p99_ns=100_000, max_ns=500_000),
+        ticker=Lateness(
+            ticks=1000,
+            p50_ns=50_000,
+            p99_ns=100_000,
+            max_ns=500_000,
+            p99_slices_ns=(100_000, 100_000),
+        ),
     )
 
 

@@ -50,8 +50,8 @@ def _failing() -> list[tuple[str, Results]]:
         return replace(good, cost=replace(cost, samples=samples))
 
     def lag_of(p50_us: float, p99_us: float) -> Results:
-        samples = (replace(lag_sample(0.5), p50_us=p50_us, p99_us=p99_us),)
-        return replace(good, lag=replace(lag, samples=samples))
+        sample = replace(lag_sample(0.5), p50_slices_us=(p50_us,), p99_slices_us=(p99_us,))
+        return replace(good, lag=replace(lag, samples=(sample,)))
 
     memory = replace(good.memory.samples[0], resident_bytes=150_000_001)
     leak = replace(good.leak.samples[1], slope_bytes_per_min=110_000.0)
