@@ -56,13 +56,13 @@ from loadtests.swarm.messages import (
     decode_to_agent,
     encode_message,
 )
+from loadtests.swarm.timing import Timing
 
 _DISTINCT: Final = 20  # agents' windows that differ
 _MESSAGE: Final = "headroom"  # Locust's message type that carries ours
-_BEAT_NS: Final = 500 * NS_PER_MS
-_REPEAT_NS: Final = NS_PER_S
-_LOCUST_BEAT_NS: Final = NS_PER_S
-_LOCUST_REPORT_NS: Final = 3 * NS_PER_S
+_TIMING: Final = Timing()
+_LOCUST_BEAT_NS: Final = 5 * NS_PER_S
+_LOCUST_REPORT_NS: Final = 15 * NS_PER_S
 _HELLO_NS: Final = NS_PER_S
 _TICK_NS: Final = 100 * NS_PER_MS  # a real agent looks at its engines so often
 _TURN_S: Final = 0.02  # each look at hundreds of sockets costs milliseconds
@@ -254,11 +254,11 @@ class SimulatedAgent:
         )
 
     def _send_snapshot(self, now_ns: int) -> None:
-        self._due_ns["beat"] = now_ns + _BEAT_NS
+        self._due_ns["beat"] = now_ns + _TIMING.beat_ns
         self._sequence += 1
         # As an agent does: batches go out when there is a new one, and again after a while.
         has_new = self._last_batch > self._batches_sent
-        has_batches = has_new or now_ns - self._batches_sent_ns >= _REPEAT_NS
+        has_batches = has_new or now_ns - self._batches_sent_ns >= _TIMING.repeat_ns
         if self._waiting and has_batches:
             self._batches_sent, self._batches_sent_ns = self._last_batch, now_ns
         size = self._send(

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Final
 
 import msgspec
 
@@ -57,8 +56,6 @@ from loadtests.swarm.messages import (
     ToAgent,
 )
 from loadtests.swarm.timing import Timing
-
-_STALL: Final = 2  # a tick later than this many beats was our own stall, not an engine's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,7 +383,7 @@ class Agency:
         """Call about every 100 ms: beats, repeats, notices hung engines and ended leases."""
         gap_ns = now_ns - self._tick_ns
         self._tick_ns = now_ns
-        if gap_ns > _STALL * self._timing.beat_ns:
+        if gap_ns > self._timing.stall_ns:
             # We were stopped ourselves: engines and master get their time again.
             self._master_ns += gap_ns
             for watch in self._engines:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import gevent
+import locust.runners
 import zmq as zmq_plain
 import zmq.green as zmq
 from locust.exception import RPCError
@@ -37,6 +38,10 @@ _MAX_FROM_MASTER_BYTES: Final = MAX_TO_AGENT_BYTES + 4096
 LINGER_MS: Final = 1000  # how long a closed socket may still deliver what was queued
 
 _CHECK_STOPPED_S: Final = 0.1
+# Our own messages tell that a worker lives, and windows what it counts: Locust's heartbeats
+# and reports only bring its CPU and users to the web UI. Theirs come every 1 and 3 s.
+_LOCUST_BEAT_S: Final = 5
+_LOCUST_REPORT_S: Final = 15.0
 _TURN_MESSAGES: Final = 64
 _MAX_WORD: Final = 64
 _MAX_ENTRIES: Final = 1000
@@ -267,8 +272,9 @@ def guard_master(runner: MasterRunner) -> None:
             if reason is not None:
                 REFUSALS.add(reason, f"{msg.type!r} from {client_id!r}")
                 return
-            if msg.type == MESSAGE and MESSAGE not in runner.custom_messages:
-                return  # between runs: agents repeat themselves until one begins
+            if msg.type == MESSAGE:
+                _hear(runner, client_id, msg)
+                return
             if msg.type == "stats":
                 users = msg.data["user_classes_count"]
                 msg.data = {
@@ -282,6 +288,16 @@ def guard_master(runner: MasterRunner) -> None:
     # Locust looks the method up on the instance for each message; it offers no hook.
     runner.handle_message = handle_message  # type: ignore[method-assign]  # see above
     _check_seldom(runner)
+
+
+def _hear(runner: MasterRunner, client_id: str, msg: Message) -> None:
+    """Give our own message to its listener, past Locust's handling; its sender is alive."""
+    client = runner.clients.get(client_id)
+    if client is not None and client.state != locust.runners.STATE_MISSING:
+        client.heartbeat = locust.runners.HEARTBEAT_LIVENESS
+    if MESSAGE in runner.custom_messages:  # between runs agents repeat themselves until one begins
+        listener, _ = runner.custom_messages[MESSAGE]
+        listener(environment=runner.environment, msg=msg)
 
 
 def _check_seldom(runner: MasterRunner) -> None:
@@ -314,11 +330,14 @@ def _reason_to_refuse(client_id: str, msg: Message) -> str | None:
 
 
 def guard_worker(runner: WorkerRunner) -> None:
-    """Survive malformed messages and steps of the wall clock.
+    """Survive malformed messages and steps of the wall clock; beat and report seldom.
 
     Locust's worker quits when `time.time()` moves 60 s past its last heartbeat. The
     agency's lease, on the monotonic clock, decides that instead.
     """
+    # Read by Locust before each pause; this process is a worker and nothing else.
+    locust.runners.HEARTBEAT_INTERVAL = _LOCUST_BEAT_S
+    locust.runners.WORKER_REPORT_INTERVAL = _LOCUST_REPORT_S
     handle = runner.handle_message
 
     def handle_message(msg: Message) -> None:

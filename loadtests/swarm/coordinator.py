@@ -503,7 +503,7 @@ class Coordinator:
 
     def _repeat_spawning(self, member: Member, now_ns: int) -> None:
         is_assigned = member.phase >= AgentPhase.SPAWNING
-        if not is_assigned and member.is_due("assign", self._timing.beat_ns, now_ns):
+        if not is_assigned and member.is_due("assign", self._timing.urgent_ns, now_ns):
             self._out.assign(member, len(self._roster.holdings))
         if member.is_due("ping", self._timing.repeat_ns, now_ns):
             self._out.ping(member, now_ns)
@@ -511,7 +511,7 @@ class Coordinator:
     def _repeat_arming(self, member: Member, now_ns: int) -> None:
         assert self._t0_ns is not None, "this phase has a T0"
         is_told = member.snapshot is not None and member.snapshot.attempt == self._attempt
-        if not is_told and member.is_due("begin", self._timing.beat_ns, now_ns):
+        if not is_told and member.is_due("begin", self._timing.urgent_ns, now_ns):
             self._out.begin(member, self._attempt, self._t0_ns)
         if member.is_due("ping", self._timing.repeat_ns, now_ns):
             self._out.ping(member, now_ns)

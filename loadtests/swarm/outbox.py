@@ -169,7 +169,7 @@ class Outbox:
 
     def quit(self, member: Member, reason: str, now_ns: int) -> None:
         """End its process; repeated, but not for one that has gone."""
-        if member.has_quit or not member.is_due("quit", self._timing.beat_ns, now_ns):
+        if member.has_quit or not member.is_due("quit", self._timing.urgent_ns, now_ns):
             return
         message = Quit(
             run_id=self._setup.run_id, incarnation=member.incarnation, reason=reason[:_REASON]

@@ -91,7 +91,7 @@ def test_a_freeze_shows_whole_in_response_time_and_not_in_service_time() -> None
 def bare_client(port: int) -> Iterator[list[int]]:
     """Ask /ok every 10 ms with a blocking socket; collects round trips in ns.
 
-    That is what sockets, kernel and a busy machine cost any client at this moment.
+    That is what sockets, kernel, server and a busy machine cost any client at this moment.
     """
     round_trips_ns: list[int] = []
     stop = threading.Event()
@@ -115,9 +115,13 @@ def bare_client(port: int) -> Iterator[list[int]]:
 
 
 def _largest_gap(result: RunResult, truth_ns: list[int], bare_ns: list[int]) -> float:
-    """Largest deviation over percentiles, in parts of 0.2 % + 0.2 ms + a bare client's p90."""
+    """Largest deviation over percentiles, in parts of 0.2 % + 0.2 ms + a bare client's p99.
+
+    Its p99, because engine and server are woken twice as often for an answer that waited as
+    the bare client's thread and the server are for one that did not.
+    """
     truth = Histogram.of_ns(np.array(truth_ns, dtype=np.int64))
-    bare_us = Histogram.of_ns(np.array(bare_ns, dtype=np.int64)).quantile_us(0.9)
+    bare_us = Histogram.of_ns(np.array(bare_ns, dtype=np.int64)).quantile_us(0.99)
     seen = result.histogram(Kind.SERVICE)
     assert seen.n == truth.n
     gaps = []

@@ -61,6 +61,7 @@ TIMING = Timing(
     beat_ns=250 * NS_PER_MS,
     silence_ns=1_600 * NS_PER_MS,
     repeat_ns=300 * NS_PER_MS,
+    urgent_ns=250 * NS_PER_MS,
     lease_ns=2_000 * NS_PER_MS,
     renew_ns=400 * NS_PER_MS,
     lease_margin_ns=500 * NS_PER_MS,
