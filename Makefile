@@ -22,8 +22,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# What starts real processes runs alone: beside other tests it would be measured, not tested.
 test: lint
-	$(BIN)/python -m pytest -m "not faults"
+	$(BIN)/python -m pytest -m "not system and not faults" --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest -m "system and not faults"
 
 # Kills, stops and starves real runs under every loss policy; minutes, so apart from `test`.
 test-faults: $(STAMP)

@@ -142,8 +142,10 @@ def test_no_request_leaves_after_the_lease() -> None:
             lease_until_ns = driver.t0_ns - 50 * NS_PER_MS + 1500 * NS_PER_MS
             result = driver.finish()
         assert result.final.reason == "lease expired"
-        # The server notes the arrival; what had left in time may be noted a little later.
-        assert max(server.arrived_ns) < lease_until_ns + 500 * NS_PER_MS
+        # The server notes the arrival; what had left in time may be noted later, as late as
+        # the server's own loop was at its worst.
+        late_ns = 500 * NS_PER_MS + server.longest_gap_ns
+        assert max(server.arrived_ns) < lease_until_ns + late_ns
     result.check_conservation()
     assert result.final.sent < 350
 
@@ -385,6 +387,9 @@ def test_a_target_that_turns_the_first_connection_away_is_loaded_all_the_same() 
         plan = plan_for(port, [request("/ok")], connections=1)
         with EngineDriver(plan) as driver:
             ready = driver.configure()
+            deadline_s = time.monotonic() + 20
+            while len(held) < 2 and time.monotonic() < deadline_s:
+                time.sleep(0.01)  # Ready may come before the first one is known to be gone
     assert isinstance(ready, Ready), ready
     assert (ready.connections, len(held)) == (1, 2)
 
