@@ -56,7 +56,10 @@ def predict(seen: ResourceMetrics) -> ResourcePrediction:
         predicted_cpu_percent=percents["cpu"],
         predicted_memory_percent=percents["memory"],
         predicted_network_mbps=seen.network_usage_mbps * factor,
-        peak_disk_io=min(_MAX_INT64, round(seen.disk_io_operations * factor)),
+        # Never below what was seen, which a float cannot hold exactly from 2^53 on.
+        peak_disk_io=max(
+            seen.disk_io_operations, min(_MAX_INT64, round(seen.disk_io_operations * factor))
+        ),
         confidence=1 / factor,
         prediction_reason=f"linear in the rate, {factor:.3f} times the present one",
         prediction_horizon_seconds=HORIZON_S,

@@ -225,7 +225,7 @@ def test_littles_law_is_exact_on_true_counts() -> None:
     assert law.edges < 0.01 * law.in_flight
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.integers(100, 3000), st.integers(50, 400), st.integers(0, 2**16))
 def test_littles_law_holds_under_any_load(base_ms: int, growth: int, seed: int) -> None:
     """Slow, growing and scattered service times do not break the law: it is one of counting."""
@@ -262,7 +262,7 @@ def parts_of_run() -> list[Window]:
     return [*parts, *only_tickers]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.randoms(use_true_random=False))
 def test_the_order_in_which_windows_came_changes_no_byte(random: object) -> None:
     """Windows of engines, in any order and grouping, give the same verdict."""

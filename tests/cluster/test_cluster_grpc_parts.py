@@ -13,7 +13,7 @@ import pytest
 from google.protobuf.message import Message
 from grpc import StatusCode
 from grpc_reflection.v1alpha import reflection_pb2
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -66,8 +66,12 @@ def test_waiting_work_grows_everything_in_proportion() -> None:
     assert predict(seen(pending_transactions=2**31 - 1)).predicted_cpu_percent == 100.0
 
 
+@example(cpu=0.0, disk=2**55 + 1, pending=0, tps=0.0)  # no float is this number
 @given(
-    st.floats(0, 1e308), st.integers(0, 2**63 - 1), st.integers(0, 2**31 - 1), st.floats(0, 1e308)
+    cpu=st.floats(0, 1e308),
+    disk=st.integers(0, 2**63 - 1),
+    pending=st.integers(0, 2**31 - 1),
+    tps=st.floats(0, 1e308),
 )
 def test_any_figures_have_a_prediction(cpu: float, disk: int, pending: int, tps: float) -> None:
     """Extreme figures neither overflow nor lose the bounds."""

@@ -151,7 +151,7 @@ MIX_ANSWERS = [
 
 
 @given(st.lists(st.integers(1, len(MIX) - 1), max_size=40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_split_gives_the_same_answers(cuts: list[int]) -> None:
     """However the bytes of a pipeline arrive, answers are the same and in order."""
     _, connection, transport = connect()
@@ -335,7 +335,7 @@ def test_patience_ends() -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_bytes_are_survived(data: bytes) -> None:
     """No input raises; whatever is written is whole responses."""
     _, connection, transport = connect()

@@ -164,7 +164,7 @@ def test_the_memo_of_heads_stays_where_heads_return() -> None:
         assert bench.traffic.heads.find(data.partition(b"\r\n\r\n")[0]) is not None
 
 
-@settings(max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=1_000, suppress_health_check=list(HealthCheck))
 @given(reads=st.lists(st.binary(max_size=200), max_size=6))
 def test_arbitrary_bytes_never_break_the_connection(reads: list[bytes]) -> None:
     """Bytes without any form are a counted outcome, too."""
@@ -172,7 +172,7 @@ def test_arbitrary_bytes_never_break_the_connection(reads: list[bytes]) -> None:
         assert sum(_outcome_of(bench, reads, 0)[1:]) == 1
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     body=st.binary(max_size=400),
     sizes=st.lists(st.integers(1, 50), min_size=1, max_size=20),

@@ -58,7 +58,7 @@ def _seen(head: Head) -> tuple[object, ...]:
     )
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 @given(steps=st.lists(STEP, min_size=1, max_size=25))
 def test_the_memo_never_differs_from_the_library(
     steps: list[tuple[list[tuple[Field, str]], int | None, int]],
@@ -75,7 +75,7 @@ def test_the_memo_never_differs_from_the_library(
             assert _seen(remembered.decode(block)) == _seen(expected)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     first=st.lists(FIELD, min_size=1, max_size=5),
     second=st.lists(FIELD, min_size=1, max_size=5),
@@ -176,7 +176,7 @@ def test_grpc_messages_are_percent_decoded() -> None:
         assert read_head([(b"grpc-message", sent)], 0).message == shown
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     heads=st.lists(st.lists(FIELD, min_size=1, max_size=12), min_size=1, max_size=20),
     sizes=st.lists(st.one_of(st.none(), st.integers(0, 10_000)), min_size=20, max_size=20),

@@ -31,7 +31,7 @@ from loadtests.record.error_kinds import Trait, traits_of
 from loadtests.record.window import Count, Kind, histogram_of, pack_window, unpack_window
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(total=st.integers(0, 10**6), engines=st.integers(1, 300))
 def test_parts_of_engines_add_up(total: int, engines: int) -> None:
     """The parts of all engines are the total, and differ by at most one."""
@@ -40,7 +40,7 @@ def test_parts_of_engines_add_up(total: int, engines: int) -> None:
     assert max(parts) - min(parts) <= 1
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     total=st.integers(0, 10_000),
     weights=st.lists(st.floats(0.01, 100), min_size=1, max_size=12),
@@ -66,7 +66,7 @@ def test_the_odd_connection_goes_round() -> None:
     assert sums.tolist() == [5, 5, 5, 5]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     rate=st.floats(0.5, 5000),
     pauses_ms=st.lists(st.integers(0, 300), min_size=1, max_size=60),
@@ -305,7 +305,7 @@ def test_kinds_are_bounded_and_their_counts_conserved() -> None:
     assert all(len(text) <= 200 and "\x1b" not in text for text in window.messages.values())
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     events=st.lists(
         st.tuples(st.integers(0, 5), st.integers(0, 10**13), st.integers(0, 10**6)), max_size=60

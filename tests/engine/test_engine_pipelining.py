@@ -134,7 +134,7 @@ def test_a_rest_is_never_overtaken() -> None:
         )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(depth=st.integers(2, 6), seed=st.integers(0, 10**6))
 def test_any_cut_of_any_pipeline_is_conserved(depth: int, seed: int) -> None:
     """Random answers in random reads, cut off at a random place: one outcome each."""

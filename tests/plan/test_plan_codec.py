@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from plan_builders import good_plan
 
@@ -44,7 +44,6 @@ def test_the_hash_tells_plans_apart() -> None:
         assert plan_hash(encode_plan(good_plan(**change))) != reference
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_bytes_that_are_no_plan_are_refused(data: bytes) -> None:
     """Garbage is a ValueError, never another exception and never a plan."""
@@ -52,7 +51,6 @@ def test_bytes_that_are_no_plan_are_refused(data: bytes) -> None:
         decode_plan(data)
 
 
-@settings(deadline=None)
 @given(cut=st.integers(min_value=0, max_value=500))
 def test_a_truncated_plan_is_refused(cut: int) -> None:
     """Every proper prefix of a plan's bytes is refused."""

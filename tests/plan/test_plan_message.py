@@ -61,7 +61,7 @@ def canonical(message: Message) -> bytes:
     return message.SerializeToString(deterministic=True)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400, suppress_health_check=[HealthCheck.too_slow])
 @given(text=message_text(KINDS, 2))
 def test_the_law_of_messages(text: str) -> None:
     """Rendered bytes parse to the message that protobuf makes of the rendered JSON text."""

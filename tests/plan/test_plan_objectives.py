@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.plan.model import Comparison, MeasureKind, Objective
@@ -116,7 +116,6 @@ def test_anything_else_is_not_an_objective(text: str) -> None:
         parse_objective(text, REST)
 
 
-@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_any_text_is_an_objective_or_a_unit_error(text: str) -> None:
     """No text crashes the parser, or takes it long."""

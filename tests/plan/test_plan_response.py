@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 from grpc_schemas import compiled, kinds
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.plan.call import Call, CallShape, Compression, FieldEquals
@@ -136,7 +136,6 @@ def test_what_is_no_message_fails() -> None:
     assert checks()(b"\xff") is None
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=40))
 def test_any_bytes_are_judged(data: bytes) -> None:
     """No response of any server can raise."""
@@ -144,7 +143,6 @@ def test_any_bytes_are_judged(data: bytes) -> None:
         assert checks(text)(data) is None or isinstance(checks(text)(data), str)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=20))
 def test_bytes_compare_by_their_base64(data: bytes) -> None:
     """Any content equals its own base64, in either alphabet, and not another."""

@@ -402,7 +402,7 @@ def test_a_broken_feed_is_refused(tmp_path: Path, csv: str, expected: str) -> No
     assert expected in mistake
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     key=st.sampled_from(["nodes", "rate", "connections", "name", "path", "duration"]),
     value=st.one_of(

@@ -97,7 +97,7 @@ def by_sequence(parts: list[Arrivals]) -> dict[int, tuple[int, int, int, int]]:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(plan=plans(), modulus=st.integers(min_value=1, max_value=17))
 def test_shares_together_are_the_whole(plan: Plan, modulus: int) -> None:
     """The union over the shares of any split equals the whole, arrival by arrival."""
@@ -111,7 +111,7 @@ def test_shares_together_are_the_whole(plan: Plan, modulus: int) -> None:
     assert sorted(whole) == list(range(sum(schedule.totals)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     plan=plans(),
     cuts=st.lists(st.integers(min_value=-NS_PER_S, max_value=7 * NS_PER_S), max_size=8),
@@ -130,7 +130,7 @@ def test_any_stretches_together_are_the_whole(plan: Plan, cuts: list[int], resid
         assert np.all((part.offsets_ns >= a) & (part.offsets_ns < b))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(plan=plans(), at_ns=st.integers(min_value=0, max_value=6 * NS_PER_S))
 def test_a_split_share_is_taken_over_exactly(plan: Plan, at_ns: int) -> None:
     """The parts of a lost share, from the takeover on, are what the lost engine had left."""
@@ -141,7 +141,7 @@ def test_a_split_share_is_taken_over_exactly(plan: Plan, at_ns: int) -> None:
     assert by_sequence(parts) == by_sequence([left])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(plan=plans())
 def test_arrivals_lie_in_their_stage(plan: Plan) -> None:
     """An arrival's stage is the one its time lies in; totals count it there."""
@@ -152,7 +152,7 @@ def test_arrivals_lie_in_their_stage(plan: Plan) -> None:
         assert np.all((own >= stage.start_ns) & (own < stage.end_ns))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(profile=profiles())
 def test_constant_arrivals_follow_the_cumulative_rate(profile: Profile) -> None:
     """Arrival k of a stage lies where the cumulative rate reaches k + 1/2."""
@@ -166,7 +166,7 @@ def test_constant_arrivals_follow_the_cumulative_rate(profile: Profile) -> None:
     assert len(arrivals) == int(pacer.count(2.0) + 0.5 + 1e-6)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(profile=profiles())
 def test_counts_are_the_integral_of_the_level(profile: Profile) -> None:
     """A pacer's count is the area under its level (midpoint rule, 4 000 strips)."""

@@ -36,7 +36,7 @@ def compiled(
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     sequences=st.lists(st.integers(min_value=0, max_value=2**56 - 1), min_size=1, max_size=20),
     seed=st.integers(min_value=0, max_value=2**63 - 1),
@@ -60,7 +60,7 @@ def test_each_placeholder_renders_as_documented() -> None:
     assert words[7:] == [b"22", b"bob%d", b"t%ok", b"${seq}", b"100", b"%"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     literal=st.binary(max_size=30).filter(lambda data: b"${" not in data),
     seq=st.integers(min_value=0, max_value=2**56 - 1),

@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.plan.call import NumberEncoding
@@ -28,7 +28,6 @@ RANGES = {
 }
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.integers(0, 2**64 - 1), st.sampled_from(EDGES)), max_size=20),
     st.sampled_from([0, 64]),
@@ -49,7 +48,6 @@ def test_varints_are_the_documented_ones() -> None:
 
 
 @pytest.mark.parametrize("encoding", list(NumberEncoding), ids=lambda encoding: encoding.value)
-@settings(deadline=None)
 @given(data=st.data())
 def test_numbers_in_batches_are_single_numbers(
     encoding: NumberEncoding, data: st.DataObject
@@ -95,7 +93,6 @@ def test_what_is_no_number_of_an_encoding_is_refused(text: bytes, encoding: Numb
         encode_number(text, encoding)
 
 
-@settings(deadline=None)
 @given(st.lists(st.binary(max_size=200)), st.sampled_from([0, 16_384]))
 def test_lengths_are_varints_of_lengths(contents: list[bytes], longest: int) -> None:
     """Short contents and those beyond the table have their lengths before them."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from record_builders import T0_S
 
@@ -30,7 +30,6 @@ def test_counts_of_any_size_are_packed_exactly(count: int) -> None:
     np.testing.assert_array_equal(read.counts, one.counts)
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.integers(0, 2**32 - 1), st.integers(1, 2**63 - 1)))
 def test_any_keys_and_counts_come_back(content: dict[int, int]) -> None:
     """Whatever the gaps and counts, reading is the inverse of writing."""

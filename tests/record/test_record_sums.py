@@ -43,7 +43,7 @@ def assert_same_counts(one: Window, other: Window) -> None:
     assert dict(one.messages) == dict(other.messages)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(seeds, max_size=6))
 def test_a_sum_as_it_goes_equals_the_merge(parts: list[int]) -> None:
     """Adding windows one by one into touched memory equals merging them all at once."""

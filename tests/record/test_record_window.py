@@ -10,7 +10,7 @@ from random import Random
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from record_builders import T0_S, good_manifest, window_of
 
@@ -81,7 +81,6 @@ def test_merge_does_not_depend_on_order_or_grouping(parts: list[int], random: Ra
     assert sorted(h.engine for h in whole.health) == sorted(h.engine for h in grouped.health)
 
 
-@settings(deadline=None)  # it reads every histogram of five windows
 @given(st.lists(seeds, min_size=1, max_size=5))
 def test_merged_histograms_are_the_sums(parts: list[int]) -> None:
     """Each histogram of a merged window is the sum of that histogram of the parts."""

@@ -1,0 +1,18 @@
+"""What all tests share: how property tests search, and that Locust patches nothing.
+
+The suite tries the same cases every time, so that a failure is of the change and not of the
+day; `HYPOTHESIS_PROFILE=search` looks for new ones. No deadlines: a busy machine is no bug.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+import loadtests.swarm  # noqa: F401 - before Locust, which it keeps from patching this process
+
+_SHARED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("suite", _SHARED, derandomize=True)
+settings.register_profile("search", _SHARED)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "suite"))
