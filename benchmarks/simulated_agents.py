@@ -148,7 +148,7 @@ class SimulatedAgent:
         match message:
             case Ping(sent_ns=sent_ns) | Lease(sent_ns=sent_ns):
                 self._pong(sent_ns, now_ns)
-            case Ack(batch=batch):
+            case Ack(batch=batch):  # the lease that it brings is not needed: no load is sent
                 while self._waiting and self._waiting[0].number <= batch:
                     self._waiting.popleft()
             case Stop():

@@ -56,6 +56,11 @@ class _Body(msgspec.Struct, array_like=True):
 _DECODER: Final = msgspec.msgpack.Decoder(_Body)
 
 
+def _framed(kind: FrameKind, body: bytes) -> bytes:
+    checksum = zlib.crc32(body, zlib.crc32(_CHECKED_HEAD.pack(len(body), kind)))
+    return _HEAD.pack(len(body), checksum, kind) + body
+
+
 class Journal:
     """Appends frames to a new file."""
 
@@ -64,15 +69,14 @@ class Journal:
 
     def append_opaque(self, body: bytes) -> None:
         """Append bytes that this module does not understand."""
-        self._append(FrameKind.OPAQUE, body)
+        self.file.append(_framed(FrameKind.OPAQUE, body))
 
-    def append_windows(self, source: str, windows: Sequence[bytes]) -> None:
-        """Append the windows of one acknowledged batch, as `pack_window` made them."""
-        self._append(FrameKind.WINDOWS, msgspec.msgpack.encode(_Body(source, list(windows))))
-
-    def _append(self, kind: FrameKind, body: bytes) -> None:
-        checksum = zlib.crc32(body, zlib.crc32(_CHECKED_HEAD.pack(len(body), kind)))
-        self.file.append(_HEAD.pack(len(body), checksum, kind) + body)
+    def append_windows(self, batches: Sequence[tuple[str, Sequence[bytes]]]) -> None:
+        """Append batches of (source, windows as `pack_window` made them): all or none of them."""
+        bodies = [
+            msgspec.msgpack.encode(_Body(source, list(windows))) for source, windows in batches
+        ]
+        self.file.append(b"".join(_framed(FrameKind.WINDOWS, body) for body in bodies))
 
 
 class JournalReader:

@@ -128,25 +128,28 @@ class ArchiveWriter:
         for window in windows:
             check_slots(window, self._slots)
         packed = [pack_window(self._without_secrets(window)) for window in windows]
-        self._note_journalled(source, windows, packed)
+        self._note_journalled(windows, [(source, packed)])
 
-    def journal_received(self, source: str, window: Window, packed: bytes) -> None:
-        """Append one acknowledged window as the bytes `packed` that it was unpacked from.
+    def journal_received(self, received: Sequence[tuple[str, Window, bytes]]) -> None:
+        """Append windows of several agents, each as (source, window, its packed bytes), at once.
 
         Packing again what was just unpacked costs about as much as unpacking it did; those
-        that hold texts are packed again all the same, without secrets. ValueError as
-        `journal_windows`.
+        that hold texts are packed again all the same, without secrets. One write for all of
+        them: a master of 1,000 agents spent a tenth of its time on one for each. ValueError
+        as `journal_windows`.
         """
-        if window.messages:
-            self.journal_windows(source, [window])
-            return
-        check_slots(window, self._slots)
-        self._note_journalled(source, [window], [packed])
+        batches = []
+        for source, window, packed in received:
+            check_slots(window, self._slots)
+            is_clean = not window.messages
+            body = packed if is_clean else pack_window(self._without_secrets(window))
+            batches.append((source, [body]))
+        self._note_journalled([window for _, window, _ in received], batches)
 
     def _note_journalled(
-        self, source: str, windows: Sequence[Window], packed: Sequence[bytes]
+        self, windows: Sequence[Window], batches: Sequence[tuple[str, Sequence[bytes]]]
     ) -> None:
-        self._journal.append_windows(source, packed)
+        self._journal.append_windows(batches)
         self._has_journalled = True
         for window in windows:
             self._journalled += window.counters.sum(axis=0)

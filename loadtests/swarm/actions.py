@@ -1,7 +1,8 @@
 """What the two state machines ask their shells to do: values, carried out in order.
 
 Order is the promise that acknowledgement rests on: a `Journal` comes before the `Send` of
-its `Ack`, so a shell that fails to write stops there and never acknowledges.
+its `Ack`, so a shell that fails to write stops there and never acknowledges. A shell may
+carry out several journals together, if before all that follows the first of them.
 """
 
 from __future__ import annotations

@@ -127,21 +127,25 @@ class Agency:
                 self._assign(message, now_ns)
             case Begin():
                 self._begin(message)
-            case Ping() | Lease():
+            case Ping():
                 self._pong(message.sent_ns, now_ns)
-                if isinstance(message, Lease):
-                    self._renew(message, now_ns)
-            case Ack() | TakeOver():
-                self._receive_under_load(message)
+            case Lease() | Ack() | TakeOver():
+                self._receive_under_load(message, now_ns)
             case Stop() | Quit() | Refuse():
                 self._receive_end(message, now_ns)
         return self._flush(now_ns)
 
-    def _receive_under_load(self, message: Ack | TakeOver) -> None:
-        if isinstance(message, Ack):
-            self._batcher.acknowledge(message.batch)
-        else:
-            self._take_over(message)
+    def _receive_under_load(self, message: Lease | Ack | TakeOver, now_ns: int) -> None:
+        match message:
+            case Lease():
+                self._pong(message.sent_ns, now_ns)
+                self._renew(message, now_ns)
+            case Ack():
+                self._batcher.acknowledge(message.batch)
+                if message.lease is not None:
+                    self._renew(message.lease, now_ns)
+            case TakeOver():
+                self._take_over(message)
 
     def _receive_end(self, message: Stop | Quit | Refuse, now_ns: int) -> None:
         match message:

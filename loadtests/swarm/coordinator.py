@@ -87,7 +87,8 @@ class Coordinator:
                 self._pong(member, message, now_ns)
             else:
                 self._snapshot(member, message, now_ns)
-        self._advance(now_ns)
+        if self._phase is not RunPhase.GATHERING:  # the barrier visits everybody: once a tick
+            self._advance(now_ns)
         return self._out.take()
 
     def malformed(self, peer: str, error: str, now_ns: int) -> list[MasterAction]:
@@ -247,7 +248,8 @@ class Coordinator:
                 self._assembly.add(window)
         if snapshot.batches:
             member.note_watermark()
-            self._out.acknowledge(member)
+            attempt = self._attempt if self._may_send(member) else None
+            self._out.acknowledge(member, attempt, now_ns)
 
     def _tell_back(self, member: Member, now_ns: int) -> None:
         if "back" not in member.sent_ns:
@@ -345,7 +347,6 @@ class Coordinator:
 
     def _advance_gathering(self, now_ns: int) -> None:
         members = list(self._members.values())
-        # Counted first: this is asked after every message, and 1,000 agents send thousands.
         if len(members) == self._setup.agents and all(
             member.phase is AgentPhase.CHECKED and member.clock.rounds >= self._timing.clock_rounds
             for member in members
@@ -516,10 +517,18 @@ class Coordinator:
         if member.is_due("ping", self._timing.repeat_ns, now_ns):
             self._out.ping(member, now_ns)
 
+    def _may_send(self, member: Member) -> bool:
+        """Tell whether a member is to send load: then its lease is renewed."""
+        is_loading = self._phase in (RunPhase.RUNNING, RunPhase.STOPPING)
+        is_wanted = self._end is None or self._end.is_natural
+        return is_loading and is_wanted and member.is_working
+
     def _repeat_load(self, member: Member, now_ns: int) -> None:
         if not member.is_working:
             return  # its FINAL is in; Quit follows when everybody's is
         if self._end is None or self._end.is_natural:
+            if member.is_due("ping", self._timing.drift_ns, now_ns):
+                self._out.ping(member, now_ns)
             if member.is_due("lease", self._timing.renew_ns, now_ns):
                 self._out.renew(member, self._attempt, now_ns)
             taken = 0 if member.snapshot is None else member.snapshot.takeovers

@@ -1,11 +1,12 @@
 """The master's I/O: feeds its state machine (`coordinator.py`) and carries out what it asks.
 
 One loop owns coordinator and archive. The bus only puts what arrived, stamped, into its
-inbox. Actions are carried out in order, and that order is the promise: a window is in the
-journal before its acknowledgement leaves. When the journal cannot be written, nothing is
-acknowledged any more, load is stopped, the partial archive is kept and a HarnessError
-says why. Locust's statistics and states are a view that this loop feeds. Longer than most
-modules because every action of the coordinator is carried out here, in one order.
+inbox. What a turn of the loop has to journal is written at once and before anything else:
+that is the promise, a window is in the journal before its acknowledgement leaves. When the
+journal cannot be written, nothing is acknowledged any more, load is stopped, the partial
+archive is kept and a HarnessError says why. Locust's statistics and states are a view that
+this loop feeds. Longer than most modules because every action of the coordinator is carried
+out here, in one order.
 """
 
 from __future__ import annotations
@@ -171,8 +172,10 @@ class MasterShell:
             self._woken.wait(timeout=max(0.0, next_tick - time.monotonic()))
             self._woken.clear()
             gevent.sleep(0)  # a ready event does not switch: let the bus in
+            todo: list[MasterAction] = []
             while self._inbox and time.monotonic() < next_tick:
-                self._take(*self._inbox.popleft())
+                todo += self._take(*self._inbox.popleft())
+            self._carry_out(todo)
             if time.monotonic() >= next_tick:
                 next_tick = time.monotonic() + TICK_S
                 self._tick()
@@ -191,15 +194,14 @@ class MasterShell:
         grace_s = self._order.plan.grace_ns / NS_PER_S + _AFTER_DISK_ERROR_S
         return time.monotonic() > self._disk_error_at + grace_s
 
-    def _take(self, peer: str, data: object, at_ns: int) -> None:
+    def _take(self, peer: str, data: object, at_ns: int) -> list[MasterAction]:
         try:
             message = decode_to_master(data)
         except MessageError as error:
-            self._carry_out(self._coordinator.malformed(peer, str(error), at_ns))
-            return
+            return self._coordinator.malformed(peer, str(error), at_ns)
         if isinstance(message, Hello):
             self._peers[message.agent] = peer
-        self._carry_out(self._coordinator.receive(peer, message, at_ns))
+        return self._coordinator.receive(peer, message, at_ns)
 
     def _tick(self) -> None:
         now_ns = time.monotonic_ns()
@@ -210,7 +212,8 @@ class MasterShell:
         if self._local is not None:
             for name, how in self._local.newly_dead().items():
                 self._local_agent_died(name, how, now_ns)
-        for peer in [p for p in self._peers.values() if p not in self._runner.clients]:
+        connected = set(self._runner.clients)
+        for peer in [p for p in self._peers.values() if p not in connected]:
             self._peer_left(peer, now_ns)
         self._carry_out(self._coordinator.tick(now_ns))
 
@@ -227,8 +230,12 @@ class MasterShell:
             self._peer_left(self._peers[name], now_ns)
 
     def _carry_out(self, todo: list[MasterAction]) -> None:
+        """Journal all that is to be, in one write; then the rest in order."""
+        self._journal([action for action in todo if isinstance(action, actions.Journal)])
         for action in todo:
             match action:
+                case actions.Journal():
+                    pass  # done
                 case actions.Send(peer=peer, message=message):
                     if self._disk_error is not None and isinstance(message, Ack):
                         continue
@@ -240,7 +247,14 @@ class MasterShell:
                 case _:
                     self._write(action)
 
-    def _write(self, action: actions.Journal | actions.Release | actions.Record) -> None:
+    def _journal(self, received: list[actions.Journal]) -> None:
+        if received and self._disk_error is None:
+            try:
+                self._archive.journal_received([(r.source, r.window, r.packed) for r in received])
+            except HarnessError as error:
+                self._fail(error)
+
+    def _write(self, action: actions.Release | actions.Record) -> None:
         if isinstance(action, actions.Record):
             self._board.add_event(action.event.text)
         if isinstance(action, actions.Release):
@@ -249,8 +263,6 @@ class MasterShell:
             return
         try:
             match action:
-                case actions.Journal(source=source, window=window, packed=packed):
-                    self._archive.journal_received(source, window, packed)
                 case actions.Release(window=window):
                     self._archive.append_window(window)
                 case actions.Record(event=event):

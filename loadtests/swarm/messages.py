@@ -23,7 +23,7 @@ from msgspec import Meta
 
 from loadtests.record.manifest import HostFacts
 
-PROTOCOL: Final = 2  # agents and masters of different numbers refuse each other
+PROTOCOL: Final = 3  # agents and masters of different numbers refuse each other
 MAX_TO_MASTER_BYTES: Final = 64 * 1024 * 1024
 MAX_TO_AGENT_BYTES: Final = 256 * 1024 * 1024  # a plan carries its feeds
 MAX_ENGINES: Final = 1024  # of one agent
@@ -230,11 +230,16 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True, tag="lease"):
 
 
 class Ack(msgspec.Struct, frozen=True, kw_only=True, tag="ack"):
-    """Every batch up to `batch` is in the master's journal."""
+    """Every batch up to `batch` is in the master's journal.
+
+    While load runs it also brings the next lease, which is no ping then: a message less a
+    second to each agent.
+    """
 
     run_id: Text
     incarnation: Name
     batch: Count
+    lease: Lease | None
 
 
 class SharePart(msgspec.Struct, frozen=True, array_like=True):

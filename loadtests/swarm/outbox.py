@@ -125,25 +125,29 @@ class Outbox:
         )
         self._send(member, message)
 
-    def renew(self, member: Member, attempt: int, now_ns: int) -> None:
-        """Grant a lease from now on."""
+    def _granted(self, member: Member, attempt: int, now_ns: int) -> Lease:
+        """Make a lease from now on, and note it."""
         member.sent_ns["lease"] = now_ns
         member.granted_until_ns = now_ns + self._timing.lease_ns
-        message = Lease(
+        return Lease(
             run_id=self._setup.run_id,
             incarnation=member.incarnation,
             attempt=attempt,
             sent_ns=now_ns,
             until_ns=member.granted_until_ns + member.clock.offset_ns,
         )
-        self._send(member, message)
 
-    def acknowledge(self, member: Member) -> None:
-        """Acknowledge what has been journalled."""
+    def renew(self, member: Member, attempt: int, now_ns: int) -> None:
+        """Grant a lease from now on."""
+        self._send(member, self._granted(member, attempt, now_ns))
+
+    def acknowledge(self, member: Member, attempt: int | None, now_ns: int) -> None:
+        """Acknowledge what has been journalled; with a lease, if of an `attempt`."""
         message = Ack(
             run_id=self._setup.run_id,
             incarnation=member.incarnation,
             batch=member.ledger.contiguous,
+            lease=None if attempt is None else self._granted(member, attempt, now_ns),
         )
         self._send(member, message)
 

@@ -23,7 +23,9 @@ class Timing:
     repeat_ns: int = 1 * NS_PER_S  # unconfirmed messages are sent again
     urgent_ns: int = 500 * NS_PER_MS  # those that a start or an end waits for
     lease_ns: int = 10 * NS_PER_S
-    renew_ns: int = 2 * NS_PER_S  # five chances in a lease; each costs the master a send
+    # Acknowledgements bring a lease a second; this is for whom nothing is acknowledged.
+    renew_ns: int = 2 * NS_PER_S
+    drift_ns: int = 10 * NS_PER_S  # between two looks at an agent's clock under load
     lease_margin_ns: int = 1 * NS_PER_S  # by when an engine has noticed that its lease ended
     lead_ns: int = 2 * NS_PER_S  # T0 is at least this far ahead
     confirm_ns: int = 500 * NS_PER_MS  # T0 is moved if not confirmed this long before

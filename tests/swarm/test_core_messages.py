@@ -122,7 +122,7 @@ def test_an_oversized_message_is_refused_before_it_is_read() -> None:
 
 def test_each_side_refuses_the_other_sides_messages() -> None:
     """A reflected message is not taken for one's own kind."""
-    ack = Ack(run_id="run", incarnation="i", batch=1)
+    ack = Ack(run_id="run", incarnation="i", batch=1, lease=None)
     with pytest.raises(MessageError):
         decode_to_master(encode_message(ack))
     with pytest.raises(MessageError):
