@@ -32,6 +32,7 @@ from loadtests.plan.needs import (
     judge_timeouts,
     need_of,
 )
+from loadtests.plan.pool_needs import judge_pool
 from loadtests.plan.schedule import Schedule
 
 __all__ = [
@@ -214,6 +215,7 @@ def assess(
             *judge_throughput(plan, needs),
             *judge_samples(plan, needs),
             *judge_timeouts(plan),
+            *judge_pool(plan),
             *_descriptors(connections + channels, limits),
             *_ports(ports, limits),
             *_spread(plan, engines),

@@ -9,6 +9,7 @@ import pytest
 from plan_builders import good_plan, node, request, stages
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
+from loadtests.plan.call import Multiplexing, Protocol
 from loadtests.plan.feasibility import (
     Feasibility,
     Finding,
@@ -18,7 +19,7 @@ from loadtests.plan.feasibility import (
     assess,
 )
 from loadtests.plan.model import ArrivalProcess, Hold, LoadModel, Plan, Ramp
-from loadtests.plan.objectives import parse_objective
+from loadtests.plan.objectives import parse_alert, parse_objective
 from loadtests.plan.scenario import load_scenario, resolve
 
 LIMITS = HostLimits(cores=8, descriptors=20_000, ephemeral_ports=28_000)
@@ -218,6 +219,35 @@ def test_timeouts_below_the_limit_are_a_warning() -> None:
     slow = dataclasses.replace(request(), timeout_ns=200 * NS_PER_MS)
     plan = dataclasses.replace(PLAN, requests=(slow,))
     assert "times out after 200 ms" in warnings(plan)[0]
+
+
+def channels_plan(channels: int) -> Plan:
+    """The good plan over channels of ten streams."""
+    h2 = dataclasses.replace(request(), protocol=Protocol.HTTP2)
+    multiplexing = Multiplexing(connections=channels, streams=10, keepalive_ns=0, authority=None)
+    return dataclasses.replace(
+        PLAN, requests=(h2,), connections=0, multiplexing=multiplexing, in_flight_limit=1000
+    )
+
+
+def test_a_pool_that_its_own_limits_fill_is_a_warning() -> None:
+    """20 in flight are 80 % of 25 streams and 100 % of 20; 40 % is asked for of 50."""
+    objectives = ("p95 < 200 ms", "pool_use <= 80 %")
+    assert warnings(with_objectives(channels_plan(3), *objectives)) == []
+    (text,) = warnings(with_objectives(channels_plan(2), *objectives))
+    assert text == (
+        "stage hold: a target that just meets its p95 limit would use 100% of 2 channels x 10 "
+        "streams: pool_use <= 80 % asks for less, more channels give it room"
+    )
+    of_http1 = dataclasses.replace(channels_plan(2), requests=PLAN.requests, connections=20)
+    assert warnings(with_objectives(of_http1, *objectives)) == []
+
+
+def test_an_alert_that_outlasts_its_stage_is_a_warning() -> None:
+    """What lasts five minutes cannot be seen in ten seconds."""
+    for text, number in (("pool_use > 90 % for 5 min", 1), ("pool_use > 90 % for 10 s", 0)):
+        plan = dataclasses.replace(channels_plan(3), alerts=(parse_alert(text),))
+        assert len(warnings(plan)) == number
 
 
 def test_the_ceiling_of_closed_load() -> None:
