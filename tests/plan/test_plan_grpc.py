@@ -269,10 +269,11 @@ def test_closed_load_is_of_one_protocol(tmp_path: Path, protocol: str, word: str
     closed = CALLS.replace('rate = "100 rps"', 'model = "closed"\nconnections = 800')
     rest = '\n[[requests]]\nname = "rest"\npath = "/"\n'
     text = (closed + rest).replace("[target]", f'[target]\nprotocol = "{protocol}"')
-    assert mistakes_of(tmp_path, text.replace("channels = 4", "channels = 8")) == [
+    (mistake,) = mistakes_of(tmp_path, text.replace("channels = 4", "channels = 8"))
+    assert mistake == (
         f"requests: saw {word} and gRPC; expected requests of one protocol in closed load, whose "
         "users wait for their answers"
-    ]
+    )
 
 
 def test_http2_has_no_place_for_connection_headers(tmp_path: Path) -> None:
