@@ -80,6 +80,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, tuple[str, ...]]]:
     return runs
 
 
+@pytest.mark.system
 def test_the_cheapest_of_three_tries_counts(
     asked: list[tuple[str, tuple[str, ...]]],
 ) -> None:
@@ -151,6 +152,7 @@ def peer() -> Iterator[str]:
         yield url.removeprefix("http://")
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("request_bytes", [0, 64, 300_000])
 def test_the_peer_answers_grpcio(peer: str, request_bytes: int) -> None:
     """A client that shares no code with it gets OK and an empty message, call after call."""
@@ -160,6 +162,7 @@ def test_the_peer_answers_grpcio(peer: str, request_bytes: int) -> None:
         assert {call.result() for call in calls} == {b""}
 
 
+@pytest.mark.system
 def test_the_peer_ends_with_its_starter() -> None:
     """Nothing is left behind."""
     with canned_peer() as url:
