@@ -39,7 +39,7 @@ SEND_LAG_RATIO: Final = 0.05  # of the judged p95 limit
 TAKEN_RATIO: Final = 0.9
 _P95: Final = 0.95
 
-OwnParts = Mapping[int, float]  # second that the target held -> part (0-1) still the generator's
+OwnParts = Mapping[int, float]  # second -> part (0-1) of it that is the generator's
 
 
 def send_lag_limit_ns(plan: Plan, stage: str) -> float:
@@ -114,20 +114,34 @@ def rows_of(run: Run, stage: StageFigures) -> pd.DataFrame:
     return frame[(frame["stage"] == stage.facts.name) & frame["judged"].to_numpy(dtype=bool)]
 
 
-def own_parts(run: Run, plan: Plan, stage: StageFigures) -> OwnParts:
-    """Seconds that the target held, to the last send of the stage; others are the generator's."""
+def _seconds_of(run: Run, stage: StageFigures) -> tuple[int, int]:
+    """The second before a stage, and the last one in which something of it can be sent."""
+    sends = rows_of(run, stage)["window_s"]
+    last_s = max(stage.span.last_s + RESOLUTION_S, int(sends.max()) if len(sends) else 0)
+    return stage.span.first_s - 1, last_s
+
+
+def generator_parts(run: Run, plan: Plan, stage: StageFigures) -> OwnParts:
+    """Part of each second of a stage for which the generator stood still; 1 if it was not well."""
     if stage.span.seconds == 0:
         return {}
-    sends = rows_of(run, stage)["window_s"]
-    first_s = stage.span.first_s - 1
-    last_s = max(stage.span.last_s + RESOLUTION_S, int(sends.max()) if len(sends) else 0)
+    first_s, last_s = _seconds_of(run, stage)
     limit_ns = send_lag_limit_ns(plan, stage.facts.name)
     well = _well_seconds(run, first_s, last_s, limit_ns)
-    taken = _taken_seconds(run, plan, first_s, last_s)
     stalled = _stalled_parts(run, first_s, last_s, limit_ns)
-    is_targets = well[1:] & well[:-1] & (taken[1:] | taken[:-1])
-    own = np.maximum(stalled[1:], stalled[:-1])
-    return {first_s + 1 + int(at): float(own[at]) for at in np.flatnonzero(is_targets)}
+    own = np.where(well[1:] & well[:-1], np.maximum(stalled[1:], stalled[:-1]), 1.0)
+    return {first_s + 1 + at: part for at, part in enumerate(own.tolist())}
+
+
+def own_parts(run: Run, plan: Plan, stage: StageFigures) -> OwnParts:
+    """Those of the seconds that the target held; all others are the generator's."""
+    if stage.span.seconds == 0:
+        return {}
+    first_s, last_s = _seconds_of(run, stage)
+    taken = _taken_seconds(run, plan, first_s, last_s)
+    held = np.flatnonzero(taken[1:] | taken[:-1]) + first_s + 1
+    parts = generator_parts(run, plan, stage)
+    return {int(second): parts[int(second)] for second in held if parts[int(second)] < 1}
 
 
 def own_late(late: pd.DataFrame, own: OwnParts) -> float:

@@ -17,6 +17,10 @@ The state is decided in this order, and nothing else can become PASS:
    response time. What ended unseen (lost windows, unanswered, dropped for ratios) must not
    be able to turn the result: INCONCLUSIVE if it could.
 7. The run did not end by itself or whole: INCONCLUSIVE. Otherwise PASS.
+
+The use of the stream pool is no count of requests: after 1-3 it FAILs if it is missed in a
+second without the generator's doing, is INCONCLUSIVE if it is missed in others or has no
+value in more than 1 % of the seconds, and is then judged by rule 7.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ from typing import Final
 
 from analysis.figures import Figures, Span, StageFigures
 from analysis.findings import GENERATOR_LAWS, Finding, Law
+from analysis.pool_use import PoolUse, read_pool
 from analysis.reading import FROM_INTENDED, QUANTILE_KINDS, Reading, Unit, Unknown, read, read_with
 from loadtests.plan.model import LoadModel, MeasureKind, Objective, Plan
 from loadtests.plan.objectives import RATE_KINDS, RATIO_KINDS, is_met
@@ -75,6 +80,7 @@ class Case:
     stage: StageFigures
     objective: Objective
     figures: Figures
+    pool: PoolUse
     findings: Sequence[Finding]
 
     @property
@@ -234,19 +240,46 @@ def _unseen(case: Case) -> Unknown:
 
 
 def _met(case: Case) -> Outcome:
-    """Rules 6 and 7 of the module's list."""
+    """Rule 6 of the module's list, then rule 7."""
     never = _never_answered(case)
     if never and not _is_met_with(case, Unknown(late=never)):
         return State.FAIL, f"missed with {never} dropped or unanswered arrivals as never answered"
     unseen = _unseen(case)
     if not _is_met_with(case, unseen):
         return inconclusive(f"{unseen.late + unseen.bad} arrivals without an outcome could turn it")
+    return _met_whole(case)
+
+
+def _met_whole(case: Case) -> Outcome:
+    """Rule 7 of the module's list."""
     blocking = next((f for f in case.findings if f.is_invalid), None)
     if blocking is not None:
         return inconclusive(f"met, but {blocking.law.value} does not hold")
     if case.stage.is_cut:
         return inconclusive("the run ended before the stage did")
     return State.PASS, "met"
+
+
+def _pool(case: Case, reading: Reading) -> Outcome:
+    """The rules for the use of the stream pool."""
+    missed, by_target = case.pool.missed(case.objective)
+    if by_target:
+        return State.FAIL, f"limit missed in {missed} of {reading.samples} s"
+    if missed:
+        return inconclusive(f"missed in {missed} s, in which the generator was not well")
+    if reading.is_too_small:
+        seen = f"{reading.samples} of {case.span.seconds} s"
+        return inconclusive(f"connections were open in {seen}, needed: {reading.required}")
+    return _met_whole(case)
+
+
+def _requests(case: Case, reading: Reading, value: float) -> Outcome:
+    """Rules 4 to 7 of the module's list."""
+    if reading.is_too_small:
+        return _too_small(case, reading)
+    if not is_met(case.objective, _tolerant(case, value)):
+        return _missed(case, value)
+    return _met(case)
 
 
 def _decide(case: Case, reading: Reading) -> Outcome:
@@ -258,18 +291,23 @@ def _decide(case: Case, reading: Reading) -> Outcome:
         return inconclusive(f"{broken.law.value} does not hold")
     if (limit := _first(case.findings, GENERATOR_LAWS)) is not None:
         return _generator_limited(case, limit)
-    if reading.is_too_small:
-        return _too_small(case, reading)
-    if not is_met(case.objective, _tolerant(case, value)):
-        return _missed(case, value)
-    return _met(case)
+    if case.kind is MeasureKind.POOL_USE:
+        return _pool(case, reading)
+    return _requests(case, reading, value)
+
+
+def reading_of(objective: Objective, figures: Figures, pool: PoolUse) -> Reading:
+    """What an objective or alert measures in a stage."""
+    if objective.measure.kind is MeasureKind.POOL_USE:
+        return read_pool(objective, pool)
+    return read(objective, figures, pool.span)
 
 
 def judge_objective(case: Case) -> ObjectiveResult:
     """Judge one objective in one stage; a judgement that crashes is INCONCLUSIVE."""
     objective = case.objective
     try:
-        reading = read(objective, case.figures, case.span)
+        reading = reading_of(objective, case.figures, case.pool)
         state, reason = _decide(case, reading)
     except (ArithmeticError, ValueError, LookupError) as error:
         reading = Reading(unit=Unit.RATIO, value=None, samples=0, required=0, resolution=None)

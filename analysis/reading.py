@@ -84,7 +84,7 @@ class Unknown:
 
 def unit_of(measure: Measure) -> Unit:
     """The unit of a measure's values and limits."""
-    if measure.kind in RATIO_KINDS:
+    if measure.kind in RATIO_KINDS or measure.kind is MeasureKind.POOL_USE:
         return Unit.RATIO
     return Unit.PER_SECOND if measure.kind in RATE_KINDS else Unit.NANOSECONDS
 

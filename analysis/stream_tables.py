@@ -8,8 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+import pandas as pd
+
 from analysis.cells import count_cell, number_column, quantile_cell, text_column
 from analysis.figures import StageFigures
+from analysis.pool_use import use_by_second
 from analysis.stage_tables import QUANTILES, shown
 from analysis.tables import Cell, Table, words
 from analysis.text import ratio
@@ -27,7 +30,10 @@ Row = tuple[Cell, ...]
 
 
 def pool_table(run: Run, stages: Sequence[StageFigures]) -> Table:
-    """Streams in use beside what the open connections carry at once, over the judged time."""
+    """Streams in use beside what the open connections carry at once, over the judged time.
+
+    `use max` is what an objective on `pool_use` judges.
+    """
     return Table(
         name="stream_pool",
         title="Stream pool (HTTP/2; requests at once on all connections; use: in use / size)",
@@ -45,12 +51,13 @@ def pool_table(run: Run, stages: Sequence[StageFigures]) -> Table:
 
 def _pool_rows(run: Run, stages: Sequence[StageFigures]) -> Iterator[Row]:
     pools = run.engines.groupby("window_s")[["streams", "streams_in_use"]].sum()
+    uses = pd.Series(use_by_second(run), dtype="float64")
     for stage in shown(stages):
         own = pools.loc[stage.span.first_s : stage.span.last_s]
-        if not own["streams"].any():
+        use = uses.loc[stage.span.first_s : stage.span.last_s]
+        if use.empty:
             continue
         size, used = int(own["streams"].max()), own["streams_in_use"]
-        use = used / own["streams"].clip(lower=1)
         yield (
             words(stage.facts.name),
             count_cell(size),

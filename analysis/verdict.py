@@ -24,14 +24,15 @@ from analysis.conservation import (
 from analysis.figures import StageFigures, build_figures
 from analysis.findings import Finding
 from analysis.generator import generator_findings
-from analysis.judging import Case, ObjectiveResult, State, judge_objective
+from analysis.judging import Case, ObjectiveResult, State, judge_objective, reading_of
 from analysis.little import little_findings
-from analysis.reading import Reading, read
+from analysis.pool_use import PoolUse, build_pool_uses
+from analysis.reading import Reading
 from analysis.remarks import run_warnings, stage_warnings
 from analysis.text import reading_text
 from loadtests.errors import HarnessError
 from loadtests.plan.codec import decode_plan
-from loadtests.plan.model import Objective, Plan
+from loadtests.plan.model import MeasureKind, Objective, Plan
 from loadtests.plan.objectives import is_met
 from loadtests.record.archive import Run
 from loadtests.record.manifest import Outcome
@@ -142,12 +143,17 @@ def _concerning(findings: Sequence[Finding], stage: StageFigures) -> tuple[Findi
     return tuple(f for f in findings if f.stage in {None, stage.facts.name})
 
 
-def _judge_alert(alert: Objective, stage: StageFigures, findings: Sequence[Finding]) -> AlertResult:
-    reading = read(alert, stage.requests[alert.request], stage.span)
+def _judge_alert(
+    alert: Objective, stage: StageFigures, pool: PoolUse, findings: Sequence[Finding]
+) -> AlertResult:
+    reading = reading_of(alert, stage.requests[alert.request], pool)
     is_valid = not any(f.is_invalid for f in _concerning(findings, stage))
     state = AlertState.UNKNOWN
     if reading.value is not None and is_valid:
         state = AlertState.RAISED if is_met(alert, reading.value) else AlertState.CLEAR
+    if alert.measure.kind is MeasureKind.POOL_USE and reading.is_too_small:
+        # A second without a use may have been one of a full pool.
+        state = AlertState.UNKNOWN if state is AlertState.CLEAR else state
     return AlertResult(
         stage=stage.facts.name,
         request=alert.request,
@@ -187,7 +193,7 @@ def judge(run: Run) -> Verdict:
     """Judge a run from its archive alone; HarnessError when its plan cannot be read."""
     plan = plan_of(run)
     stages = build_figures(run)
-    findings = find(run, plan, stages)
+    findings, pools = find(run, plan, stages), build_pool_uses(run, plan, stages)
     objectives = tuple(
         judge_objective(
             Case(
@@ -195,6 +201,7 @@ def judge(run: Run) -> Verdict:
                 stage=stage,
                 objective=objective,
                 figures=stage.requests[objective.request],
+                pool=pools[stage.facts.name],
                 findings=_concerning(findings, stage),
             )
         )
@@ -216,6 +223,9 @@ def judge(run: Run) -> Verdict:
         reasons=reasons,
         notes=notes,
         objectives=objectives,
-        alerts=tuple(_judge_alert(a, s, findings) for a, s in _pairs(plan.alerts, stages)),
+        alerts=tuple(
+            _judge_alert(alert, stage, pools[stage.facts.name], findings)
+            for alert, stage in _pairs(plan.alerts, stages)
+        ),
         findings=findings,
     )

@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -141,18 +142,32 @@ class Cluster:
         raise HarnessError(where="embedded cluster", seen=waiting, expected=expected)
 
     def stop(self) -> None:
-        """Stop gracefully what still runs; kill what does not obey; remove temporary files."""
+        """Stop gracefully what still runs; kill what does not obey; remove temporary files.
+
+        Ctrl-C meanwhile ends the waiting alone: it is raised when nothing is left.
+        """
+        try:
+            self._end_in_order()
+        finally:
+            with _without_interrupts():
+                self._clear()
+
+    def _end_in_order(self) -> None:
+        """Ask all nodes to end and wait for them, for a while."""
         for one in self._started:
             if one.process.poll() is None:
                 one.process.send_signal(signal.SIGTERM)
                 one.process.send_signal(signal.SIGCONT)  # it may be stopped for a test
         end_s = time.monotonic() + STOP_TIMEOUT_S
         for one in self._started:
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 one.process.wait(max(0.0, end_s - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                one.process.kill()
-                one.process.wait()
+
+    def _clear(self) -> None:
+        """Kill what is left, and remove what is of this cluster alone."""
+        for one in self._started:
+            one.process.kill()  # does nothing to one that has ended
+            one.process.wait()
             for pipe in (one.process.stdin, one.process.stdout):
                 if pipe is not None:
                     pipe.close()
@@ -211,6 +226,20 @@ class Cluster:
             if status != http.client.OK:
                 return f"{node.name}: readiness {status}"
         return "" if len(leaders) == 1 and None not in leaders else f"leaders {leaders}"
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """For what takes moments and must not be left half done."""
+    before = signal.getsignal(signal.SIGINT)  # None: not Python's to give back
+    if before is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _port(first: int, number: int) -> int:

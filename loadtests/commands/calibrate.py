@@ -1,10 +1,13 @@
 """`headroom calibrate`: what a request costs this machine's generator, measured.
 
-Runs closed loads without pause against an embedded cluster and reads their archives:
-constant GETs, several short tries, for the CPU of the engines per answered request; and
-the REST mix, for the rate at which generator and target together saturate the machine.
-`check` uses the one, `demo` the other. Other work on the machine can only add to the cost
-of a request, so the cheapest try counts; how far the others were off is kept and printed.
+Runs closed loads without pause and reads their archives, for HTTP/1.1 and for gRPC each:
+constant requests, three short tries on end, for the CPU of the engines per answered request;
+and the mix against an embedded cluster, for the rate at which generator and target together
+saturate the machine. `check` uses the one, `demo` the other. Constant GETs go to a node of
+the cluster, constant calls to a peer that answers at once: for grpcio's server the engine
+would mostly wait, and waking up is what it would be measured by. Other work on the machine
+can only add to the cost of a request, so the cheapest try counts; how far the others were off
+is kept and printed.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
-from loadtests.cluster.launch import Cluster
-from loadtests.commands.calibration import Calibration, store_calibration
+from loadtests.cluster.canned import canned_peer
+from loadtests.cluster.launch import Cluster, Node
+from loadtests.commands.calibration import Calibration, ProtocolCost, store_calibration
 from loadtests.commands.options import Commands, add_json
 from loadtests.commands.preparation import build_plan
 from loadtests.commands.run import load_swarm, run_local
@@ -43,8 +48,9 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "calibrate",
         help="measure what a request costs this machine",
-        description="Measures, against the embedded cluster, the generator's CPU per request and "
-        "the rate at which this machine saturates; `check` and `demo` use the result.",
+        description="Measures, for HTTP/1.1 and gRPC, the generator's CPU per request and, "
+        "against the embedded cluster, the rate at which this machine saturates; `check` and "
+        "`demo` use the result.",
         epilog="example: headroom calibrate",
     )
     add_json(parser)
@@ -56,7 +62,7 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     load_swarm()
     with Cluster.start(nodes=4) as cluster:
         cluster.wait_ready(START_TIMEOUT_S)
-        calibration = calibrate([node.url for node in cluster.nodes], terminal)
+        calibration = calibrate(cluster.nodes, terminal)
     path = store_calibration(calibration)
     if arguments.json:
         terminal.json(calibration)
@@ -67,39 +73,65 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
 
 
 def describe(calibration: Calibration) -> str:
-    """One sentence with the spread, and a warning when it is wide."""
-    low, high = calibration.request_ns_low, calibration.request_ns_high
-    warning = "" if high <= low * QUIET_SPREAD else DISTURBED
-    return (
-        f"{calibration.request_ns / 1000:.1f} us of engine CPU per request, the least disturbed "
-        f"of {TRIES} tries ({low / 1000:.1f} to {high / 1000:.1f}); generator and embedded "
-        f"cluster together saturate {calibration.cores} cores at "
-        f"{calibration.saturation_per_s:,.0f} requests/s{warning}"
+    """A line for each protocol, with the spread, and a warning where it is wide."""
+    of_grpc = "its cost against a peer that answers at once"
+    return "\n".join(
+        _describe(name, cost, calibration.cores, note)
+        for name, cost, note in (
+            ("HTTP/1.1", calibration.http1, ""),
+            ("gRPC", calibration.grpc, f", {of_grpc}"),
+        )
+        if cost is not None
     )
 
 
-def calibrate(targets: Sequence[str], terminal: Terminal) -> Calibration:
+def _describe(name: str, cost: ProtocolCost, cores: int, note: str) -> str:
+    low, high = cost.request_ns_low, cost.request_ns_high
+    warning = "" if high <= low * QUIET_SPREAD else DISTURBED
+    return (
+        f"{name}: {cost.request_ns / 1000:.1f} us of engine CPU per request, the least disturbed "
+        f"of {TRIES} tries ({low / 1000:.1f} to {high / 1000:.1f}){note}; generator and embedded "
+        f"cluster together saturate {cores} cores at {cost.saturation_per_s:,.0f} "
+        f"requests/s{warning}"
+    )
+
+
+def calibrate(nodes: Sequence[Node], terminal: Terminal) -> Calibration:
     """Run the calibration scenarios; HarnessError when one gave no figures."""
-    # One node: with several the engine shares its core with them on a small machine.
-    costs_ns = [
-        _cost_ns(_saturate("calibration-cost", targets[:1], terminal)) for _ in range(TRIES)
-    ]
-    return Calibration(
-        measured_unix_ns=time.time_ns(),
-        cores=usable_cores(),
+    rest, calls = [node.url for node in nodes], [str(node.grpc_url) for node in nodes]
+    with canned_peer() as peer:
+        return Calibration(
+            measured_unix_ns=time.time_ns(),
+            cores=usable_cores(),
+            # One node: with several the engine shares its core with them on a small machine.
+            http1=_measure("calibration-cost", rest[:1], "calibration", rest, terminal),
+            grpc=_measure("calibration-cost-grpc", [peer], "calibration-grpc", calls, terminal),
+        )
+
+
+def _measure(
+    cost_scenario: str,
+    cost_targets: Sequence[str],
+    scenario: str,
+    targets: Sequence[str],
+    terminal: Terminal,
+) -> ProtocolCost:
+    seconds = _saturate(cost_scenario, cost_targets, terminal)
+    if len(seconds) < TRIES:
+        seen, expected = f"{len(seconds)} s of answers", f"at least {TRIES} s"
+        raise HarnessError(where=cost_scenario, seen=seen, expected=expected)
+    tries = np.array_split(np.arange(len(seconds)), TRIES)
+    costs_ns = [cost_ns(seconds.iloc[part]) for part in tries]
+    return ProtocolCost(
         request_ns=min(costs_ns),
         request_ns_low=min(costs_ns),
         request_ns_high=max(costs_ns),
-        saturation_per_s=saturation_per_s("calibration", targets, terminal),
+        saturation_per_s=float(_saturate(scenario, targets, terminal)["done"].mean()),
     )
 
 
-def saturation_per_s(scenario: str, targets: Sequence[str], terminal: Terminal) -> float:
-    """Answers per second of a closed load without pause; HarnessError when there were none."""
-    return float(_saturate(scenario, targets, terminal)["done"].mean())
-
-
-def _cost_ns(seconds: pd.DataFrame) -> float:
+def cost_ns(seconds: pd.DataFrame) -> float:
+    """Engine CPU per answered request: the median second."""
     return float((seconds["cpu_ns"] / seconds["done"]).median())
 
 

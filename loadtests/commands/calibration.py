@@ -7,23 +7,32 @@ feasibility says so; a damaged file is reported, not guessed around.
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
+from loadtests.clock import NS_PER_S
 from loadtests.errors import HarnessError
-from loadtests.plan.feasibility import GeneratorCost
+from loadtests.plan.feasibility import GeneratorCosts, RequestKind
+
+
+class ProtocolCost(msgspec.Struct, frozen=True, kw_only=True):
+    """One protocol's figures; rates are of this machine with target and generator on it."""
+
+    request_ns: float  # CPU of the engine per request, the least of the tries
+    request_ns_low: float  # smallest and largest of the tries
+    request_ns_high: float
+    saturation_per_s: float  # answers per second, closed load against the embedded cluster
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
-    """What one calibration measured; rates are of this machine with target and generator on it."""
+    """What one calibration measured; None: not by the version that wrote it."""
 
     measured_unix_ns: int
     cores: int
-    request_ns: float  # CPU of the engine per request
-    request_ns_low: float  # smallest and largest of the rounds
-    request_ns_high: float
-    saturation_per_s: float  # answers per second, closed load against the embedded cluster
+    http1: ProtocolCost | None = None
+    grpc: ProtocolCost | None = None  # unary calls
 
 
 def calibration_path() -> Path:
@@ -45,10 +54,17 @@ def load_calibration() -> Calibration | None:
         ) from error
 
 
-def load_cost() -> GeneratorCost | None:
-    """The calibrated cost of a request, None where nobody has calibrated."""
+def load_costs() -> GeneratorCosts | None:
+    """The calibrated costs of requests, None where nobody has calibrated."""
     calibration = load_calibration()
-    return None if calibration is None else GeneratorCost(request_ns=calibration.request_ns)
+    if calibration is None:
+        return None
+    measured = {RequestKind.HTTP1: calibration.http1, RequestKind.UNARY: calibration.grpc}
+    day = datetime.fromtimestamp(calibration.measured_unix_ns // NS_PER_S, tz=UTC)
+    return GeneratorCosts(
+        request_ns={kind: one.request_ns for kind, one in measured.items() if one is not None},
+        day=day.date().isoformat(),
+    )
 
 
 def store_calibration(calibration: Calibration) -> Path:

@@ -24,7 +24,6 @@ from loadtests.commands.calibrate import (
     START_TIMEOUT_S,
     calibrate,
     describe,
-    saturation_per_s,
 )
 from loadtests.commands.calibration import store_calibration
 from loadtests.commands.interrupts import ignoring_after_start
@@ -78,16 +77,16 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
         targets = [f"{node.url},grpc={node.grpc_url}" for node in cluster.nodes]
         for node in cluster.nodes:
             terminal.say(f"started {node.name} at {node.url}, gRPC at {node.grpc_url}")
-        terminal.say("calibrating: closed loads at saturation, about 40 s")
-        calibration = calibrate([node.url for node in cluster.nodes], terminal)
+        terminal.say("calibrating: closed loads at saturation, about 50 s")
+        calibration = calibrate(cluster.nodes, terminal)
         store_calibration(calibration)
         terminal.say(describe(calibration))
-        grpc_per_s = saturation_per_s("calibration-grpc", targets, terminal)
-        terminal.say(f"over gRPC together they saturate at {grpc_per_s:,.0f} requests/s")
-        plans = (
-            *build_plans("rest", calibration.saturation_per_s, targets, terminal),
-            *build_plans("grpc", grpc_per_s, targets, terminal),
-        )
+        plans = [
+            plan
+            for baseline, cost in (("rest", calibration.http1), ("grpc", calibration.grpc))
+            if cost is not None
+            for plan in build_plans(baseline, cost.saturation_per_s, targets, terminal)
+        ]
         judged = []
         for plan in plans:
             terminal.say(f"running {plan.scenario_name}, {plan.duration_ns / NS_PER_S:.0f} s")

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from loadtests.commands.calibration import load_cost
+from loadtests.commands.calibration import load_costs
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import Mistake, ScenarioError, TargetError
 from loadtests.plan.authorisation import authorised_hosts, refuse_unauthorised
@@ -23,7 +23,7 @@ from loadtests.plan.costs import MessageCost
 from loadtests.plan.environment import unfilled_variables
 from loadtests.plan.feasibility import Feasibility, Finding, Severity, assess
 from loadtests.plan.host import host_limits, own_configuration
-from loadtests.plan.model import Node, Plan, Tls
+from loadtests.plan.model import LoadModel, Node, Plan, Tls
 from loadtests.plan.reflection import reflector
 from loadtests.plan.scenario import load_scenario, resolve
 from loadtests.plan.units import format_duration
@@ -51,8 +51,8 @@ def build_plan(path: Path, *, scale: float, seed: int | None, targets: Sequence[
 
 
 def assess_here(plan: Plan, *, hosts: int, engines: int) -> Feasibility:
-    """Feasibility on hosts like this one, at the cost that was calibrated here."""
-    return assess(plan, host_limits(), load_cost(), hosts=hosts, engines=engines)
+    """Feasibility on hosts like this one, at the costs that were calibrated here."""
+    return assess(plan, host_limits(), load_costs(), hosts=hosts, engines=engines)
 
 
 def mistakes_here(plan: Plan, *, is_local: bool) -> tuple[Mistake, ...]:
@@ -110,11 +110,20 @@ def plan_table(plan: Plan, feasibility: Feasibility) -> Table:
             stage.name if stage.is_judged else f"{stage.name} (not judged)",
             format_duration(need.length_ns),
             _number(need.peak_per_s),
-            _number(need.planned),
+            _number(None if need.peak_per_s is None else need.planned),
             "-" if limit is None else format_duration(limit),
             _number(need.in_flight),
         )
     return table
+
+
+def _rate_text(plan: Plan, per_s: float | None) -> str:
+    """The most that a plan asks for; closed load only follows the answers."""
+    if per_s is None:
+        return "as fast as the target answers"
+    if plan.load_model is LoadModel.CLOSED:
+        return f"{per_s:,.0f} requests/s when answers take their limit"
+    return f"at most {per_s:,.0f} requests/s"
 
 
 def _url(node: Node) -> str:
@@ -138,10 +147,11 @@ def resources_table(plan: Plan, feasibility: Feasibility, engines: int) -> Table
     table.add_column("what")
     table.add_column("value")
     peak, multiplexing = feasibility.peak_per_s, plan.multiplexing
+    share = None if peak is None else peak / engines
     rows = (
         ("nodes", "\n".join(map(_node_text, plan.nodes))),
         ("arrivals", f"{plan.arrival_process.value}, seed {plan.seed}"),
-        ("share of one engine", f"1 of {engines}: at most {peak / engines:,.0f} req/s"),
+        ("share of one engine", f"1 of {engines}: {_rate_text(plan, share)}"),
         (
             "connections",
             f"{plan.connections:,}, {feasibility.connections_per_engine:,} per engine"
@@ -216,7 +226,7 @@ def print_summary(terminal: Terminal, plan: Plan, feasibility: Feasibility, engi
     terminal.say(f"{plan.scenario_name}: {plan.load_model.value} load{scaled}; {stages}")
     nodes = ", ".join(map(_node_text, plan.nodes))
     terminal.say(
-        f"up to {_number(feasibility.peak_per_s)} requests/s with {count} and "
+        f"{_rate_text(plan, feasibility.peak_per_s)}, with {count} and "
         f"{plan.all_connections:,} connections to {nodes} (the whole plan: headroom check)"
     )
     for finding in feasibility.findings:

@@ -42,6 +42,11 @@ class Protocol(Enum):
     HTTP2 = "http2"
     GRPC = "grpc"
 
+    @property
+    def spelled(self) -> str:
+        """Its name in a sentence."""
+        return {"http1": "HTTP/1.1", "http2": "HTTP/2"}.get(self.value, "gRPC")
+
 
 class CallShape(Enum):
     """Which sides of a call are streams."""

@@ -6,7 +6,7 @@ to a server's settings and `target.max_rate` is a guard: neither scales.
 
 HTTP/1.1 has connections, HTTP/2 and gRPC have channels of many streams each. What carries
 no request has none: a level, limit or key for it is refused. The levels of closed load are
-users, with a connection or a stream each, so its requests are all of one of the two kinds.
+users, with a connection or a stream each, so its requests are all of one protocol.
 """
 
 from __future__ import annotations
@@ -70,9 +70,10 @@ def _closed(
     mistakes: Mistakes,
 ) -> Capacity:
     is_multiplexed = bool(protocols) and Protocol.HTTP1 not in protocols
-    if Protocol.HTTP1 in protocols and len(protocols) > 1:
-        expected = "requests of HTTP/1.1 alone, or of HTTP/2 and gRPC alone, in closed load"
-        mistakes.add("requests", "both kinds", expected)
+    if len(protocols) > 1:
+        seen = " and ".join(protocol.spelled for protocol in Protocol if protocol in protocols)
+        expected = "requests of one protocol in closed load, whose users wait for their answers"
+        mistakes.add("requests", seen, expected, rests_on=("load.model", "target.protocol"))
     channels = 0
     if is_multiplexed:
         channels = load.channels or max(1, nodes, math.ceil(users / load.streams))

@@ -1,7 +1,8 @@
 """Criteria of a scenario: texts of the grammar, checked against its requests and stages.
 
 Throughput limits are scaled here, once; an objective in a stage that is not judged, on a
-request or in a stage that does not exist, is a mistake.
+request or in a stage that does not exist, or on a stream pool where no request uses HTTP/2,
+is a mistake.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import dataclasses
 from collections.abc import Sequence
 from functools import partial
 
-from loadtests.plan.model import Abort, Objective, Stage
+from loadtests.plan.call import Protocol
+from loadtests.plan.model import Abort, MeasureKind, Objective, Stage
 from loadtests.plan.objectives import (
     RATE_KINDS,
     RateReference,
@@ -18,7 +20,7 @@ from loadtests.plan.objectives import (
     parse_alert,
     parse_objective,
 )
-from loadtests.plan.spec import Document
+from loadtests.plan.spec import CallSpec, Document
 from loadtests.plan.values import Mistakes, can_name, shown
 
 
@@ -52,7 +54,17 @@ class Criteria:
             expected = "one of: " + ", ".join(sorted(set(known)))
             self.mistakes.add(where, f"{kind} {shown(name)}", expected, rests_on=(f"{kind}s",))
 
+    def _check_pool(self, objective: Objective, where: str) -> None:
+        document = self.document
+        is_multiplexed = document.target.protocol is Protocol.HTTP2 or any(
+            isinstance(request, CallSpec) for request in document.requests
+        )
+        if objective.measure.kind is MeasureKind.POOL_USE and not is_multiplexed:
+            expected = "a measure of HTTP/1.1: no request uses HTTP/2, so there is no stream pool"
+            self.mistakes.add(where, "pool_use", expected, rests_on=("target.protocol", "requests"))
+
     def _check_names(self, objective: Objective, where: str) -> None:
+        self._check_pool(objective, where)
         if objective.request is not None:
             self._check_name("request", objective.request, self.document.request_names, where)
         if objective.stage is None:

@@ -1,12 +1,12 @@
 """Can this plan reach its rate from these hosts? Arithmetic before any request is sent.
 
-    cores = lambda * CPU seconds per request       of the generator
     descriptors = connections and channels of an engine + a reserve
     ports = connections from one host to one node
 
 Every result is a finding with its numbers; a REFUSAL means that the plan cannot reach
 its rate or that an objective cannot be met whatever the target does, and the run is
-refused unless forced. What the plan asks for is computed in `needs.py`.
+refused unless forced. What the plan asks for is computed in `needs.py`, the generator's
+CPU in `engines.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from loadtests.clock import NS_PER_S
 from loadtests.plan.call import Protocol
 from loadtests.plan.concurrency import carriers
+from loadtests.plan.engines import GeneratorCosts, RequestKind, judge_engines
 from loadtests.plan.model import Plan
 from loadtests.plan.needs import (
     Finding,
@@ -32,19 +32,20 @@ from loadtests.plan.needs import (
     judge_timeouts,
     need_of,
 )
+from loadtests.plan.pool_needs import judge_pool
 from loadtests.plan.schedule import Schedule
 
 __all__ = [
     "Feasibility",
     "Finding",
-    "GeneratorCost",
+    "GeneratorCosts",
     "HostLimits",
+    "RequestKind",
     "Severity",
     "StageNeed",
     "assess",
 ]
 
-BUSY_RATIO: Final = 0.9  # engine CPU above which a run is generator-limited (measurement.md)
 RESERVED_DESCRIPTORS: Final = 64  # of an engine: its socket pair, timer, epoll, files, spare
 
 
@@ -58,18 +59,15 @@ class HostLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GeneratorCost:
-    """CPU time of the generator per request, as calibrated on a host like these."""
-
-    request_ns: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Feasibility:
-    """The assessment. Totals are over the run unless named per engine or host."""
+    """The assessment. Totals are over the run unless named per engine or host.
+
+    `peak_per_s` is None for closed load that neither pauses nor has a limit on response
+    time: its rate is the target's to decide.
+    """
 
     stages: tuple[StageNeed, ...]
-    peak_per_s: float
+    peak_per_s: float | None
     in_flight_needed: float | None
     in_flight_available: int
     connections_per_engine: int  # of HTTP/1.1
@@ -142,46 +140,17 @@ def _to_one_node(plan: Plan) -> int:
     return max(own, multiplexed) if has_grpc_ports and is_all_grpc else own + multiplexed
 
 
-def _engines(count: int) -> str:
-    return "1 engine" if count == 1 else f"{count:,} engines"
-
-
-def _are(count: int) -> str:
-    return f"{'is' if count == 1 else 'are'} {count:,}"
-
-
-def _cpu(
-    peak_per_s: float, limits: HostLimits, cost: GeneratorCost | None, hosts: int, engines: int
-) -> tuple[int | None, list[Finding]]:
-    """Engines needed at the measured cost, and whether they are at hand."""
-    if cost is None:
-        text = (
-            "the cost of a request is not known here: calibrate to know how many engines it takes"
-        )
-        return None, [finding(Severity.WARNING, text)]
-    needed = max(1, math.ceil(peak_per_s * cost.request_ns / NS_PER_S / BUSY_RATIO))
-    at_hand = min(engines, limits.cores * hosts)
-    text = (
-        f"{peak_per_s:,.0f} requests/s at {cost.request_ns / 1000:.1f} us each take "
-        f"{_engines(needed)} below {BUSY_RATIO:.0%} of a core; there {_are(at_hand)}: "
-        f"{_engines(engines)} planned on {limits.cores * hosts} cores, at most one a core"
-        + (" and one core left for master and target" if engines < limits.cores * hosts else "")
-    )
-    severity = Severity.REFUSAL if needed > at_hand else Severity.INFO
-    return needed, [finding(severity, text, engines_needed=needed, engines_available=at_hand)]
-
-
 def assess(
     plan: Plan,
     limits: HostLimits,
-    cost: GeneratorCost | None,
+    costs: GeneratorCosts | None,
     *,
     hosts: int,
     engines: int,
 ) -> Feasibility:
     """Assess a plan on `hosts` hosts with `engines` engines in all (both 1 or more).
 
-    `cost` is None where nobody has calibrated: a warning, since a guess would be a number.
+    `costs` is None where nobody has calibrated: a warning, since a guess would be a number.
     """
     if hosts < 1 or engines < 1:
         raise ValueError(f"{hosts} hosts and {engines} engines, expected 1 or more of each")
@@ -191,12 +160,15 @@ def assess(
     )
     carried = sum(carrier.available for carrier in carriers(plan))
     available = min(plan.in_flight_limit, carried)
-    peak = max((need.peak_per_s or need.ceiling_per_s or 0.0 for need in needs), default=0.0)
+    rates = [need.ceiling_per_s if need.peak_per_s is None else need.peak_per_s for need in needs]
+    peak = max((rate for rate in rates if rate is not None), default=None)
     connections = -(-plan.connections // engines)
     channels = -(-plan.multiplexing.connections // engines)
     heaviest_ratio = max(n.weight for n in plan.nodes) / sum(n.weight for n in plan.nodes)
     ports = math.ceil(round(_to_one_node(plan) * heaviest_ratio / hosts, 6))
-    engines_needed, cpu_findings = _cpu(peak, limits, cost, hosts, engines)
+    engines_needed, cpu_findings = judge_engines(
+        plan, peak, costs, cores=limits.cores * hosts, engines=engines
+    )
     in_flights = [need.in_flight for need in needs if need.in_flight is not None]
     return Feasibility(
         stages=needs,
@@ -214,6 +186,7 @@ def assess(
             *judge_throughput(plan, needs),
             *judge_samples(plan, needs),
             *judge_timeouts(plan),
+            *judge_pool(plan),
             *_descriptors(connections + channels, limits),
             *_ports(ports, limits),
             *_spread(plan, engines),

@@ -59,6 +59,7 @@ class MeasureKind(Enum):
     DROPPED_RATIO = "dropped_ratio"  # dropped / planned
     THROUGHPUT = "throughput"  # complete responses per second
     GOODPUT = "goodput"  # ok per second
+    POOL_USE = "pool_use"  # streams in use / those that open HTTP/2 connections carry at once
 
 
 class Comparison(Enum):
@@ -228,7 +229,8 @@ class Objective:
     """`measure comparison limit`, over one request or all, in one judged stage or each.
 
     `limit` is in ns, ratio or per second by the measure; `text` is as the author wrote it.
-    Throughput limits of a plan are already scaled.
+    Throughput limits of a plan are already scaled. `sustain_ns` is how long an alert's
+    condition must last; 0: it is judged over the whole stage.
     """
 
     text: str
@@ -237,6 +239,7 @@ class Objective:
     limit: float
     request: str | None
     stage: str | None
+    sustain_ns: int = 0  # archives of before alerts could be sustained have none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,14 @@
 """The grammar of objectives, alerts and aborts, and the one evaluation of a measure.
 
     objective  = measure comparison limit [ "on" name ] [ "in" name ]
+    alert      = objective [ "for" duration ]                  "for": of pool_use alone
     abort      = objective "for" duration
     measure    = [ "service_" | "failed_" | "done_" ] "p" number        0 < number < 100
                | "max" | "error_ratio" | "slo_error_ratio" | "success_ratio"
-               | "dropped_ratio" | "throughput" | "goodput"
+               | "dropped_ratio" | "throughput" | "goodput" | "pool_use"
     comparison = "<" | "<=" | ">" | ">="
     limit      = duration                                      of p.. and max
-               | ratio                                         of .._ratio
+               | ratio                                         of .._ratio, pool_use
                | rate | percent [ "of" name ]                  of throughput, goodput
 
 `on` names a request, `in` a judged stage; without them all requests together and each
@@ -18,6 +19,14 @@ or of the load's own. Examples: `p99.9 < 1 s`, `throughput >= 776000 rps`,
 Throughput is of complete responses, goodput of ok ones. A request without a response counts
 in neither, and is later than any limit of `done_p..` and `max`.
 
+Pool use is of HTTP/2 connections, all requests together (no `on`): in one second, streams
+in use of all engines / streams that all their open connections carry at once, a ratio of
+sums, so that a small engine's full pool does not speak for all. It is a level at a time and
+not a sum over requests, so a stage's value is its *highest second*: "at most 80 %" has to
+hold all the time, and a mean over the stage would hide ten minutes without a free stream in
+an hour. How long a level lasted is what `for` says, of an alert as of an abort:
+`pool_use > 90 % for 5 min` is about the highest level that held for five minutes on end.
+
 An objective is good when true, an alert or abort is bad when true; a comparison that
 points the wrong way (`p95 > 200 ms` as an objective) is refused. Grammar and evaluation
 stand in one module, because a measure is added to both or to neither.
@@ -25,6 +34,7 @@ stand in one module, because a measure is added to both or to neither.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -34,6 +44,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtests.clock import NS_PER_S
 from loadtests.plan.model import Abort, Comparison, Measure, MeasureKind, Objective
 from loadtests.plan.units import (
     UnitError,
@@ -74,6 +85,7 @@ _PLAIN: Final = {
             MeasureKind.DROPPED_RATIO,
             MeasureKind.THROUGHPUT,
             MeasureKind.GOODPUT,
+            MeasureKind.POOL_USE,
         )
     },
 }
@@ -142,7 +154,7 @@ def parse_measure(text: str) -> Measure:
 
 
 def _parse_limit(measure: Measure, text: str, reference: RateReference) -> float:
-    if measure.kind in RATIO_KINDS:
+    if measure.kind in RATIO_KINDS or measure.kind is MeasureKind.POOL_USE:
         return parse_ratio(text)
     if measure.kind in RATE_KINDS:
         return parse_rate(text, reference)
@@ -166,6 +178,8 @@ def _parse(
     measure = parse_measure(match["measure"])
     comparison = Comparison(match["comparison"])
     _check_direction(measure, comparison, good_when_true=good_when_true)
+    if measure.kind is MeasureKind.POOL_USE and match["request"] is not None:
+        raise UnitError('pool_use without "on": the pool is of all requests together')
     objective = Objective(
         text=" ".join(text.split()),
         measure=measure,
@@ -188,9 +202,11 @@ def parse_objective(text: str, reference: RateReference = NO_BASELINES) -> Objec
 def parse_alert(text: str, reference: RateReference = NO_BASELINES) -> Objective:
     """One alert level, unscaled: its condition is bad news; UnitError otherwise."""
     alert, sustain = _parse(text, reference, good_when_true=False)
-    if sustain is not None:
+    if sustain is None:
+        return alert
+    if alert.measure.kind is not MeasureKind.POOL_USE:
         raise UnitError('an alert without "for": it is judged over the whole stage')
-    return alert
+    return dataclasses.replace(alert, sustain_ns=_parse_sustain(sustain))
 
 
 def parse_abort(text: str, reference: RateReference = NO_BASELINES) -> Abort:
@@ -198,10 +214,19 @@ def parse_abort(text: str, reference: RateReference = NO_BASELINES) -> Abort:
     condition, sustain = _parse(text, reference, good_when_true=False)
     if sustain is None:
         raise UnitError('a condition with a sustain, such as "error_ratio > 5 % for 30 s"')
-    sustain_ns = parse_duration_ns(sustain)
-    if sustain_ns < 1_000_000_000:  # noqa: PLR2004 - one window: nothing shorter is measured
+    return Abort(objective=condition, sustain_ns=_parse_sustain(sustain))
+
+
+def _parse_sustain(text: str) -> int:
+    sustain_ns = parse_duration_ns(text)
+    if sustain_ns < NS_PER_S:  # one window: nothing shorter is measured
         raise UnitError("a sustain of at least 1 s, the length of a window")
-    return Abort(objective=condition, sustain_ns=sustain_ns)
+    return sustain_ns
+
+
+def sustained_windows(sustain_ns: int) -> int:
+    """Windows on end in which a condition must hold to have held for so long: 1 or more."""
+    return max(1, -(-sustain_ns // NS_PER_S))
 
 
 def is_met(objective: Objective, value: float) -> bool:
@@ -265,6 +290,8 @@ def _histogram(kind: MeasureKind, tally: Tally) -> Histogram:
             return tally.failed_response
         case MeasureKind.RESPONSE_MAX | MeasureKind.DONE_RESPONSE_QUANTILE:
             return _done_response(tally)
+        case MeasureKind.POOL_USE:
+            raise ValueError("pool_use is of the engines' health (StreamPool), not of requests")
         case _:
             return tally.response
 

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import gevent
 from locust.env import Environment
@@ -24,7 +24,7 @@ from loadtests.errors import ExitCode, HarnessError, HeadroomError
 from loadtests.plan.host import engine_count, own_configuration, raise_descriptor_limit
 from loadtests.swarm.agent_shell import AgentShell, agent_name
 from loadtests.swarm.bus import guard_sockets
-from loadtests.swarm.interrupt import raise_in_main
+from loadtests.swarm.interrupt import Stops
 from loadtests.swarm.placeholder import EngineUser
 from loadtests.swarm.timing import Timing
 
@@ -52,7 +52,7 @@ def run_worker(
     raise_descriptor_limit()
     guard_sockets()
     environment = Environment(user_classes=[EngineUser], parsed_options=_options())
-    with _Stops() as stops:
+    with Stops(once="the agent got", again="the agent got another") as stops:
         runner = _connect(environment, master_host, master_port)
         try:
             shell = stops.shell = AgentShell(
@@ -106,36 +106,6 @@ def _options() -> argparse.Namespace:
         web_base_path="", stop_timeout=0.0, tags=None, exclude_tags=None, headless=True,
         enable_rebalancing=False, num_users=None, spawn_rate=None, run_time=None,
     )  # fmt: skip
-
-
-class _Stops:
-    """Turns SIGINT and SIGTERM into stops of the agent, from before it has joined."""
-
-    def __init__(self) -> None:
-        self.shell: AgentShell | None = None
-        self._seen = 0
-        self._handlers: list[Any] = []
-
-    def __enter__(self) -> Self:
-        self._handlers = [
-            gevent.signal_handler(number, self._on_signal, number)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        ]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handler in self._handlers:
-            handler.cancel()
-
-    def _on_signal(self, number: int) -> None:
-        self._seen += 1
-        name = signal.Signals(number).name
-        if self.shell is None:
-            raise_in_main()
-        elif self._seen == 1:
-            self.shell.request_stop(f"the agent got {name}")
-        else:
-            self.shell.stop_at_once(f"the agent got {name} twice")
 
 
 def _die_with(parent_pid: int) -> None:

@@ -38,7 +38,7 @@ from loadtests.record.manifest import Outcome
 from loadtests.swarm.agent import is_local
 from loadtests.swarm.agent_shell import AgentShell, agent_name
 from loadtests.swarm.bus import guard_master, guard_sockets
-from loadtests.swarm.interrupt import raise_in_main
+from loadtests.swarm.interrupt import Stops
 from loadtests.swarm.master import MasterShell, Order, RunOutcome
 from loadtests.swarm.timing import Timing
 
@@ -126,9 +126,10 @@ class FrontMaster:
         environment.host = self._plan.nodes[0].authority
         guard_master(runner)
         self._locust_start, self._locust_quit = runner.start, runner.quit
-        self._signals = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            gevent.signal_handler(number, self._on_signal, number)
+        # Before the run Locust acts on SIGTERM itself.
+        self._stops = Stops(
+            once="stopped by", again="stopped at once by", before=(signal.SIGINT,)
+        ).listen()
         for name, ours in (("start", self._start), ("stop", self._stop), ("quit", self._quit)):
             setattr(runner, name, ours)
 
@@ -150,6 +151,7 @@ class FrontMaster:
             users=agents,
         )
         self._shell = MasterShell(self._runner, order, self._locust_start)
+        self._stops.shell = self
         gevent.spawn(self._run, self._shell)
 
     def _stop(self, send_stop_to_client: bool = True) -> None:  # noqa: FBT001, FBT002 - Locust's signature
@@ -169,18 +171,17 @@ class FrontMaster:
             self._done.wait()
         self._locust_quit()
 
-    def _on_signal(self, number: int) -> None:
-        """Act on a signal: as a KeyboardInterrupt it would strike wherever the run just is."""
-        self._signals += 1
-        name = signal.Signals(number).name
-        if self._shell is not None and self._signals > 1:
-            self._shell.stop_at_once(f"stopped at once by {name}")
-        elif self._shell is not None:
-            self._shell.request_stop(f"stopped by {name}")
-            self._quit()
-            self._close_ui()
-        elif number == signal.SIGINT:  # Locust acts on SIGTERM itself
-            raise_in_main()
+    def request_stop(self, reason: str) -> None:
+        """Act on the first signal: end the run in order, and Locust after it."""
+        if self._shell is not None:
+            self._shell.request_stop(reason)
+        self._quit()
+        self._close_ui()
+
+    def stop_at_once(self, reason: str) -> None:
+        """Act on a second signal."""
+        if self._shell is not None:
+            self._shell.stop_at_once(reason)
 
     def _close_ui(self) -> None:
         ui: Any = self._environment.web_ui
@@ -230,9 +231,8 @@ class FrontWorker:
             configuration=own_configuration(),
             timing=Timing(),
         )
-        self._signals = 0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            gevent.signal_handler(number, self._on_signal, number)
+        # Locust ends when the shell has.
+        Stops(once="the agent got", again="the agent got another", shell=self._shell).listen()
         hooks: Any = environment.events
         hooks.quitting.add_listener(lambda **_: self._quit())
         gevent.spawn(self._run)
@@ -251,12 +251,3 @@ class FrontWorker:
     def _quit(self) -> None:
         self._shell.request_stop("the agent was told to quit")
         self._done.wait()
-
-    def _on_signal(self, number: int) -> None:
-        """Act on a signal: once in order, twice at once; Locust ends when the shell has."""
-        self._signals += 1
-        name = signal.Signals(number).name
-        if self._signals > 1:
-            self._shell.stop_at_once(f"the agent got {name} again")
-        else:
-            self._shell.request_stop(f"the agent got {name}")

@@ -8,14 +8,12 @@ once with a partial one.
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final
 
-import gevent
 from locust.env import Environment
 from locust.runners import MasterRunner
 
@@ -25,7 +23,7 @@ from loadtests.plan.authorisation import AuthorisedTarget
 from loadtests.plan.host import local_engine_count, raise_descriptor_limit
 from loadtests.plan.model import Plan
 from loadtests.swarm.bus import guard_master, guard_sockets
-from loadtests.swarm.interrupt import raise_in_main
+from loadtests.swarm.interrupt import Stops
 from loadtests.swarm.local_agents import LocalAgents
 from loadtests.swarm.master import MasterShell, Order, RunOutcome
 from loadtests.swarm.placeholder import EngineUser
@@ -85,7 +83,8 @@ def run_plan(
     """
     _refuse_foreign(plan, authorised_hosts)
     raise_descriptor_limit()
-    with _Stops() as stops, _master(workers) as runner:
+    listening = Stops(once="stopped by", again="stopped at once by")
+    with listening as stops, _master(workers) as runner:
         order = Order(
             plan=plan,
             results=results,
@@ -174,42 +173,6 @@ def _starter(
         return None
     engines = local_engine_count(workers.engines, workers.count)
     return lambda: LocalAgents(workers.count, engines, LOOPBACK, runner.server.port)
-
-
-class _Stops:
-    """Turns SIGINT and SIGTERM into stops from before the master is made until it is gone.
-
-    Never a KeyboardInterrupt in the hub, which would print a traceback and leave an archive
-    unclosed; before there is a run to stop it is raised where the caller stands.
-    """
-
-    def __init__(self) -> None:
-        self.shell: MasterShell | None = None
-        self._seen = 0
-        self._before: dict[int, Any] = {}
-        self._handlers: list[Any] = []
-
-    def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.getsignal(number)
-            self._handlers.append(gevent.signal_handler(number, self._on_signal, number))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handler in self._handlers:
-            handler.cancel()
-        for number, previous in self._before.items():
-            signal.signal(number, previous)
-
-    def _on_signal(self, number: int) -> None:
-        self._seen += 1
-        name = signal.Signals(number).name
-        if self.shell is None:
-            raise_in_main()
-        elif self._seen == 1:
-            self.shell.request_stop(f"stopped by {name}")
-        else:
-            self.shell.stop_at_once(f"stopped at once by {name}")
 
 
 @contextmanager

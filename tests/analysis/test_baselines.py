@@ -17,7 +17,8 @@ from test_pages import HOSTILE, compare
 from analysis.baselines import list_baselines, promote, record_results
 from analysis.judging import State
 from analysis.verdict import Verdict, judge
-from loadtests.errors import HarnessError, ScenarioError
+from loadtests.cli import main
+from loadtests.errors import ExitCode, HarnessError, ScenarioError
 from loadtests.plan.model import Plan
 from loadtests.record.archive import Run
 from loadtests.record.manifest import Manifest, Outcome
@@ -154,6 +155,23 @@ def test_the_tables_are_as_agreed(tmp_path: Path) -> None:
     promote(*scaled, tmp_path)
     compare("BASELINES.md", (tmp_path / "BASELINES.md").read_text())
     compare("BASELINES.csv", (tmp_path / "BASELINES.csv").read_bytes().decode())
+
+
+def test_the_command_lists_every_baseline_in_its_section(tmp_path: Path) -> None:
+    """`headroom baseline list`: the page's tables for a terminal, and all of it as JSON."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    words = ("baseline", "list", "--results", str(tmp_path))
+    assert main(words, stdout, stderr) is ExitCode.PASS
+    assert (stdout.getvalue(), stderr.getvalue().startswith("no baselines in")) == ("", True)
+    promote(*judged(tmp_path), tmp_path)
+    scaled = judged(tmp_path, good_plan(scale=0.01, load_percent=200.0), slow, run_id=SECOND_ID)
+    promote(*scaled, tmp_path)
+    stdout = io.StringIO()
+    assert main(words, stdout, stderr) is ExitCode.PASS
+    compare("baseline-list.txt", stdout.getvalue())
+    stdout = io.StringIO()
+    assert main((*words, "--json"), stdout, stderr) is ExitCode.PASS
+    assert [one["run_id"] for one in json.loads(stdout.getvalue())] == [RUN_ID, SECOND_ID]
 
 
 def test_a_scaled_run_never_appears_as_unscaled(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from analysis.findings import Effect, Finding, Law
 from analysis.generator import longest_streak
 from analysis.judging import Case, State, chance_of, judge_objective
 from analysis.little import little_of
+from analysis.pool_use import build_pool_uses
 from analysis.reading import required_for
 from analysis.show import encode_verdict
 from analysis.verdict import judge, merge_states
@@ -78,6 +79,7 @@ def case_of(text: str, *findings: Finding) -> Case:
         stage=stage,
         objective=parse_objective(text),
         figures=stage.overall,
+        pool=build_pool_uses(good_run(), good_plan(), (stage,))["steady"],
         findings=findings,
     )
 

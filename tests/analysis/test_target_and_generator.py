@@ -15,6 +15,7 @@ from analysis.findings import Effect, Law
 from analysis.judging import State
 from analysis.show import to_json
 from analysis.verdict import Verdict, judge
+from loadtests.plan.call import SINGLE, Multiplexing
 from loadtests.plan.model import Hold, Plan
 from loadtests.record.error_kinds import Trait, traits_of
 from loadtests.record.window import CONNECTION, Hiccup, Window
@@ -139,6 +140,48 @@ def test_a_silent_target_is_not_excused_by_what_nobody_could_have_sent(
     assert verdict.state is state
     assert (Law.SENDS in laws(verdict, Effect.WARNING)) == (state is State.FAIL)
     assert (Law.SENDS in laws(verdict, Effect.INVALID)) == (state is not State.FAIL)
+
+
+@pytest.mark.parametrize(
+    ("streams", "connections", "state"),
+    [
+        (32, 0, State.FAIL),  # of each engine: 32 of 32 taken
+        (32, 6400, State.FAIL),  # HTTP/1.1 beside it has room, which is none for calls
+        (71, 0, State.FAIL),  # one of two nodes can be full at 45 %
+        (320, 0, State.INCONCLUSIVE),  # there were streams to send on
+        (0, 6400, State.INCONCLUSIVE),
+    ],
+)
+def test_a_target_that_holds_all_streams_is_not_excused(
+    tmp_path: Path, streams: int, connections: int, state: State
+) -> None:
+    """Late and missing sends are the target's while its streams are taken, and only then."""
+    channels = Multiplexing(connections=2, streams=32, keepalive_ns=0, authority=None)
+    plan = dataclasses.replace(
+        silent_plan(),
+        connections=connections,
+        multiplexing=channels if streams else SINGLE,
+        in_flight_limit=6400,
+    )
+    traces = good_traces(plan)
+    for trace in traces:
+        silent(trace)
+
+    def change(window: Window) -> Window:
+        window = stalls(0)(window)
+        health = tuple(
+            msgspec.structs.replace(one, streams=streams, streams_in_use=min(32, streams))
+            for one in window.health
+        )
+        return dataclasses.replace(window, health=health)
+
+    verdict = judge(write_run(tmp_path, plan, traces, change_window=change))
+    assert verdict.state is state
+    is_targets = state is State.FAIL
+    assert {Law.SENDS, Law.SEND_LAG} <= laws(
+        verdict, Effect.WARNING if is_targets else Effect.INVALID
+    )
+    assert verdict.is_generator_limited != is_targets
 
 
 def late_failing(kind: str) -> Callable[[Trace], None]:

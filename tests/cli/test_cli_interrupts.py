@@ -120,3 +120,43 @@ def test_the_handler_is_given_back_after_an_import() -> None:
     with ending_at_once():
         assert signal.getsignal(signal.SIGINT) is not signal.default_int_handler
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+# Ctrl-C while the demo calibrates, and again while it takes its cluster down.
+TWICE = """
+import os, signal, threading, time
+import loadtests.commands.demo as demo
+
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+
+def calibrate(nodes, terminal):
+    print(*(node.pid for node in nodes), flush=True)
+    interrupt()
+    time.sleep(60)
+
+class Cluster(demo.Cluster):
+    def stop(self):
+        for one in self._started:
+            one.process.send_signal(signal.SIGSTOP)  # stays until it is told to go on
+        threading.Timer(0.05, interrupt).start()
+        super().stop()
+
+demo.calibrate, demo.Cluster = calibrate, Cluster
+"""
+
+
+def test_the_demos_cluster_is_taken_down_whatever_is_pressed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No traceback, no node and no file are left when Ctrl-C comes during the take-down."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    with started(TWICE + PROGRAM, "demo", folder=tmp_path) as process:
+        stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 4, stderr
+    assert "error: interrupted" in stderr
+    assert "Traceback" not in stderr
+    assert [pid for pid in stdout.split() if Path(f"/proc/{pid}").exists()] == []
+    assert list(scratch.glob("headroom-*")) == []

@@ -9,20 +9,24 @@ import pytest
 from plan_builders import good_plan, node, request, stages
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
+from loadtests.plan.call import Call, CallShape, Compression, Multiplexing, Protocol
 from loadtests.plan.feasibility import (
     Feasibility,
     Finding,
-    GeneratorCost,
+    GeneratorCosts,
     HostLimits,
+    RequestKind,
     Severity,
     assess,
 )
-from loadtests.plan.model import ArrivalProcess, Hold, LoadModel, Plan, Ramp
-from loadtests.plan.objectives import parse_objective
+from loadtests.plan.model import ArrivalProcess, Hold, LoadModel, Plan, Ramp, Request
+from loadtests.plan.objectives import parse_alert, parse_objective
 from loadtests.plan.scenario import load_scenario, resolve
 
 LIMITS = HostLimits(cores=8, descriptors=20_000, ephemeral_ports=28_000)
-COST = GeneratorCost(request_ns=14_000.0)
+COSTS = GeneratorCosts(
+    request_ns={RequestKind.HTTP1: 14_000.0, RequestKind.UNARY: 7_000.0}, day="2026-11-26"
+)
 SCENARIOS = Path(__file__).parent.parent.parent / "scenarios"
 
 
@@ -30,7 +34,7 @@ def judged(
     plan: Plan, *, hosts: int = 1, engines: int = 2, limits: HostLimits = LIMITS
 ) -> Feasibility:
     """Assessment on one good host."""
-    return assess(plan, limits, COST, hosts=hosts, engines=engines)
+    return assess(plan, limits, COSTS, hosts=hosts, engines=engines)
 
 
 def serious(feasibility: Feasibility) -> list[Finding]:
@@ -170,7 +174,65 @@ def test_an_unknown_cost_is_said_and_not_invented() -> None:
     feasibility = assess(PLAN, LIMITS, None, hosts=1, engines=1)
     assert feasibility.can_reach
     assert feasibility.engines_needed is None
-    assert "not known" in serious(feasibility)[0].text
+    assert serious(feasibility)[0].text == (
+        "the cost of a request over HTTP/1.1 is not known here, nor how many engines the plan "
+        "takes: headroom calibrate measures HTTP/1.1"
+    )
+
+
+def call(name: str, *, weight: float = 1.0, shape: CallShape = CallShape.UNARY) -> Request:
+    """A gRPC call without a message."""
+    return dataclasses.replace(
+        request(name, weight=weight),
+        protocol=Protocol.GRPC,
+        call=Call(
+            method="a.B/C",
+            shape=shape,
+            message=(),
+            messages=1,
+            pace_ns=0,
+            compression=Compression.IDENTITY,
+            expected_codes=(0,),
+            checks=(),
+            response_type="a.D",
+        ),
+    )
+
+
+def cpu_text(plan: Plan, costs: GeneratorCosts | None = COSTS) -> str:
+    """What is said last: the engines that a plan takes."""
+    return assess(plan, LIMITS, costs, hosts=1, engines=2).findings[-1].text
+
+
+def test_each_protocol_has_its_own_price() -> None:
+    """The cost of HTTP/1.1 says nothing about calls; a mixed plan takes both by their parts."""
+    at = stages(("a", 10, Hold(level=100_000.0)))
+    plan = good_plan(of_stages=at, connections=1000, multiplexing=channels_plan(3).multiplexing)
+    of_calls = dataclasses.replace(plan, requests=(call("c"),))
+    assert judged(plan).engines_needed == 2
+    assert judged(of_calls).engines_needed == 1
+    assert "at 7.0 us each (calibrated here for gRPC on 2026-11-26) take 1 engine" in cpu_text(
+        of_calls
+    )
+    mixed = dataclasses.replace(plan, requests=(request("r"), call("c", weight=3)))
+    assert "(25% HTTP/1.1 at 14.0 us, 75% gRPC at 7.0 us: calibrated here on" in cpu_text(mixed)
+    assert judged(mixed, limits=LIMITS).engines_needed == 1
+    faster = dataclasses.replace(mixed, stages=stages(("a", 10, Hold(level=110_000.0))))
+    assert judged(faster).engines_needed == 2
+
+
+def test_a_protocol_without_a_calibration_is_named() -> None:
+    """What is calibrated for one protocol is not taken for another one's price."""
+    plan = dataclasses.replace(channels_plan(3), requests=(request("r"), call("c")), connections=64)
+    rest_alone = dataclasses.replace(COSTS, request_ns={RequestKind.HTTP1: 14_000.0})
+    assert cpu_text(plan, rest_alone).endswith("headroom calibrate measures gRPC")
+    stream = call("s", shape=CallShape.SERVER_STREAM)
+    over_http2 = dataclasses.replace(request("h"), protocol=Protocol.HTTP2)
+    others = dataclasses.replace(plan, requests=(over_http2, stream))
+    assert cpu_text(others) == (
+        "the cost of a request over HTTP/2 and streaming gRPC is not known here, nor how many "
+        "engines the plan takes: there is no calibration for HTTP/2 and streaming gRPC"
+    )
 
 
 def test_a_throughput_above_the_planned_rate_is_refused() -> None:
@@ -220,6 +282,34 @@ def test_timeouts_below_the_limit_are_a_warning() -> None:
     assert "times out after 200 ms" in warnings(plan)[0]
 
 
+def channels_plan(channels: int) -> Plan:
+    """The good plan as calls over channels of ten streams."""
+    multiplexing = Multiplexing(connections=channels, streams=10, keepalive_ns=0, authority=None)
+    return dataclasses.replace(
+        PLAN, requests=(call("c"),), connections=0, multiplexing=multiplexing, in_flight_limit=1000
+    )
+
+
+def test_a_pool_that_its_own_limits_fill_is_a_warning() -> None:
+    """20 in flight are 80 % of 25 streams and 100 % of 20; 40 % is asked for of 50."""
+    objectives = ("p95 < 200 ms", "pool_use <= 80 %")
+    assert warnings(with_objectives(channels_plan(3), *objectives)) == []
+    (text,) = warnings(with_objectives(channels_plan(2), *objectives))
+    assert text == (
+        "stage hold: a target that just meets its p95 limit would use 100% of 2 channels x 10 "
+        "streams: pool_use <= 80 % asks for less, more channels give it room"
+    )
+    of_http1 = dataclasses.replace(channels_plan(2), requests=PLAN.requests, connections=20)
+    assert warnings(with_objectives(of_http1, *objectives)) == []
+
+
+def test_an_alert_that_outlasts_its_stage_is_a_warning() -> None:
+    """What lasts five minutes cannot be seen in ten seconds."""
+    for text, number in (("pool_use > 90 % for 5 min", 1), ("pool_use > 90 % for 10 s", 0)):
+        plan = dataclasses.replace(channels_plan(3), alerts=(parse_alert(text),))
+        assert len(warnings(plan)) == number
+
+
 def test_the_ceiling_of_closed_load() -> None:
     """100 users with 350 ms of think time make at most 286/s, and 182/s at 200 ms."""
     plan = good_plan(
@@ -247,6 +337,12 @@ def test_closed_load_without_any_ceiling_says_so() -> None:
     text = next(f.text for f in judged(plan).findings if f.text.startswith("stage a"))
     assert text.endswith("the target alone limits the rate")
     assert "inf" not in text
+    assert judged(plan).peak_per_s is None
+    assert cpu_text(plan) == (
+        "closed load plans no rate; requests at 14.0 us each (calibrated here for HTTP/1.1 on "
+        "2026-11-26) let one engine make at most 64,286/s below 90% of a core, 2 engines "
+        "128,571/s"
+    )
 
 
 def test_numbers_stand_beside_the_text() -> None:
@@ -259,7 +355,7 @@ def test_numbers_stand_beside_the_text() -> None:
 def test_no_host_or_engine_is_a_programming_error(hosts: int, engines: int) -> None:
     """There is nothing to assess without a host and an engine."""
     with pytest.raises(ValueError, match="1 or more"):
-        assess(PLAN, LIMITS, COST, hosts=hosts, engines=engines)
+        assess(PLAN, LIMITS, COSTS, hosts=hosts, engines=engines)
 
 
 def test_the_length_of_a_stage_is_reported() -> None:

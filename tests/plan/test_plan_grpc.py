@@ -261,8 +261,19 @@ def test_closed_load_has_a_stream_a_user(tmp_path: Path) -> None:
     closed = CALLS.replace('rate = "100 rps"', 'model = "closed"\nconnections = 800')
     named = plan_of(tmp_path, closed.replace("channels = 4", "channels = 8"))
     assert (named.multiplexing.connections, named.in_flight_limit) == (8, 800)
+
+
+@pytest.mark.parametrize(("protocol", "word"), [("http1", "HTTP/1.1"), ("http2", "HTTP/2")])
+def test_closed_load_is_of_one_protocol(tmp_path: Path, protocol: str, word: str) -> None:
+    """A user waits for its answer on its own connection: the engine has none of two protocols."""
+    closed = CALLS.replace('rate = "100 rps"', 'model = "closed"\nconnections = 800')
     rest = '\n[[requests]]\nname = "rest"\npath = "/"\n'
-    assert any("both kinds" in mistake for mistake in mistakes_of(tmp_path, closed + rest))
+    text = (closed + rest).replace("[target]", f'[target]\nprotocol = "{protocol}"')
+    (mistake,) = mistakes_of(tmp_path, text.replace("channels = 4", "channels = 8"))
+    assert mistake == (
+        f"requests: saw {word} and gRPC; expected requests of one protocol in closed load, whose "
+        "users wait for their answers"
+    )
 
 
 def test_http2_has_no_place_for_connection_headers(tmp_path: Path) -> None:

@@ -80,6 +80,7 @@ def tally(
         ("throughput >= 776000 rps", MeasureKind.THROUGHPUT, None, 776_000.0),
         ("throughput >= 50 %", MeasureKind.THROUGHPUT, None, 388_000.0),
         ("goodput > 90 % of small", MeasureKind.GOODPUT, None, 9.0),
+        ("pool_use <= 80 %", MeasureKind.POOL_USE, None, 0.8),
     ],
 )
 def test_an_objective_means_what_it_says(
@@ -107,7 +108,9 @@ def test_request_and_stage_narrow_an_objective() -> None:
      "p0 < 1 s", "p100 < 1 s", "p-5 < 1 s", "p99.99999999 < 1 s", "P95 < 1 s", "q95 < 1 s",
      "p95 < 200", "p95 < 5 %", "p95 < 5 rps", "error_ratio < 5", "error_ratio < 101 %",
      "throughput >= 5", "throughput >= 5 ms", "throughput >= 1e308 rps", "p95 < nan s",
-     "throughput >= 5 % of none", "p95 < 1 s in a on b", "p95 < 1 s for 3 s",
+     "throughput >= 5 % of none", "pool_use <= 80", "pool_use <= 101 %",
+     "pool_use <= 80 % on a", "pool_use <= 80 % for 5 s", "pool_use >= 80 %",
+     "p95 < 1 s in a on b", "p95 < 1 s for 3 s",
      "p95 > 1 s", "throughput < 5 rps", "success_ratio < 99 %", "p95 < 1 s, p99 < 2 s"],
 )  # fmt: skip
 def test_anything_else_is_not_an_objective(text: str) -> None:
@@ -139,6 +142,22 @@ def test_aborts_have_a_sustain() -> None:
     for wrong in ("error_ratio > 5 %", "error_ratio > 5 % for 10 ms", "error_ratio < 5 % for 9 s"):
         with pytest.raises(UnitError):
             parse_abort(wrong)
+
+
+def test_alerts_on_the_pool_may_have_a_sustain() -> None:
+    """How long a level lasted is said of a level alone; a sum over requests has the stage."""
+    assert parse_alert("pool_use > 90 % for 5 min").sustain_ns == 300_000_000_000
+    assert parse_alert("pool_use > 90 % in peak").sustain_ns == 0
+    assert parse_abort("pool_use >= 100 % for 10 s").objective.sustain_ns == 0
+    for wrong in ("error_ratio > 5 % for 5 min", "pool_use > 90 % for 10 ms"):
+        with pytest.raises(UnitError):
+            parse_alert(wrong)
+
+
+def test_the_pool_has_no_value_among_requests() -> None:
+    """It is read from the engines' health; asking a tally for it is a fault of ours."""
+    with pytest.raises(ValueError, match="StreamPool"):
+        value_of(parse_measure("pool_use"), tally(ok=1), 1.0)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from loadtests.plan.model import (
     LoadModel,
     LossPolicy,
     MaxBytes,
+    MeasureKind,
     Plan,
     Ramp,
     Sine,
@@ -314,7 +315,10 @@ def test_grpc_profiles_are_the_policy() -> None:
         "p99 < 300 ms",
         "error_ratio < 0.1 %",
         "throughput >= 1000000 rps",
+        "pool_use <= 80 %",
     }
+    (alert,) = [one for one in plan.alerts if one.measure.kind is MeasureKind.POOL_USE]
+    assert (alert.limit, alert.sustain_ns) == (0.9, 300 * NS_PER_S)
     streams = plan.multiplexing.connections * plan.multiplexing.streams
     assert 1_000_000 * 0.1 / streams == 0.8
     submit = next(request for request in plan.requests if request.name == "submit")

@@ -15,7 +15,7 @@ from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.plan.model import Plan, Share
 from loadtests.plan.objectives import parse_abort
 from loadtests.record.manifest import LostWindow
-from loadtests.record.window import Count, Window
+from loadtests.record.window import Count, EngineHealth, Window
 from loadtests.swarm.chronicle import NOISE_TOLD, Chronicle
 from loadtests.swarm.guards import build_guards
 from loadtests.swarm.holdings import Holding, Loss, divide, lost_windows
@@ -156,6 +156,47 @@ def test_a_sustain_is_rounded_up_to_whole_windows() -> None:
     """1.5 s needs two windows."""
     windows = [outcome_window(s, 0, 10) for s in (1, 2)]
     assert observe_all("error_ratio > 5 % for 1500 ms", windows) == [2]
+
+
+def pool_window(label: int, *in_use: int, planned: int = 10) -> Window:
+    """A second of engines with 100 streams each and so many of them in use."""
+    health = tuple(
+        EngineHealth(
+            engine=f"a/{index}",
+            wall_ns=NS_PER_S,
+            cpu_ns=0,
+            in_flight=0,
+            in_flight_ns=0,
+            backlog=0,
+            connections=1,
+            stalled_ns=0,
+            streams=100,
+            streams_in_use=number,
+        )
+        for index, number in enumerate(in_use)
+    )
+    return replace(outcome_window(label, planned, 0), health=health)
+
+
+def test_a_full_stream_pool_can_end_a_run() -> None:
+    """The use is of all engines together, and must last; a second without engines is no use."""
+    windows = [
+        pool_window(1, 100, 80),
+        pool_window(2, 100, 79),
+        pool_window(3, 91, 92),
+        Window.empty(4),
+        *(pool_window(s, 95, 95) for s in (5, 6, 7)),
+    ]
+    assert observe_all("pool_use >= 90 % for 2 s", windows) == [6, 7]
+    assert observe_all("pool_use >= 90 % for 4 s", windows) == []
+
+
+def test_a_pool_is_watched_in_the_named_stage_alone() -> None:
+    """Without planned arrivals of that stage a full pool is somebody else's."""
+    name = good_plan().stages[0].name
+    windows = [pool_window(s, 100, planned=0 if s < 4 else 5) for s in range(1, 7)]
+    assert observe_all(f"pool_use > 90 % in {name} for 2 s", windows) == [5, 6]
+    assert observe_all("pool_use > 90 % for 2 s", windows) == [2, 3, 4, 5, 6]
 
 
 @given(st.integers(1, 5), st.integers(1, 4), SECONDS)

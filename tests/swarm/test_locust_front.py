@@ -111,7 +111,7 @@ def rounded(run: Run, request: str) -> Counter[int]:
 
 
 def test_headless_writes_archive_csv_and_exit_code(cluster: Cluster, tmp_path: Path) -> None:
-    """One archive; Locust's CSV file shows its counts; the exit code is the verdict's."""
+    """One archive; Locust's CSV files show its counts; the exit code is the verdict's."""
     with ExitStack() as stack:
         prefix = ["--csv", str(tmp_path / "shown"), "--headless"]
         swarm = start_swarm(stack, cluster, tmp_path, *prefix, seconds=3)
@@ -134,6 +134,12 @@ def test_headless_writes_archive_csv_and_exit_code(cluster: Cluster, tmp_path: P
         "Aggregated": archived["submit"] + archived["health"],
     }
     assert shown["Aggregated"] == 300
+    with (tmp_path / "shown_stats_history.csv").open(encoding="utf-8") as file:
+        history = [int(row["Total Request Count"]) for row in csv.DictReader(file)]
+    assert (history, history[-1]) == (sorted(history), 300)
+    for name in ("failures", "exceptions"):
+        with (tmp_path / f"shown_{name}.csv").open(encoding="utf-8") as file:
+            assert list(csv.DictReader(file)) == []
 
 
 @pytest.fixture(scope="module")
