@@ -285,7 +285,7 @@ class Http2:
         if at <= last and unpack(data, at)[0] >> 8 > DEFAULT_FRAME_BYTES:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame longer than 16,384 bytes")
         self._rest = data[at:]
-        if self.passed:
+        if self.passed or self.answers or self.failures:
             self._idle_frames = 0
         if self.answers:
             self.has_news = True
