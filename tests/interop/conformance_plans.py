@@ -50,9 +50,9 @@ def ordered(method: str, fields: dict[str, object] | None = None, **changes: Any
     )
 
 
-def conformance_plan(port: int, requests: Sequence[Request], **changes: object) -> Plan:
+def conformance_plan(port: int, requests: Sequence[Request], **changes: Any) -> Plan:
     """Open load of a second over two connections; the answers of 1 MB fit."""
-    usual: dict[str, object] = {
+    usual: dict[str, Any] = {
         "descriptors": descriptors(),
         "grace_ns": 20 * NS_PER_S,
         "response_limit_bytes": 2 * MEGABYTE,

@@ -27,6 +27,7 @@ class Service:
     def _reset(self) -> None:
         self._calls: Counter[str] = Counter()
         self._messages: Counter[str] = Counter()
+        self._payload_bytes: Counter[str] = Counter()
         self._peers: set[str] = set()
         self._most_at_once = 0
 
@@ -35,12 +36,17 @@ class Service:
         seen = {
             "calls": self._calls,
             "messages": self._messages,
+            "payload_bytes": self._payload_bytes,
             "most_at_once": self._most_at_once,
             "peers": len(self._peers),
         }
         text = json.dumps(seen)
         self._reset()
         return text
+
+    def _take(self, name: str, order: Any) -> None:
+        self._messages[name] += 1
+        self._payload_bytes[name] += len(order.payload)
 
     @contextmanager
     def _noted(self, name: str, context: Any) -> Iterator[None]:
@@ -56,7 +62,7 @@ class Service:
     async def unary(self, order: Any, context: Any) -> Any:
         """Answer once."""
         with self._noted("Unary", context):
-            self._messages["Unary"] += 1
+            self._take("Unary", order)
             answer = await _reply(order, 1, len(order.payload))
         await _end(order, context)
         return answer
@@ -64,7 +70,7 @@ class Service:
     async def download(self, order: Any, context: Any) -> AsyncIterator[Any]:
         """Answer as often as ordered."""
         with self._noted("Download", context):
-            self._messages["Download"] += 1
+            self._take("Download", order)
             for number in range(1, order.responses + 1):
                 yield await _reply(order, number, len(order.payload))
         await _end(order, context)
@@ -74,7 +80,7 @@ class Service:
         first, received = None, 0
         with self._noted("Upload", context):
             async for order in orders:
-                self._messages["Upload"] += 1
+                self._take("Upload", order)
                 first = first or order
                 received += len(order.payload)
             answer = await _reply(first, 1, received)
@@ -86,7 +92,7 @@ class Service:
         first, received, number = None, 0, 0
         with self._noted("Talk", context):
             async for order in orders:
-                self._messages["Talk"] += 1
+                self._take("Talk", order)
                 first = first or order
                 received += len(order.payload)
                 number += 1

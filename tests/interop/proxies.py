@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-_REQUESTS_OF_AGE: Final = 100  # a connection that "ages" ends after so many
-_ENDLESS: Final = 1_000_000_000
 
 _NGINX: Final = """
 daemon off;
@@ -22,12 +21,12 @@ http {{
   uwsgi_temp_path {folder}/nginx-uwsgi;
   scgi_temp_path {folder}/nginx-scgi;
   client_max_body_size 0;
-  keepalive_requests {requests};
+  {age}
   http2_max_concurrent_streams {streams};
   upstream backend {{
     server 127.0.0.1:{backend};
     keepalive 512;
-    keepalive_requests {endless};
+    keepalive_requests 1000000000;
   }}
   server {{
     listen 127.0.0.1:{port} http2;
@@ -42,39 +41,61 @@ global
   tune.h2.max-concurrent-streams {streams}
 defaults
   mode http
+  retries 0
   timeout connect 5s
   timeout client 60s
   timeout server 60s
 frontend front
   bind 127.0.0.1:{port} proto h2
   default_backend back
+  {age}
 backend back
   server grpcio 127.0.0.1:{backend} proto h2
 """
 
 
-def nginx_command(
-    program: str, folder: Path, port: int, backend: int, *, streams: int, ages: bool
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """One program, and how it speaks of a server behind it that is not there."""
+
+    status: int
+    arguments: Callable[[Path], list[str]]  # for a configuration file
+    template: str
+    streams: int  # its default
+    age: tuple[str, str]  # what is put into the template: for ever, and for connections that age
+
+
+PROXIES: Final = {
+    "nginx": Proxy(
+        status=502,
+        arguments=lambda path: ["-e", "stderr", "-c", str(path)],
+        template=_NGINX,
+        streams=128,
+        age=("keepalive_requests 1000000000;", "keepalive_requests 100;"),
+    ),
+    "haproxy": Proxy(
+        status=503,
+        arguments=lambda path: ["-db", "-q", "-f", str(path)],
+        template=_HAPROXY,
+        streams=100,
+        age=("", "http-after-response set-header connection close if { rand(100) eq 0 }"),
+    ),
+}
+
+
+def configured(
+    kind: str, folder: Path, port: int, backend: int, *, streams: int, ages: bool
 ) -> list[str]:
-    """Command of an nginx that passes gRPC on to a server behind it."""
-    text = _NGINX.format(
-        folder=folder,
-        port=port,
-        backend=backend,
-        streams=streams or 128,
-        requests=_REQUESTS_OF_AGE if ages else _ENDLESS,
-        endless=_ENDLESS,
+    """Write the configuration of a proxy to a server behind it; its arguments."""
+    proxy = PROXIES[kind]
+    path = folder / f"{kind}-{port}.conf"
+    path.write_text(
+        proxy.template.format(
+            folder=folder,
+            port=port,
+            backend=backend,
+            streams=streams or proxy.streams,
+            age=proxy.age[ages],
+        )
     )
-    path = folder / f"nginx-{port}.conf"
-    path.write_text(text)
-    return [program, "-e", "stderr", "-c", str(path)]
-
-
-def haproxy_command(
-    program: str, folder: Path, port: int, backend: int, *, streams: int, ages: bool
-) -> list[str]:
-    """Command of a HAProxy that passes HTTP/2 on to a server behind it."""
-    del ages
-    path = folder / f"haproxy-{port}.cfg"
-    path.write_text(_HAPROXY.format(port=port, backend=backend, streams=streams or 100))
-    return [program, "-db", "-q", "-f", str(path)]
+    return proxy.arguments(path)

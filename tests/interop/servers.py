@@ -22,11 +22,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from proxies import haproxy_command, nginx_command
+from proxies import PROXIES, configured
 
 HERE = Path(__file__).parent
 KINDS = ("grpcio", "grpc-js", "nginx", "haproxy", "go")
-PROXIES = {"nginx": nginx_command, "haproxy": haproxy_command}
 _GOPATH = Path("/usr/share/gocode")  # where Debian's golang-*-dev packages are
 _BUILT = HERE.parent / "artefacts/interop"  # ignored by git
 _START_S = 20.0
@@ -48,6 +47,7 @@ class Seen:
 
     calls: dict[str, int]
     messages: dict[str, int]
+    payload_bytes: dict[str, int]  # of the messages
     most_at_once: int
     peers: int  # connections; those of a proxy where one stands in front
 
@@ -59,11 +59,6 @@ class Server:
     kind: str
     port: int
     counter: subprocess.Popen[str]
-
-    @property
-    def is_proxied(self) -> bool:
-        """True where the connections that the engine sees are not the counting server's."""
-        return self.kind in PROXIES
 
     def seen(self) -> Seen:
         """Ask what has been seen since it was last asked."""
@@ -181,18 +176,19 @@ def listening(command_of: Callable[[int], Sequence[str]]) -> Iterator[int]:
 def serve(kind: str, folder: Path, limits: Limits | None = None) -> Iterator[Server]:
     """Start a server of one kind, with grpcio's behind it where it is a proxy."""
     limits = limits or Limits()
-    proxy_command = PROXIES.get(kind)
-    if proxy_command is None:
+    if kind not in PROXIES:
         with _counting(kind, limits) as server:
             yield server
         return
     program = need(kind)
     with _counting("grpcio", Limits(packs=limits.packs)) as backend:
 
-        def command_of(port: int) -> Sequence[str]:
-            return proxy_command(
-                program, folder, port, backend.port, streams=limits.streams, ages=limits.age_ms > 0
+        def command_of(port: int) -> list[str]:
+            ages = limits.age_ms > 0
+            arguments = configured(
+                kind, folder, port, backend.port, streams=limits.streams, ages=ages
             )
+            return [program, *arguments]
 
         with listening(command_of) as port:
             yield Server(kind=kind, port=port, counter=backend.counter)

@@ -53,6 +53,7 @@ func (*Reply) ProtoMessage()    {}
 type Seen struct {
 	Calls      map[string]int `json:"calls"`
 	Messages   map[string]int `json:"messages"`
+	Bytes      map[string]int `json:"payload_bytes"`
 	MostAtOnce int            `json:"most_at_once"`
 	Peers      int            `json:"peers"`
 }
@@ -65,7 +66,7 @@ type service struct {
 }
 
 func (s *service) reset() {
-	s.seen = Seen{Calls: map[string]int{}, Messages: map[string]int{}}
+	s.seen = Seen{Calls: map[string]int{}, Messages: map[string]int{}, Bytes: map[string]int{}}
 	s.peers = map[string]bool{}
 }
 
@@ -97,9 +98,10 @@ func (s *service) leave() {
 	s.mutex.Unlock()
 }
 
-func (s *service) message(name string) {
+func (s *service) take(name string, order *Order) {
 	s.mutex.Lock()
 	s.seen.Messages[name]++
+	s.seen.Bytes[name] += len(order.Payload)
 	s.mutex.Unlock()
 }
 
@@ -126,7 +128,7 @@ func unary(srv interface{}, ctx context.Context, decode func(interface{}) error,
 	if err := decode(order); err != nil {
 		return nil, err
 	}
-	s.message("Unary")
+	s.take("Unary", order)
 	answer := reply(order, 1, int64(len(order.Payload)))
 	trail := func(md metadata.MD) { grpc.SetTrailer(ctx, md) }
 	if err := ending(order, trail); err != nil {
@@ -143,7 +145,7 @@ func download(srv interface{}, stream grpc.ServerStream) error {
 	if err := stream.RecvMsg(order); err != nil {
 		return err
 	}
-	s.message("Download")
+	s.take("Download", order)
 	for number := int32(1); number <= order.Responses; number++ {
 		if err := stream.SendMsg(reply(order, number, int64(len(order.Payload)))); err != nil {
 			return err
@@ -169,7 +171,7 @@ func stream(name string, answers bool) grpc.StreamHandler {
 			if err != nil {
 				return err
 			}
-			s.message(name)
+			s.take(name, order)
 			if first == nil {
 				first = order
 			}

@@ -16,7 +16,7 @@ let seen, peers;
 let current = 0;
 
 function reset() {
-  seen = { calls: {}, messages: {}, most_at_once: 0 };
+  seen = { calls: {}, messages: {}, payload_bytes: {}, most_at_once: 0 };
   peers = new Set();
 }
 
@@ -26,8 +26,13 @@ function report() {
   return text;
 }
 
-function count(counts, name) {
-  counts[name] = (counts[name] || 0) + 1;
+function count(counts, name, amount = 1) {
+  counts[name] = (counts[name] || 0) + amount;
+}
+
+function take(name, order) {
+  count(seen.messages, name);
+  count(seen.payload_bytes, name, order.payload.length);
 }
 
 // Notes the beginning of a call; what it returns notes the end, once.
@@ -67,7 +72,7 @@ async function write(call, message) {
 async function unary(call, callback) {
   const leave = enter("Unary", call);
   const order = call.request;
-  count(seen.messages, "Unary");
+  take("Unary", order);
   await pause(order);
   leave();
   if (order.code) callback(failure(order));
@@ -77,7 +82,7 @@ async function unary(call, callback) {
 async function download(call) {
   const leave = enter("Download", call);
   const order = call.request;
-  count(seen.messages, "Download");
+  take("Download", order);
   for (let number = 1; number <= order.responses && !call.cancelled; number++) {
     await pause(order);
     await write(call, reply(order, number, order.payload.length));
@@ -91,7 +96,7 @@ function upload(call, callback) {
   const leave = enter("Upload", call);
   let first, received = 0;
   call.on("data", (order) => {
-    count(seen.messages, "Upload");
+    take("Upload", order);
     first = first || order;
     received += order.payload.length;
   });
@@ -108,7 +113,7 @@ function talk(call) {
   let first, received = 0, number = 0;
   let said = Promise.resolve(); // answers leave one after another
   call.on("data", (order) => {
-    count(seen.messages, "Talk");
+    take("Talk", order);
     first = first || order;
     received += order.payload.length;
     const [mine, so_far] = [++number, received];
@@ -125,10 +130,7 @@ function talk(call) {
   });
 }
 
-const options = {
-  "grpc.max_receive_message_length": 16 << 20,
-  "grpc.default_compression_algorithm": limits.packs ? 2 : 0,
-};
+const options = { "grpc.max_receive_message_length": 16 << 20 }; // it never packs its answers
 if (limits.streams) options["grpc.max_concurrent_streams"] = limits.streams;
 if (limits.age_ms) {
   options["grpc.max_connection_age_ms"] = limits.age_ms;
