@@ -139,6 +139,9 @@ def _options(limits: dict[str, int]) -> list[tuple[str, int]]:
     options = [("grpc.max_receive_message_length", 16 << 20)]
     if limits["streams"]:
         options.append(("grpc.max_concurrent_streams", limits["streams"]))
+        # Or it would count calls that it has ended but not yet freed, and refuse streams that
+        # are within the limit (GRPC_ARG_MAX_CONCURRENT_STREAMS_OVERLOAD_PROTECTION).
+        options.append(("grpc.http.overload_protection", 0))
     if limits["age_ms"]:
         options.append(("grpc.max_connection_age_ms", limits["age_ms"]))
         options.append(("grpc.max_connection_age_grace_ms", _GRACE_MS))

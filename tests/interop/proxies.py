@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,10 @@ from typing import Final
 
 _NGINX: Final = """
 daemon off;
-master_process off;
+worker_processes 1;
+user root;
 pid {folder}/nginx.pid;
-error_log stderr error;
+error_log stderr crit;
 events {{ worker_connections 4096; }}
 http {{
   access_log off;
@@ -59,6 +61,7 @@ class Proxy:
     """One program, and how it speaks of a server behind it that is not there."""
 
     status: int
+    reload: signal.Signals  # new processes take over, old ones end their connections by GOAWAY
     arguments: Callable[[Path], list[str]]  # for a configuration file
     template: str
     streams: int  # its default
@@ -68,6 +71,7 @@ class Proxy:
 PROXIES: Final = {
     "nginx": Proxy(
         status=502,
+        reload=signal.SIGHUP,
         arguments=lambda path: ["-e", "stderr", "-c", str(path)],
         template=_NGINX,
         streams=128,
@@ -75,10 +79,11 @@ PROXIES: Final = {
     ),
     "haproxy": Proxy(
         status=503,
-        arguments=lambda path: ["-db", "-q", "-f", str(path)],
+        reload=signal.SIGUSR2,
+        arguments=lambda path: ["-W", "-q", "-f", str(path)],
         template=_HAPROXY,
         streams=100,
-        age=("", "http-after-response set-header connection close if { rand(100) eq 0 }"),
+        age=("", ""),  # this version cannot tell how old a connection may become
     ),
 }
 

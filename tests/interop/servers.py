@@ -59,6 +59,7 @@ class Server:
     kind: str
     port: int
     counter: subprocess.Popen[str]
+    front: subprocess.Popen[bytes] | None = None  # the proxy
 
     def seen(self) -> Seen:
         """Ask what has been seen since it was last asked."""
@@ -156,15 +157,17 @@ def _accepts(port: int, process: subprocess.Popen[bytes]) -> bool:
 
 
 @contextmanager
-def listening(command_of: Callable[[int], Sequence[str]]) -> Iterator[int]:
-    """A program that is told its port, until leaving; the port."""
+def listening(
+    command_of: Callable[[int], Sequence[str]],
+) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
+    """A program that is told its port, until leaving; the port and its process."""
     for attempt in range(_STARTS):
         port = _free_port()
         command = command_of(port)
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         try:
             if _accepts(port, process):
-                yield port
+                yield port, process
                 return
         finally:
             process.terminate()
@@ -190,5 +193,5 @@ def serve(kind: str, folder: Path, limits: Limits | None = None) -> Iterator[Ser
             )
             return [program, *arguments]
 
-        with listening(command_of) as port:
-            yield Server(kind=kind, port=port, counter=backend.counter)
+        with listening(command_of) as (port, process):
+            yield Server(kind=kind, port=port, counter=backend.counter, front=process)
