@@ -39,8 +39,8 @@ def ordered(method: str, fields: dict[str, object] | None = None, **changes: Any
     """A call of a method with an order; its name is the method's unless another is given."""
     return call(
         method,
-        order(**(fields or {})),
         **{
+            "message": order(**(fields or {})),
             "service": SERVICE,
             "shape": SHAPES[method],
             "response_type": "headroom.interop.Reply",
