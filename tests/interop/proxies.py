@@ -1,4 +1,4 @@
-"""nginx and HAProxy with HTTP/2 on both sides, configured for a test and nothing else."""
+"""nginx and HAProxy with HTTP/2 on both sides, and nginx with files, each for one test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_NGINX: Final = """
+_NGINX_HEAD: Final = """
 daemon off;
 worker_processes 1;
 user root;
@@ -16,25 +16,40 @@ pid {folder}/nginx.pid;
 error_log stderr crit;
 events {{ worker_connections 4096; }}
 http {{
-  access_log off;
   client_body_temp_path {folder}/nginx-body;
   proxy_temp_path {folder}/nginx-proxy;
   fastcgi_temp_path {folder}/nginx-fastcgi;
   uwsgi_temp_path {folder}/nginx-uwsgi;
   scgi_temp_path {folder}/nginx-scgi;
   client_max_body_size 0;
-  {age}
-  http2_max_concurrent_streams {streams};
-  upstream backend {{
-    server 127.0.0.1:{backend};
+"""
+
+_NGINX: Final = f"""{_NGINX_HEAD}
+  access_log off;
+  {{age}}
+  http2_max_concurrent_streams {{streams}};
+  upstream backend {{{{
+    server 127.0.0.1:{{backend}};
     keepalive 512;
     keepalive_requests 1000000000;
-  }}
-  server {{
-    listen 127.0.0.1:{port} http2;
-    location / {{ grpc_pass grpc://backend; }}
-  }}
-}}
+  }}}}
+  server {{{{
+    listen 127.0.0.1:{{port}} http2;
+    location / {{{{ grpc_pass grpc://backend; }}}}
+  }}}}
+}}}}
+"""
+
+# Files over HTTP/2, a line in the log for each request.
+STATIC_NGINX: Final = f"""{_NGINX_HEAD}
+  log_format short $status;
+  access_log {{log}} short;
+  keepalive_requests 1000000000;
+  server {{{{
+    listen 127.0.0.1:{{port}} http2;
+    root {{pages}};
+  }}}}
+}}}}
 """
 
 _HAPROXY: Final = """

@@ -158,13 +158,14 @@ def _accepts(port: int, process: subprocess.Popen[bytes]) -> bool:
 
 @contextmanager
 def listening(
-    command_of: Callable[[int], Sequence[str]],
+    command_of: Callable[[int], Sequence[str]], log: Path = Path(os.devnull)
 ) -> Iterator[tuple[int, subprocess.Popen[bytes]]]:
     """A program that is told its port, until leaving; the port and its process."""
     for attempt in range(_STARTS):
         port = _free_port()
         command = command_of(port)
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        with log.open("wb") as output:
+            process = subprocess.Popen(command, stdout=output)
         try:
             if _accepts(port, process):
                 yield port, process
