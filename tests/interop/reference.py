@@ -51,7 +51,8 @@ async def _repeated(message: bytes, count: int) -> AsyncIterator[bytes]:
 
 class _Client:
     def __init__(self, plan: Plan, channel: grpc.aio.Channel) -> None:
-        self._plan, self._channel = plan, channel
+        self._plan = plan
+        self._channel: Any = channel  # of bytes: its stubs know messages only
         self.outcomes = {request.name: Outcome() for request in plan.requests}
 
     def _begin(self, request: Request, payload: bytes) -> Any:

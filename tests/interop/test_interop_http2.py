@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conformance_plans import MEGABYTE, counts_of, kinds_of
-from driver import EngineDriver, RunResult, run_plan
-from engine_plans import node, request, stage
-from grpc_plans import grpc_plan, http2, multiplexing
+from conformance_plans import MEGABYTE, counts_of, kinds_of, run_many
+from driver import RunResult, run_plan
+from engine_plans import node, request
+from grpc_plans import grpc_plan, http2
 from proxies import STATIC_NGINX
 from servers import listening, need
 from test_engine_tls import Authority
 
 from loadtests.clock import NS_PER_S
-from loadtests.engine.messages import Ready, Stop
-from loadtests.plan.model import BodyContains, Hold, LoadModel, Plan, Request, Tls
+from loadtests.plan.model import BodyContains, Plan, Request, Tls
 from loadtests.record.window import Count, Kind
 
 pytestmark = pytest.mark.interop
@@ -146,34 +144,10 @@ def test_an_answer_before_the_end_of_the_upload(pages: Path) -> None:
     assert result.histogram(Kind.CONNECT).n == 2
 
 
-def _hundred_thousand(port: int) -> RunResult:
-    plan = _plan(
-        port,
-        [dataclasses.replace(http2(request("/small")), timeout_ns=60 * NS_PER_S)],
-        load_model=LoadModel.CLOSED,
-        multiplexing=multiplexing(connections=8, streams=50),
-        in_flight_limit=400,
-        stages=(stage(Hold(level=400), seconds=120),),
-    )
-    with EngineDriver(plan) as driver:
-        assert isinstance(driver.configure(), Ready)
-        driver.start()
-        total = 0
-        while total < 100_000:
-            total += driver.wait_window(30).total(Count.OK)
-        driver.send(Stop(grace_ns=60 * NS_PER_S, reason="enough"))
-        result = driver.finish(90)
-    result.check_conservation()
-    assert result.final.ok == result.final.sent >= 100_000
-    assert result.final.in_flight_at_stop == 0
-    assert result.histogram(Kind.CONNECT).n == 8
-    return result
-
-
 def test_a_hundred_thousand_requests_to_nghttpd(pages: Path) -> None:
     """All answered, on the connections that were planned."""
     with nghttpd(pages) as port:
-        _hundred_thousand(port)
+        run_many(port, [http2(request("/small"))])
 
 
 def test_a_hundred_thousand_requests_to_nginx(pages: Path, tmp_path: Path) -> None:
@@ -186,5 +160,5 @@ def test_a_hundred_thousand_requests_to_nginx(pages: Path, tmp_path: Path) -> No
         return [program, "-e", "stderr", "-c", str(path)]
 
     with listening(command_of) as (port, _):
-        result = _hundred_thousand(port)
+        result = run_many(port, [http2(request("/small"))])
     assert log.read_bytes().count(b"\n") == result.final.sent
