@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
+import uvloop
 from conformance import SERVICE, message_of
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -165,4 +166,4 @@ async def serve(limits: dict[str, int]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(json.loads(sys.argv[1])))
+    uvloop.run(serve(json.loads(sys.argv[1])))
