@@ -17,11 +17,12 @@ from driver import EngineDriver, RunResult, run_plan
 from engine_plans import stage
 from grpc_plans import call, grpc_plan, multiplexing
 from servers import Seen, Server
+from test_engine_tls import Authority
 
 from loadtests.clock import NS_PER_S
 from loadtests.engine.messages import Ready, Stop
 from loadtests.plan.call import CallShape, FieldEquals
-from loadtests.plan.model import Hold, LoadModel, Plan, Request
+from loadtests.plan.model import Hold, LoadModel, Plan, Request, Tls
 from loadtests.record.window import Count, Kind, histogram_of
 
 MEGABYTE = 1_000_000
@@ -61,6 +62,19 @@ def conformance_plan(port: int, requests: Sequence[Request], **changes: Any) -> 
         "response_limit_bytes": 2 * MEGABYTE,
     }
     return grpc_plan(port, requests, **(usual | changes))
+
+
+def over_tls(plan: Plan, authority: Authority) -> Plan:
+    """The same plan over TLS to a server whose certificate the authority has issued."""
+    tls = Tls(
+        verify=True,
+        ca_pem=authority.pem,
+        client_certificate_path=None,
+        client_key_path=None,
+        server_name=None,
+    )
+    nodes = tuple(dataclasses.replace(node, scheme="https") for node in plan.nodes)
+    return dataclasses.replace(plan, nodes=nodes, tls=tls)
 
 
 def carry_out(server: Server, plan: Plan, *, timeout_s: float = 60.0) -> tuple[RunResult, Seen]:

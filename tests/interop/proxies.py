@@ -34,7 +34,7 @@ _NGINX: Final = f"""{_NGINX_HEAD}
     keepalive_requests 1000000000;
   }}}}
   server {{{{
-    listen 127.0.0.1:{{port}} http2;
+    listen 127.0.0.1:{{port}} {{secured}};
     location / {{{{ grpc_pass grpc://backend; }}}}
   }}}}
 }}}}
@@ -63,7 +63,7 @@ defaults
   timeout client 60s
   timeout server 60s
 frontend front
-  bind 127.0.0.1:{port} proto h2
+  bind 127.0.0.1:{port} {secured}
   default_backend back
   {age}
 backend back
@@ -80,6 +80,8 @@ class Proxy:
     arguments: Callable[[Path], list[str]]  # for a configuration file
     template: str
     streams: int  # its default
+    plain: str  # how it listens for h2c, and for h2 with certificate and key in one file
+    tls: str
     age: tuple[str, str]  # what is put into the template: for ever, and for connections that age
 
 
@@ -90,6 +92,8 @@ PROXIES: Final = {
         arguments=lambda path: ["-e", "stderr", "-c", str(path)],
         template=_NGINX,
         streams=128,
+        plain="http2",
+        tls="ssl http2; ssl_certificate {pem}; ssl_certificate_key {pem}",
         age=("keepalive_requests 1000000000;", "keepalive_requests 100;"),
     ),
     "haproxy": Proxy(
@@ -98,24 +102,26 @@ PROXIES: Final = {
         arguments=lambda path: ["-W", "-q", "-f", str(path)],
         template=_HAPROXY,
         streams=100,
+        plain="proto h2",
+        tls="ssl crt {pem} alpn h2",
         age=("", ""),  # this version cannot tell how old a connection may become
     ),
 }
 
 
 def configured(
-    kind: str, folder: Path, port: int, backend: int, *, streams: int, ages: bool
+    kind: str, folder: Path, port: int, backend: int, *, streams: int, ages: bool, pem: str
 ) -> list[str]:
     """Write the configuration of a proxy to a server behind it; its arguments."""
     proxy = PROXIES[kind]
     path = folder / f"{kind}-{port}.conf"
-    path.write_text(
-        proxy.template.format(
-            folder=folder,
-            port=port,
-            backend=backend,
-            streams=streams or proxy.streams,
-            age=proxy.age[ages],
-        )
+    text = proxy.template.format(
+        folder=folder,
+        port=port,
+        backend=backend,
+        streams=streams or proxy.streams,
+        secured=proxy.tls.format(pem=pem) if pem else proxy.plain,
+        age=proxy.age[ages],
     )
+    path.write_text(text)
     return proxy.arguments(path)

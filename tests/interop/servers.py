@@ -39,6 +39,7 @@ class Limits:
     streams: int = 0  # MAX_CONCURRENT_STREAMS
     age_ms: int = 0  # of connections; a proxy counts requests instead
     packs: bool = False  # answers with gzip whatever it was sent
+    pem: str = ""  # of proxies: file with certificate and key, for TLS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,9 +189,14 @@ def serve(kind: str, folder: Path, limits: Limits | None = None) -> Iterator[Ser
     with _counting("grpcio", Limits(packs=limits.packs)) as backend:
 
         def command_of(port: int) -> list[str]:
-            ages = limits.age_ms > 0
             arguments = configured(
-                kind, folder, port, backend.port, streams=limits.streams, ages=ages
+                kind,
+                folder,
+                port,
+                backend.port,
+                streams=limits.streams,
+                ages=limits.age_ms > 0,
+                pem=limits.pem,
             )
             return [program, *arguments]
 

@@ -18,8 +18,11 @@ from conformance_plans import (
     kinds_of,
     latencies_of,
     ordered,
+    over_tls,
 )
+from proxies import PROXIES
 from servers import KINDS, Limits, Server, serve
+from test_engine_tls import Authority
 
 from loadtests.clock import NS_PER_MS
 from loadtests.plan.call import CallShape, Compression, FieldEquals
@@ -61,11 +64,14 @@ def _every_shape(payload: bytes, messages: int, **changes: Any) -> list[Request]
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "messages", "level"), [(64, 5, 200), (0, 1, 40), (MEGABYTE, 3, 12)]
+    ("size_bytes", "messages", "pace_ms", "level"),
+    [(64, 5, 2, 200), (0, 1, 0, 40), (MEGABYTE, 3, 0, 12)],
 )
-def test_every_shape(server: Server, size_bytes: int, messages: int, level: float) -> None:
+def test_every_shape(
+    server: Server, size_bytes: int, messages: int, pace_ms: int, level: float
+) -> None:
     """Small, empty and 1 MB messages: all ok, and both sides count the same messages."""
-    requests = _every_shape(b"x" * size_bytes, messages)
+    requests = _every_shape(b"x" * size_bytes, messages, pace_ns=pace_ms * NS_PER_MS)
     result, seen = carry_out(server, conformance_plan(server.port, requests, level=level))
     sent = counts_of(result, Count.SENT)
     assert (result.kinds(), result.final.ok) == ({}, level)
@@ -80,6 +86,21 @@ def test_every_shape(server: Server, size_bytes: int, messages: int, level: floa
         assert latencies_of(result, name, Kind.FIRST_MESSAGE) == sent[name]
     assert latencies_of(result, "Download", Kind.MESSAGE) == sent["Download"] * (messages - 1)
     assert latencies_of(result, "Talk", Kind.MESSAGE) == sent["Talk"] * messages
+
+
+@pytest.mark.parametrize("kind", PROXIES)
+def test_every_shape_over_tls(kind: str, tmp_path: Path) -> None:
+    """h2 is agreed on by ALPN with OpenSSL's servers, and all is as without."""
+    authority = Authority(tmp_path, "good")
+    certificate, key = (Path(name).read_text() for name in authority.issue("127.0.0.1"))
+    pem = tmp_path / "both.pem"
+    pem.write_text(certificate + key)
+    requests = _every_shape(b"x" * MEGABYTE, 2)
+    with serve(kind, tmp_path, Limits(pem=str(pem))) as server:
+        plan = conformance_plan(server.port, requests, level=12)
+        result, seen = carry_out(server, over_tls(plan, authority))
+    assert (result.kinds(), result.final.ok) == ({}, 12)
+    assert seen.calls == counts_of(result, Count.SENT)
 
 
 def test_packed_messages(server: Server, tmp_path: Path) -> None:
@@ -129,14 +150,17 @@ def _renamed(request: Request) -> Request:
     return dataclasses.replace(request, call=called)
 
 
-def test_unknown_methods(server: Server) -> None:
-    """What a server does not have is UNIMPLEMENTED, for every shape."""
-    known = [ordered(method, messages=_said(shape, 3)) for method, shape in SHAPES.items()]
+@pytest.mark.parametrize("size_bytes", [0, MEGABYTE])
+def test_unknown_methods(server: Server, size_bytes: int) -> None:
+    """What a server does not have is UNIMPLEMENTED, and often said before all was sent."""
+    fields: dict[str, object] = {"payload": b"x" * size_bytes}
+    known = [ordered(method, fields, messages=_said(s, 3)) for method, s in SHAPES.items()]
     requests = [_renamed(request) for request in known]
     result, seen = carry_out(server, conformance_plan(server.port, requests, level=40))
-    assert result.kinds() == {"grpc_12": 40}
+    assert result.kinds() == {"grpc_12": 40}, result.merged.messages
     assert result.final.client_error == 40
     assert seen.calls == {}
+    assert result.histogram(Kind.CONNECT).n == 2
 
 
 def test_deadlines(server: Server) -> None:

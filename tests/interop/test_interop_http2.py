@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conformance_plans import MEGABYTE, counts_of, kinds_of, run_many
+from conformance_plans import MEGABYTE, counts_of, kinds_of, over_tls, run_many
 from driver import RunResult, run_plan
-from engine_plans import node, request
+from engine_plans import request
 from grpc_plans import grpc_plan, http2
 from proxies import STATIC_NGINX
 from servers import listening, need
 from test_engine_tls import Authority
 
 from loadtests.clock import NS_PER_S
-from loadtests.plan.model import BodyContains, Plan, Request, Tls
+from loadtests.plan.model import BodyContains, Plan, Request
 from loadtests.record.window import Count, Kind
 
 pytestmark = pytest.mark.interop
@@ -121,14 +121,7 @@ def test_rest_over_tls(pages: Path, tmp_path: Path) -> None:
     authority = Authority(tmp_path, "good")
     certificate, key = authority.issue("127.0.0.1")
     with nghttpd(pages, key, certificate) as port:
-        tls = Tls(
-            verify=True,
-            ca_pem=authority.pem,
-            client_certificate_path=None,
-            client_key_path=None,
-            server_name=None,
-        )
-        plan = _plan(port, _requests(), nodes=(node(port, scheme="https"),), tls=tls, level=100)
+        plan = over_tls(_plan(port, _requests(), level=100), authority)
         result = run_plan(plan, timeout_s=60)
     _check(result)
 
