@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-faults lint setup lock bench protos
+.PHONY: demo test test-interop test-faults lint setup lock bench protos
 
 setup: $(STAMP)
 
@@ -24,8 +24,14 @@ lint: $(STAMP)
 
 # What starts real processes runs alone: beside other tests it would be measured, not tested.
 test: lint
-	$(BIN)/python -m pytest -m "not system and not faults" --numprocesses auto --dist worksteal
-	$(BIN)/python -m pytest -m "system and not faults"
+	$(BIN)/python -m pytest -m "not system and not faults and not interop" \
+	  --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest -m "system and not faults and not interop"
+
+# The engine against servers and a client that share no code with it: grpcio, grpc-js, Go, nginx,
+# HAProxy, nghttpd. What is not installed is skipped, and said; grpc-js comes from npm.
+test-interop: $(STAMP)
+	$(BIN)/python -m pytest -m interop -rs
 
 # Kills, stops and starves real runs under every loss policy; minutes, so apart from `test`.
 test-faults: $(STAMP)

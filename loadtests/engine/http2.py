@@ -184,6 +184,10 @@ class Http2:
         self._pings += 1
         self.sender.output.append(frame(FrameType.PING, 0, 0, self._pings.to_bytes(_PING_BYTES)))
 
+    def bring_forward(self) -> None:
+        """Note that a stream has said more: the peer has reason to speak of it."""
+        self._idle_frames = 0
+
     def cancel(self, stream_id: int) -> Record:
         """Give a stream up: it is reset, and counts for the caller from now on."""
         return self._cancel(stream_id, ErrorCode.CANCEL)
@@ -285,7 +289,7 @@ class Http2:
         if at <= last and unpack(data, at)[0] >> 8 > DEFAULT_FRAME_BYTES:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame longer than 16,384 bytes")
         self._rest = data[at:]
-        if self.passed:
+        if self.passed or self.answers or self.failures:
             self._idle_frames = 0
         if self.answers:
             self.has_news = True

@@ -250,6 +250,7 @@ class MultiplexedConnection(asyncio.Protocol):
                 continue  # it has ended meanwhile
             is_last = exchange.talk.say(now_ns)
             http2.sender.add(exchange, exchange.message, is_last=is_last)
+            http2.bring_forward()
             if not is_last:
                 heapq.heappush(self._talks, (exchange.talk.due_ns, stream_id))
         self._write()

@@ -2,9 +2,10 @@
 
 Decoding is the `hpack` library's. Its result is remembered by the block's bytes for as
 long as the decoder's dynamic table stays what it was: then the same bytes mean the same
-fields (RFC 7541, 3.1). A block that inserts, evicts or resizes clears the memo and is not
-remembered itself. Servers send few different blocks, so nearly all are found: a look-up
-costs 0.1 us where decoding costs 10 (`make bench`, gRPC).
+fields (RFC 7541, 3.1). A block that inserts, evicts or resizes makes all be forgotten that
+depends on the table, and is remembered itself only if it does not (`independent_blocks`).
+Servers send few different blocks, so nearly all are found: a look-up costs 0.1 us where
+decoding costs 10 (`make bench`, gRPC).
 
 A head's form is judged here, once for each decoding (RFC 9113, 8.2 and 8.3). Bounded: a
 head list of 64 KiB, a block of 32 KiB, 1,024 remembered blocks.
@@ -21,6 +22,7 @@ from hpack import Decoder, HPACKError
 from hpack.table import HeaderTable
 
 from loadtests.engine.frames import HEAD_BYTES
+from loadtests.engine.independent_blocks import IndependentBlocks, is_independent
 
 HEAD_LIST_LIMIT_BYTES: Final = 64 * 1024
 BLOCK_LIMIT_BYTES: Final = 32 * 1024
@@ -67,10 +69,12 @@ class _WatchedTable(HeaderTable):
     def __init__(self) -> None:
         super().__init__()
         self.is_touched = False
+        self.inserted: list[tuple[bytes, bytes]] = []
 
     def add(self, name: bytes, value: bytes) -> None:
         """Insert, which may evict."""
         self.is_touched = True
+        self.inserted.append((name, value))
         super().add(name, value)
 
     @property
@@ -87,13 +91,15 @@ class _WatchedTable(HeaderTable):
 class ResponseHeads:
     """Decoder of one connection; `find` gives what is known of a block, else None."""
 
-    __slots__ = ("_decoder", "_memo", "_table", "find")
+    __slots__ = ("_decoder", "_dependent", "_independent", "_memo", "_table", "find")
 
     def __init__(self) -> None:
         self._decoder = Decoder(max_header_list_size=HEAD_LIST_LIMIT_BYTES)
         self._table = _WatchedTable()
         self._decoder.header_table = self._table
         self._memo: dict[bytes, Head] = {}
+        self._dependent: list[bytes] = []  # of the memo: what means this with this table only
+        self._independent = IndependentBlocks[Head](self._table)
         self.find: Callable[[bytes], Head | None] = self._memo.get
 
     def __len__(self) -> int:
@@ -104,20 +110,46 @@ class ResponseHeads:
         known = self._memo.get(block)
         if known is not None:
             return known
+        known = self._independent.take(block)
+        if known is not None:
+            self._forget_dependent()
+            return known
         if len(block) > BLOCK_LIMIT_BYTES:
             raise BlockError(f"a header block of {len(block)} bytes")
-        self._table.is_touched = False
+        table = self._table
+        self._independent.pay()
+        table.is_touched = False
+        table.inserted.clear()
         try:
             head = read_head(self._decoder.decode(block, raw=True), HEAD_BYTES + len(block))
         except (HPACKError, IndexError) as error:
             raise BlockError(str(error) or type(error).__name__) from None
-        if self._table.is_touched:
-            self._memo.clear()
-        elif len(block) <= _LONGEST_MEMO_BYTES:
+        self._remember(block, head)
+        return head
+
+    def _remember(self, block: bytes, head: Head) -> None:
+        """Keep what a block means, unless it is long, or the next would not mean the same."""
+        table = self._table
+        if table.is_touched:
+            self._forget_dependent()
+        if len(block) > _LONGEST_MEMO_BYTES:
+            return
+        independent = is_independent(block)
+        if not table.is_touched:
             if len(self._memo) >= _MOST_BLOCKS:
                 self._memo.clear()
+                self._dependent.clear()
             self._memo[block] = head
-        return head
+            if not independent:
+                self._dependent.append(block)
+        elif independent:
+            self._independent.keep(block, head, tuple(table.inserted))
+
+    def _forget_dependent(self) -> None:
+        """The table has changed: forget what depends on it."""
+        for block in self._dependent:
+            del self._memo[block]
+        self._dependent.clear()
 
 
 def _number(text: bytes) -> int | None:

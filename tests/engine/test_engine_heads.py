@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import pytest
 from hpack import Decoder, Encoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loadtests.engine.request_heads import Field, RequestHeads, plain_block
+from loadtests.engine.request_heads import Field, RequestHeads, integer, plain_block
 from loadtests.engine.response_heads import (
     BLOCK_LIMIT_BYTES,
     BlockError,
@@ -21,10 +23,15 @@ _VALUES = (b"200", b"404", b"application/grpc", b"0", b"14", b"a", b"b" * 60, b"
 FIELD = st.tuples(st.sampled_from(_NAMES), st.sampled_from(_VALUES))
 # A step of a server: send a head with or without indexing, or resize the table before it.
 STEP = st.tuples(
-    st.lists(st.tuples(FIELD, st.sampled_from(("index", "plain", "never"))), max_size=6),
+    st.lists(st.tuples(FIELD, st.sampled_from(("index", "insert", "plain", "never"))), max_size=6),
     st.one_of(st.none(), st.sampled_from((0, 60, 150, 1000, 4096))),
     st.integers(1, 4),
 )
+
+
+def _inserting(name: bytes, value: bytes) -> bytes:
+    """A literal with incremental indexing and a name of its own (RFC 7541, 6.2.1)."""
+    return b"\x40" + b"".join(integer(len(text), 7, 0) + text for text in (name, value))
 
 
 class Server:
@@ -41,6 +48,9 @@ class Server:
         for (name, value), how in fields:
             if how == "plain":
                 parts.append(plain_block([(name, value)]))
+            elif how == "insert":  # as nginx: each time anew, whatever the table holds
+                parts.append(_inserting(name, value))
+                self._encoder.header_table.add(name, value)
             else:
                 parts.append(self._encoder.encode([(name, value, how == "never")]))
         return b"".join(parts)
@@ -99,18 +109,39 @@ def test_the_same_bytes_mean_something_new_after_the_table_changed(
             assert _seen(remembered.decode(block)) == _seen(expected)
 
 
-def test_a_block_is_found_only_while_the_table_stays() -> None:
+def test_a_block_that_uses_the_table_is_found_only_while_it_stays() -> None:
     """Remembered after decoding, forgotten with the next insertion or resize."""
-    heads = ResponseHeads()
+    heads, encoder = ResponseHeads(), Encoder()
     plain = plain_block([(b":status", b"200"), (b"x", b"y")])
-    heads.decode(plain)
-    assert heads.find(plain) is not None
-    heads.decode(Encoder().encode([(b"x-new", b"value")]))
-    assert heads.find(plain) is None
-    assert len(heads) == 0
-    heads.decode(plain)
-    heads.decode(b"\x20")  # a resize to 0
-    assert heads.find(plain) is None
+    for change in (_inserting(b"x-new", b"value"), b"\x20"):  # the other: a resize to 0
+        heads.decode(encoder.encode([(b"x", b"y")]))
+        heads.decode(plain)
+        indexed = b"\xbe"  # what was inserted last
+        heads.decode(indexed)
+        assert heads.find(indexed) is not None
+        heads.decode(change)
+        assert heads.find(indexed) is None
+        assert heads.find(plain) is not None  # it needs no table
+        encoder = Encoder()
+
+
+def test_a_block_that_inserts_the_same_again_is_decoded_once() -> None:
+    """A server such as nginx inserts its whole head with every answer, and never refers to it."""
+    heads, library = ResponseHeads(), Decoder()
+    head = b"\x88" + _inserting(b"server", b"nginx") + _inserting(b"x", b"y" * 900)
+    tail = plain_block([(b"grpc-status", b"0")])
+    with mock.patch.object(Decoder, "decode", autospec=True, side_effect=Decoder.decode) as spy:
+        for _ in range(1000):
+            assert heads.decode(head).status == 200
+            assert heads.decode(tail).code == 0
+        assert spy.call_count == 2
+    for _ in range(1000):
+        library.decode(head)
+    for index in range(4):  # as many as the table holds, in the library's order
+        block = bytes([0xBE + index])
+        expected = read_head(library.decode(block, raw=True), 10)
+        assert _seen(heads.decode(block)) == _seen(expected)
+    assert list(heads._table.dynamic_entries) == list(library.header_table.dynamic_entries)
 
 
 def test_the_memo_is_bounded() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from bench_of_streams import (
     GRPC_HEAD,
@@ -12,6 +14,7 @@ from bench_of_streams import (
     headers,
     message,
     reset,
+    unary,
 )
 from driver import run_plan
 from google.protobuf import descriptor_pb2, wrappers_pb2
@@ -19,7 +22,7 @@ from grpc_plans import call, grpc_plan
 from grpc_service import grpc_service
 
 from loadtests.clock import NS_PER_MS
-from loadtests.engine.frames import END_STREAM, ErrorCode, FrameType, Setting
+from loadtests.engine.frames import END_STREAM, ErrorCode, FrameType, Setting, frame
 from loadtests.engine.streaming import Talk
 from loadtests.engine.task import Messages
 from loadtests.plan.call import CallShape, Compression, FieldEquals
@@ -185,6 +188,26 @@ def test_messages_of_a_stream_wait_for_windows() -> None:
         made.data_received(b"\0\0\x04\x08\0\0\0\0\x01\0\0\x10\0")
         ((kind, flags, _, payload),) = bench.sent(made)
         assert (kind, flags, len(payload)) == (FrameType.DATA, END_STREAM, 750)
+
+
+def test_pings_beside_a_paced_stream_are_no_flood() -> None:
+    """A long upload hears of nothing but windows and pings until its end."""
+    upload = call("Upload", shape=CallShape.CLIENT_STREAM, messages=5, pace_ns=NS_PER_MS)
+
+    async def talk(bench: StreamBench) -> None:
+        made = bench.open()
+        bench.ask()
+        for _ in range(4):
+            made.data_received(frame(FrameType.PING, 0, 0, b"12345678") * 4000)
+            bench.clock.now_ns += NS_PER_MS
+            made._speak()
+        assert made.is_open
+        made.data_received(unary(1))
+
+    with StreamBench.of(grpc_plan(1, [upload])) as bench:
+        asyncio.run(talk(bench))
+        bench.finish()
+        assert bench.traffic.ok == 1
 
 
 def test_a_stream_answered_early_is_given_up() -> None:

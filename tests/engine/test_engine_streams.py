@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -37,7 +38,7 @@ from loadtests.engine.frames import (
 )
 from loadtests.engine.request_heads import plain_block
 from loadtests.plan.call import Compression, Protocol
-from loadtests.plan.model import BodyContains, Plan
+from loadtests.plan.model import BodyContains, Plan, Request
 from loadtests.record.window import Kind
 
 _BEGIN = headers(1, GRPC_HEAD)
@@ -294,6 +295,36 @@ def test_legal_oddities_are_taken() -> None:
         made.data_received(odd)
         bench.finish()
         assert (bench.traffic.ok, made.is_open) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "outcome"),
+    [
+        (http2(request("/x", checks=(BodyContains(text="a"),))), "body", (5, 0)),
+        (call("Echo", expected_codes=(5,)), "message", (0, 5)),
+        (call("Echo"), "reset", (0, 5)),
+    ],
+    ids=["looked at", "unexpected", "reset"],
+)
+def test_every_end_of_a_request_brings_the_connection_forward(
+    asked: Request, answer: str, outcome: tuple[int, int]
+) -> None:
+    """C-core sends more pings and windows than answers: it is idle only while nothing ends."""
+    answers: dict[str, Callable[[int], bytes]] = {
+        "body": lambda number: headers(number, head(200)) + data_frame(number, b"a", last=True),
+        "message": unary,
+        "reset": lambda number: reset(number, ErrorCode.REFUSED_STREAM),
+    }
+    pings = frame(FrameType.PING, 0, 0, b"12345678") * 4000
+    with StreamBench.of(grpc_plan(1, [asked])) as bench:
+        made = bench.open()
+        bench.ask(5)
+        for stream_id in range(1, 11, 2):
+            made.data_received(pings)
+            made.data_received(answers[answer](stream_id))
+        bench.finish()
+        assert made.is_open
+        assert (bench.traffic.ok, bench.traffic.failed) == outcome
 
 
 def test_pings_and_settings_are_answered() -> None:
