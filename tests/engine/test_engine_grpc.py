@@ -191,9 +191,11 @@ def test_messages_with_placeholders_are_each_their_own() -> None:
     assert len(service.report["waited_ns"]) == 200
 
 
-@pytest.mark.timeout(400)
-def test_a_hundred_thousand_calls_are_all_accounted_for() -> None:
-    """Closed load of 100,000 calls: the server saw as many as were sent, all ended."""
+def test_many_calls_are_all_accounted_for() -> None:
+    """Closed load of 20,000 calls: the server saw as many as were sent, all ended.
+
+    `make test-interop` has 100,000 with each foreign server.
+    """
     with grpc_service() as service:
         plan = grpc_plan(
             service.port,
@@ -207,13 +209,13 @@ def test_a_hundred_thousand_calls_are_all_accounted_for() -> None:
             assert isinstance(driver.configure(), Ready)
             driver.start()
             total = 0
-            while total < 100_000:
+            while total < 20_000:
                 total += driver.wait_window(30).total(Count.OK)
 
             driver.send(Stop(grace_ns=60 * NS_PER_S, reason="enough"))
             result = driver.finish(90)
     result.check_conservation()
-    assert result.final.ok == result.final.sent == service.report["seen"]["Echo"] >= 100_000
+    assert result.final.ok == result.final.sent == service.report["seen"]["Echo"] >= 20_000
     assert result.final.in_flight_at_stop == 0
     assert service.report["peers"] == 8
 
