@@ -332,7 +332,10 @@ def test_a_server_that_dies_is_counted_and_found_again() -> None:
             result = driver.finish()
     result.check_conservation()
     assert result.final.failed > 20
-    assert set(result.kinds()) <= {"reset", "closed_before_response", "connect_refused", "closed"}
+    begun = {"reset", "closed_before_response", "closed"}
+    # A last connection may be accepted by the kernel, and then by nobody.
+    unsent = {"connect_refused", "connect_closed", "connect_reset"}
+    assert set(result.kinds()) <= begun | unsent
 
 
 def test_a_server_of_http1_is_no_target() -> None:

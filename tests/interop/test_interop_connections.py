@@ -111,7 +111,9 @@ def test_a_server_that_dies_under_load(kind: str, tmp_path: Path) -> None:
         others = {"h2_refused_stream", "h2_internal_error", "h2_cancel", "protocol"}
         assert set(kinds) <= {f"status_{PROXIES[kind].status}"} | others
     else:
-        assert set(kinds) <= {"reset", "closed_before_response", "closed", "connect_refused"}
+        begun = {"reset", "closed_before_response", "closed"}
+        # A last connection may be accepted by the kernel, and then by nobody.
+        assert set(kinds) <= begun | {"connect_refused", "connect_closed", "connect_reset"}
 
 
 @pytest.mark.parametrize("kind", PROXIES)

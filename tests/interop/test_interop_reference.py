@@ -45,7 +45,7 @@ def _requests() -> list[Request]:
     requests = []
     for method, shape in SHAPES.items():
         good = {"responses": 3, "response_bytes": 5000, "payload": _PAYLOAD}
-        bad = {"code": 9, "text": "50 % \u00fc", "payload": _PAYLOAD}
+        bad = {**good, "responses": 2, "code": 9, "text": "50 % \u00fc"}  # behind its answers
         late = {"responses": 1, "delay_us": 5_000_000, "payload": _PAYLOAD}
         said, checks = _said(shape), (answer_of(5000),)
         packed = {"compression": Compression.GZIP, "name": f"{method}-packed"}
