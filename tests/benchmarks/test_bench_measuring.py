@@ -17,6 +17,7 @@ from benchmarks.cost import ratios_to, undisturbed_ratio, undisturbed_us
 from benchmarks.generators import count_of_hey, count_of_locust, count_of_wrk
 from benchmarks.memory import theil_sen
 from benchmarks.process import cpu_ns, descendants, resident_bytes, spawn
+from benchmarks.simulated_agents import relabelled
 from benchmarks.spread import spread_of
 from benchmarks.synthetic import ENDPOINTS, synthetic_window
 from loadtests.errors import HarnessError
@@ -103,6 +104,15 @@ def test_synthetic_windows_obey_the_laws_and_travel() -> None:
     for kind in (Kind.RESPONSE, Kind.SERVICE, Kind.SEND_LAG):
         assert histogram_of(window, kind, range(ENDPOINTS)).n == 50 * ENDPOINTS
     assert pack_window(unpack_window(pack_window(window))) == pack_window(window)
+
+
+def test_a_label_is_changed_in_place() -> None:
+    """The simulated agents' short cut gives what packing the relabelled window gives."""
+    window = synthetic_window(
+        start_s=2**31, requests_per_endpoint=5, engine="a/0", seed=1, has_hiccup=True
+    )
+    later = replace(window, start_s=1_800_000_123)
+    assert relabelled(pack_window(window), 1_800_000_123) == pack_window(later)
 
 
 @pytest.mark.system
