@@ -101,6 +101,7 @@ class ClosedMultiplexedPool(MultiplexedPool):
         if (
             ended == 1
             and batch
+            and not traffic.unsent
             and self.busy == self.users
             and traffic.gate is None
             and traffic.is_sending
@@ -109,7 +110,7 @@ class ClosedMultiplexedPool(MultiplexedPool):
         ):  # one user goes on where it was; all that follows would find just that
             traffic.planned += 1
             code, task, payload = batch.pop()
-            connection.begin_next(code + self.stage_code, task, payload)
+            connection.send_next(code + self.stage_code, task, payload)
             return
         self.busy -= ended
         if len(self.connections) > self.wanted:
