@@ -9,7 +9,7 @@ so that seconds in which a neighbour took the core can be told from the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,9 @@ _WARM_WINDOWS = 2
 _OVERLOAD = 1.15
 _SATURATION_TRIES = 3
 _END_S = 30.0
+
+# Builds open load of a rate per second against a server, for so many seconds.
+OpenPlan = Callable[[Server, float, float], Plan]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,21 +99,29 @@ def open_plan(server: Server, seconds: float, rate_per_s: float) -> Plan:
     )
 
 
-def saturation_per_s(server: Server, *, seconds: float, scratch: Path) -> float:
-    """Requests per second that the open load of the mix reaches at most.
+def saturation_per_s(
+    server: Server,
+    *,
+    seconds: float,
+    scratch: Path,
+    closed_for: Callable[[Server, float], Plan] = closed_plan,
+    open_for: OpenPlan = open_plan,
+    tries: int = _SATURATION_TRIES,
+) -> float:
+    """Requests per second that the open load reaches at most.
 
     The best of some tries: a slow moment of the machine says nothing of what the engine
     can do, and levels taken from one would be lower than their names.
     """
     where = {"core": GENERATOR_CORE, "driver_core": SERVER_CORE}
-    closed = engine("closed", "Headroom closed", closed_plan, scratch=scratch, **where)
+    closed = engine("closed", "Headroom closed", closed_for, scratch=scratch, **where)
     ceiling = reached = 0.0
 
     def overload(target: Server, duration_s: float) -> Plan:
-        return open_plan(target, duration_s, _OVERLOAD * ceiling)
+        return open_for(target, duration_s, _OVERLOAD * ceiling)
 
     opened = engine("overload", "Headroom overloaded", overload, scratch=scratch, **where)
-    for _ in range(_SATURATION_TRIES):
+    for _ in range(tries):
         ceiling = max(ceiling, _rate_per_s(closed, server, seconds))
         reached = max(reached, _rate_per_s(opened, server, seconds))
     print(f"  saturation: closed {ceiling:,.0f}, open {reached:,.0f} requests/s", flush=True)
@@ -121,13 +132,20 @@ def _rate_per_s(contestant: Contestant, server: Server, seconds: float) -> float
     return measure(contestant, server, round_number=0, warm_s=0.5, seconds=seconds).rate_per_s
 
 
-def lag_samples(server: Server, saturation: float, settings: LagSettings) -> list[LagSample]:
+def lag_samples(
+    server: Server,
+    saturation: float,
+    settings: LagSettings,
+    *,
+    open_for: OpenPlan = open_plan,
+    levels: Sequence[float] = LEVELS,
+) -> list[LagSample]:
     """Ticker, level, ticker, level ... ticker, in each round."""
     samples = []
     for round_number in range(1, settings.rounds + 1):
         before = _ticker(settings)
-        for level in LEVELS:
-            plan = open_plan(server, settings.seconds, level * saturation)
+        for level in levels:
+            plan = open_for(server, settings.seconds, level * saturation)
             windows = _run_level(plan, level, settings)
             after = _ticker(settings)
             lag = _lag_of(merge_windows(0, windows), plan)

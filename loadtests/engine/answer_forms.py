@@ -71,7 +71,7 @@ class _Pattern:
         self.head_bytes = HEAD_BYTES + len(block)
         last_bytes = HEAD_BYTES + len(trailers) if trailers else 0
         self.tail_bytes = HEAD_BYTES + data_bytes + last_bytes
-        self.ids: dict[int, Callable[[bytes], Iterator[tuple[int]]]] = {
+        self.ids: dict[int | None, Callable[[bytes], Iterator[tuple[int]]]] = {
             run: struct.Struct(f">{_KIND_BYTES}xI{size - HEAD_BYTES}x").iter_unpack
             for run, size in (
                 (_WHOLE, self.head_bytes + self.tail_bytes),
@@ -171,7 +171,7 @@ class AnswerForms:
             count += 1
         return count * form.head_bytes
 
-    def _take(self, form: Form, run: int, ids: Iterator[tuple[int]]) -> int:
+    def _take(self, form: Form, run: int | None, ids: Iterator[tuple[int]]) -> int:
         """End requests whose answers are complete; how many bytes were taken."""
         records, begun, passed = self._records, self._begun, self._passed
         expected = None if run == _WHOLE else form.head  # what has come of them before

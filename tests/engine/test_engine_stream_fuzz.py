@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 import struct
 import tracemalloc
+from collections import deque
 from itertools import pairwise
+from unittest import mock
 
 import pytest
 from bench_of_streams import (
@@ -25,6 +27,7 @@ from engine_plans import request
 from grpc_plans import call, grpc_plan, http2
 from hpack import Encoder
 
+from loadtests.engine import answer_forms
 from loadtests.engine.frames import (
     END_HEADERS,
     ErrorCode,
@@ -33,8 +36,10 @@ from loadtests.engine.frames import (
     frame,
     settings_frame,
 )
+from loadtests.engine.request_heads import plain_block
 from loadtests.plan.call import CallShape
 from loadtests.plan.model import BodyContains, Plan
+from loadtests.record.window import Count
 
 _CASES = 20_000  # at least, over all seeds
 _SEEDS = 6
@@ -153,36 +158,91 @@ def test_any_frames_in_any_order_are_accounted_for(seed: int) -> None:
     assert {"protocol", "timeout", "goaway", "too_large", "check", "h2_cancel"} <= seen
 
 
-def test_the_shortcut_agrees_with_the_long_way() -> None:
-    """Whole or byte by byte, with known heads or new ones, an answer ends the same."""
+_NEVER = 1 << 62
+# Whether forms are learnt, and whether the bytes come one by one.
+_WAYS = ((1, False), (_NEVER, False), (_NEVER, True), (1, True))
+
+
+def _told(bench: StreamBench) -> tuple[object, ...]:
+    """All that an archive would hold of what has ended."""
+    in_flight = bench.traffic.in_flight
+    window = bench.finish()
+    totals = [window.total(count) for count in (Count.OK, Count.BYTES_RECEIVED)]
+    return in_flight, totals, bench.traffic.client_error, bench.errors(window)
+
+
+def test_the_shortcuts_agree_with_the_long_way() -> None:
+    """In a known form or not, whole or byte by byte, an answer ends the same."""
     source = random.Random(11)
-    for _ in range(800):
-        outcomes = []
+    for _ in range(500):
+        told = []
         seed = source.random()
-        for is_cut in (False, True):
+        for seen_before, is_cut in _WAYS:
             case = random.Random(seed)
-            with StreamBench.of(_plan()) as bench:
+            with (
+                mock.patch.object(answer_forms, "SEEN_BEFORE", seen_before),
+                StreamBench.of(_plan()) as bench,
+            ):
                 made = bench.open()
-                for index in (0, 1, 0, 3):  # the first two make the heads known
+                for index in (0, 1, 0, 1, 0, 0, 3):  # the first four make heads and forms known
                     bench.ask(request=index)
-                made.data_received(
-                    unary(1) + headers(3, head(200)) + data_frame(3, b"x", last=True)
-                )
-                data = b"".join(_piece(case, 7, Encoder()) for _ in range(case.randrange(1, 6)))
+                plain = [
+                    headers(stream, head(200)) + data_frame(stream, b"x", last=True)
+                    for stream in (3, 7)
+                ]
+                made.data_received(unary(1) + plain[0] + unary(5) + plain[1])
+                data = b"".join(_piece(case, 13, Encoder()) for _ in range(case.randrange(1, 6)))
                 step = 1 if is_cut else len(data) or 1
                 for at in range(0, len(data), step):
                     if made.is_open:
                         made.data_received(data[at : at + step])
-                window = bench.finish()
-                outcomes.append(
-                    (
-                        bench.traffic.ok,
-                        bench.traffic.failed,
-                        bench.traffic.client_error,
-                        bench.errors(window),
-                    )
-                )
-        assert outcomes[0] == outcomes[1], seed
+                told.append(_told(bench))
+        assert told == [told[0]] * len(_WAYS), seed
+
+
+def _ordered(source: random.Random, streams: list[int]) -> bytes:
+    """Ordinary answers of a few sizes, in one of the orders that servers write them in."""
+    heads, tails = deque[bytes](), deque[bytes]()
+    for stream in streams:
+        heads.append(headers(stream, GRPC_HEAD))
+        body = message(b"x" * source.choice([0, 1, 20, 20, 20, 900]))
+        code = source.choice([0] * 9 + [14])
+        trailers = plain_block([(b"grpc-status", b"%d" % code)])
+        tails.append(data_frame(stream, body) + headers(stream, trailers, last=True))
+    out = []
+    while tails:
+        ahead = source.choice([1, 1, 3, len(streams)]) - (len(tails) - len(heads))
+        out += [heads.popleft() for _ in range(min(len(heads), max(0, ahead)))]
+        if len(tails) > len(heads):
+            out.append(tails.popleft())
+        if source.random() < 0.05:
+            out.append(source.choice([window_update(0, 1), settings_frame({})]))
+    return b"".join(out)
+
+
+def test_answers_in_known_forms_count_as_those_read_frame_by_frame() -> None:
+    """Runs of heads, of whole answers, of several sizes and codes, cut anywhere: one outcome."""
+    source = random.Random(12)
+    for _ in range(150):
+        told = []
+        seed = source.random()
+        for seen_before in (1, _NEVER):
+            case = random.Random(seed)
+            plan = grpc_plan(1, [call("Echo")], response_limit_bytes=1000)
+            with (
+                mock.patch.object(answer_forms, "SEEN_BEFORE", seen_before),
+                StreamBench.of(plan) as bench,
+            ):
+                made = bench.open(streams=20)
+                for first in range(1, 200, 40):
+                    bench.ask(20)
+                    data = _ordered(case, list(range(first, first + 40, 2)))
+                    for part in _cut(case, data):
+                        made.data_received(part)
+                assert made.in_flight == 0
+                assert bool(made._http2._forms.known) == (seen_before == 1)
+                told.append(_told(bench))
+        assert told[0] == told[1], seed
 
 
 @pytest.mark.parametrize(
