@@ -193,7 +193,7 @@ def interleaved(
                 f"  round {round_number}/{rounds} {contestant.title:<34}"
                 f" {sample.cost_us:8.2f} us/request {sample.rate_per_s:10,.0f} requests/s"
                 f" generator {sample.utilisation_ratio:4.0%}"
-                f" nginx {sample.server_utilisation_ratio:4.0%}",
+                f" server {sample.server_utilisation_ratio:4.0%}",
                 flush=True,
             )
             samples.append(sample)

@@ -25,7 +25,7 @@ from typing import Final
 from loadtests.engine.exchange import Ended, Streams
 from loadtests.engine.frames import END_HEADERS, END_STREAM, HEAD, HEAD_BYTES, FrameType
 from loadtests.engine.grpc import PREFIX
-from loadtests.engine.response_heads import Head
+from loadtests.engine.response_heads import Head, ResponseHeads
 from loadtests.engine.task import StreamTask
 
 MOST_FORMS: Final = 8  # of one connection: each is tried where those before it do not match
@@ -107,6 +107,12 @@ class Form:
         self._is_grpc, self._code = bool(shape[2]), code
         self.task: StreamTask | None = None  # the last one whose answer was in this form
 
+    def follows(self, head: Head) -> bool:
+        """Tell whether the rest of an answer in this form is ordinary behind another head."""
+        if self._is_grpc:
+            return head.is_grpc
+        return head.length is None or head.length == self.data_bytes
+
     def fits(self, task: StreamTask) -> bool:
         """Tell whether an answer of this form makes a request of the task ok, unseen."""
         return task.is_grpc == self._is_grpc and self._code in task.unchecked_statuses
@@ -115,16 +121,27 @@ class Form:
 class AnswerForms:
     """The forms of one connection; answers that are taken go to `ended.passed`."""
 
-    __slots__ = ("_begun", "_candidates", "_passed", "_records", "_sizes", "flow_bytes", "known")
+    __slots__ = (
+        "_begun",
+        "_candidates",
+        "_find",
+        "_passed",
+        "_records",
+        "_sizes",
+        "flow_bytes",
+        "known",
+    )
 
-    def __init__(self, streams: Streams, ended: Ended) -> None:
+    def __init__(self, streams: Streams, ended: Ended, heads: ResponseHeads) -> None:
+        heads.on_change = self._clear
+        self._find = heads.find
         self._records, self._begun = streams.records, streams.begun
         self._passed, self._sizes = ended.passed, ended.passed_bytes
         self._candidates: dict[Shape, int] = {}
         self.known: list[Form] = []
         self.flow_bytes = 0  # DATA since the connection's window was last given back
 
-    def clear(self) -> None:
+    def _clear(self) -> None:
         """Forget all: the table has changed, and the same bytes mean something else."""
         self.known.clear()
         self._candidates.clear()
@@ -140,7 +157,9 @@ class AnswerForms:
         if count == 1 and len(candidates) >= _MOST_CANDIDATES:
             return
         candidates[shape] = count
-        if count >= SEEN_BEFORE and len(self.known) < MOST_FORMS:
+        # A head that came before the last change of the table means nothing any more.
+        is_current = self._find(head.block) is head
+        if count >= SEEN_BEFORE and len(self.known) < MOST_FORMS and is_current:
             candidates[shape] = -(1 << 62)  # once
             self.known.append(Form(shape, head, head.status if last is None else last.code))
 
@@ -175,10 +194,14 @@ class AnswerForms:
         """End requests whose answers are complete; how many bytes were taken."""
         records, begun, passed = self._records, self._begun, self._passed
         expected = None if run == _WHOLE else form.head  # what has come of them before
+        size, log_size = form.head_bytes + form.tail_bytes, self._sizes.append
         before, task = len(passed), form.task
         for (stream_id,) in ids:
-            if begun.get(stream_id, self) is not expected:
-                break
+            head = begun.get(stream_id, form)  # a form is no head: nothing has been begun
+            if head is not expected:
+                if run == _WHOLE or not isinstance(head, Head) or not form.follows(head):
+                    break
+                expected, size = head, head.frame_bytes + form.tail_bytes
             record = records[stream_id]
             if record[2] is not task:
                 if not form.fits(record[2]):
@@ -186,8 +209,7 @@ class AnswerForms:
                 task = form.task = record[2]
             del records[stream_id], begun[stream_id]
             passed.append(record)
+            log_size(size)
         count = len(passed) - before
-        answer_bytes = form.head_bytes + form.tail_bytes
-        self._sizes += [answer_bytes] * count
         self.flow_bytes += count * form.data_bytes
-        return count * (answer_bytes if run == _WHOLE else form.tail_bytes)
+        return count * (size if run == _WHOLE else form.tail_bytes)

@@ -82,8 +82,7 @@ class Http2:
         # What a peer may send on a stream before we give it more.
         self._window = min(MOST_WINDOW, max(DEFAULT_WINDOW, limit_bytes + _STREAM_SLACK_BYTES))
         self._heads = ResponseHeads()
-        self._forms = AnswerForms(self.streams, self.ended)
-        self._heads.on_change = self._forms.clear
+        self._forms = AnswerForms(self.streams, self.ended, self._heads)
         limits = {"limit_bytes": limit_bytes, "window": self._window}
         self._reader = StreamReader(self.sender, self.ended, **limits)
         self._frames = PeerFrames(self.sender, self._reader, self._heads)
