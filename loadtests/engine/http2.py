@@ -137,12 +137,12 @@ class Http2:
 
     def receive(self, data: bytes) -> None:
         """Take bytes; never raises."""
-        forms, frames = self._forms, self._frames
+        forms, frames, reader = self._forms, self._frames, self._reader
         if self._rest:
             data = self._rest + data
         at, before, size = 0, -1, len(data)
         try:
-            while before < at < size:
+            while before < at < size:  # until a frame is cut off
                 before = at
                 if forms.known and not frames.is_blocked:
                     at = forms.take(data, at)
@@ -152,9 +152,9 @@ class Http2:
             self._give_up(fault.code, fault.text)
         except BlockError as error:
             self._give_up(ErrorCode.COMPRESSION_ERROR, str(error))
-        self._rest = data[at:]
+        self._rest = data[at:] if at < size else b""
         if self.ended.passed:
-            self._reader.idle_frames = 0
+            reader.idle_frames = 0
         if forms.flow_bytes >= _RENEWAL:  # give the connection's window back in halves (6.9)
             self.sender.output.append(window_update_frame(0, forms.flow_bytes))
             forms.flow_bytes = 0

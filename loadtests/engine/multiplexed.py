@@ -135,7 +135,10 @@ class MultiplexedConnection(asyncio.Protocol):
         self.room -= 1
         self._is_parked = self.room > 0
         if self._is_parked:
-            self._pool.free.append(self)
+            if len(unsent) < self._pool.turn:  # the next one comes here, too
+                self._pool.free.appendleft(self)
+            else:
+                self._pool.free.append(self)
 
     def begin_many(self, parcels: list[Parcel]) -> None:
         """Take requests of users whose last answers came here; there must be room for all."""
@@ -163,6 +166,9 @@ class MultiplexedConnection(asyncio.Protocol):
         batch = self._unsent
         if batch:
             self._unsent = []
+            pool = self._pool
+            if len(batch) < pool.turn and self._is_parked and pool.free[0] is self:
+                pool.free.rotate(-1)  # it stayed in front for more of the same moment
             self._send(batch)
         else:
             self._write()
@@ -170,7 +176,7 @@ class MultiplexedConnection(asyncio.Protocol):
     def _send(self, batch: list[Unsent]) -> None:
         sender, traffic, outlet = self._http2.sender, self._traffic, self._outlet
         flight = [0]
-        begun = sender.send(batch, flight)
+        codes = sender.send(batch, flight)
         output = sender.output
         data = b"".join(output)
         output.clear()
@@ -183,14 +189,14 @@ class MultiplexedConnection(asyncio.Protocol):
         else:
             if taken != len(data):
                 outlet.leave(data[taken:])
-        traffic.sent_at_ns += sent_ns * len(begun)
-        if len(begun) == 1:  # not worth the lists
-            self._log_sent(begun[0][1])
-            self._log_lag(0 if traffic.is_closed else sent_ns - begun[0][0])
+        traffic.sent_at_ns += sent_ns * len(codes)
+        if len(codes) == 1:  # not worth the lists
+            self._log_sent(codes[0])
+            self._log_lag(0 if traffic.is_closed else sent_ns - batch[0][0])
+        elif traffic.is_closed:
+            traffic.recorder.log_many_sent(codes, [0] * len(codes))
         else:
-            codes = [record[1] for record in begun]
-            is_closed = traffic.is_closed
-            lags = [0] * len(begun) if is_closed else [sent_ns - record[0] for record in begun]
+            lags = [sent_ns - due_ns for due_ns, _, _, _ in batch]
             traffic.recorder.log_many_sent(codes, lags)
         if sender.opened:
             self._talks.open(sent_ns)
