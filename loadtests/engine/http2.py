@@ -254,6 +254,7 @@ class Http2:
             raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, "a frame longer than 16,384 bytes")
         if answers:
             self.has_news = True
+            self._reader.idle_frames = 0
         forms.flow_bytes += consumed + self._reader.flow_bytes
         self._reader.flow_bytes = 0
         return at

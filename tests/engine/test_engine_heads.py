@@ -139,7 +139,7 @@ def test_a_block_that_inserts_the_same_again_is_decoded_once() -> None:
         library.decode(head)
     for index in range(4):  # as many as the table holds, in the library's order
         block = bytes([0xBE + index])
-        expected = read_head(library.decode(block, raw=True), 10)
+        expected = read_head(library.decode(block, raw=True), block)
         assert _seen(heads.decode(block)) == _seen(expected)
     assert list(heads._table.dynamic_entries) == list(library.header_table.dynamic_entries)
 
