@@ -42,7 +42,7 @@ from loadtests.engine.frames import (
 )
 from loadtests.engine.grpc import PREFIX
 from loadtests.engine.peer_faults import ConnectionFault
-from loadtests.engine.peer_frames import ID_MASK, PING_BYTES, PeerFrames
+from loadtests.engine.peer_frames import ID_MASK, PING_BYTES, QUIET, PeerFrames
 from loadtests.engine.response_heads import HEAD_LIST_LIMIT_BYTES, BlockError, ResponseHeads
 from loadtests.engine.sender import Sender
 from loadtests.engine.stream_reader import StreamReader
@@ -158,7 +158,6 @@ class Http2:
         if forms.flow_bytes >= _RENEWAL:  # give the connection's window back in halves (6.9)
             self.sender.output.append(window_update_frame(0, forms.flow_bytes))
             forms.flow_bytes = 0
-            self.has_news = True
 
     def _give_up(self, code: ErrorCode, text: str) -> None:
         self.sender.output.append(goaway_frame(code, text))
@@ -244,8 +243,9 @@ class Http2:
                         if forms.known:
                             break
                         continue
-            self.has_news = True
             frames.take(kind, flags, stream_id & ID_MASK, data[begin:end])
+            if kind not in QUIET or self.ended.failures:
+                self.has_news = True
             is_blocked = frames.is_blocked
             at = end
             if forms.known:

@@ -246,6 +246,8 @@ class MultiplexedConnection(asyncio.Protocol):
             self._pool.settled(self, ended, done_ns)
             if traffic.unsent:
                 traffic.flush()
+        if http2.sender.output:  # answers to pings and the like that no request took along
+            self._write()
         if done_ns >= traffic.due_ns:
             traffic.on_due(done_ns)
 

@@ -8,6 +8,7 @@ settings, empty DATA). All that is against the rules raises ConnectionFault.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from loadtests.engine.frames import (
@@ -31,6 +32,8 @@ from loadtests.engine.sender import Sender
 from loadtests.engine.stream_reader import StreamReader
 from loadtests.record.error_kinds import PROTOCOL
 
+# Frames that end no stream and change nobody's room; what they let us send is in the output.
+QUIET: Final = frozenset({FrameType.PING, FrameType.WINDOW_UPDATE, FrameType.PRIORITY})
 ID_MASK: Final = (1 << 31) - 1
 PING_BYTES: Final = 8
 _MOST_IDLE_FRAMES: Final = 10_000  # in a row that bring no request forward
@@ -47,6 +50,7 @@ class PeerFrames:
         "_block_flags",
         "_block_frames",
         "_block_id",
+        "_handlers",
         "_heads",
         "_last_id",
         "_reader",
@@ -64,37 +68,25 @@ class PeerFrames:
         self._block = bytearray()
         self._block_flags = self._block_frames = self._block_id = 0
         self._last_id = ID_MASK  # what GOAWAY says that the peer may still answer
+        self._handlers: dict[int, Callable[[int, int, bytes], None]] = {
+            FrameType.DATA: self._on_data,
+            FrameType.HEADERS: self._on_headers,
+            FrameType.PRIORITY: _on_priority,
+            FrameType.RST_STREAM: self._on_rst_stream,
+            FrameType.SETTINGS: self._on_settings,
+            FrameType.PUSH_PROMISE: _on_push_promise,
+            FrameType.PING: self._on_ping,
+            FrameType.GOAWAY: self._on_goaway,
+            FrameType.WINDOW_UPDATE: self._on_window_update,
+            FrameType.CONTINUATION: self._on_continuation,
+        }
 
-    def take(  # noqa: C901 - one line for each type of frame
-        self, kind: int, flags: int, stream_id: int, payload: bytes
-    ) -> None:
+    def take(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         """Take one frame that is no part of an ordinary answer."""
         self._require_turn(kind, flags, stream_id, payload)
-        match kind:
-            case FrameType.DATA:
-                data = _unpadded(flags, payload)
-                self._reader.on_data(flags, stream_id, data, len(payload))
-            case FrameType.HEADERS:
-                self._on_headers(flags, stream_id, payload)
-            case FrameType.CONTINUATION:
-                self._on_continuation(flags, payload)
-            case FrameType.RST_STREAM:
-                self._reader.on_rst_stream(stream_id, payload)
-            case FrameType.SETTINGS:
-                self._on_settings(flags, stream_id, payload)
-            case FrameType.PING:
-                self._on_ping(flags, stream_id, payload)
-            case FrameType.GOAWAY:
-                self._on_goaway(stream_id, payload)
-            case FrameType.WINDOW_UPDATE:
-                self._on_window_update(stream_id, payload)
-            case FrameType.PRIORITY:
-                require(stream_id > 0, "PRIORITY of stream 0")
-                require_size(payload, _PRIORITY_BYTES)
-            case FrameType.PUSH_PROMISE:
-                raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, though refused")
-            case _:
-                pass  # unknown frames are ignored (5.5)
+        handler = self._handlers.get(kind)
+        if handler is not None:  # unknown frames are ignored (5.5)
+            handler(flags, stream_id, payload)
 
     def _require_turn(self, kind: int, flags: int, stream_id: int, payload: bytes) -> None:
         """Hold a frame against what may come now, whatever is in it."""
@@ -109,7 +101,13 @@ class PeerFrames:
             text = f"{_MOST_IDLE_FRAMES} frames in a row that bring nothing forward"
             raise ConnectionFault(ErrorCode.ENHANCE_YOUR_CALM, text)
 
-    # Header blocks
+    # Streams
+
+    def _on_data(self, flags: int, stream_id: int, payload: bytes) -> None:
+        self._reader.on_data(flags, stream_id, _unpadded(flags, payload), len(payload))
+
+    def _on_rst_stream(self, _flags: int, stream_id: int, payload: bytes) -> None:
+        self._reader.on_rst_stream(stream_id, payload)
 
     def _on_headers(self, flags: int, stream_id: int, payload: bytes) -> None:
         block = _unpadded(flags, payload)
@@ -123,7 +121,7 @@ class PeerFrames:
             self._block[:] = block
             self._block_frames = 1
 
-    def _on_continuation(self, flags: int, payload: bytes) -> None:
+    def _on_continuation(self, flags: int, _stream_id: int, payload: bytes) -> None:
         require(self.is_blocked, "CONTINUATION of nothing")
         self._block += payload
         self._block_frames += 1
@@ -178,7 +176,7 @@ class PeerFrames:
         if not flags & ACK:
             self._sender.output.append(frame(FrameType.PING, ACK, 0, payload))
 
-    def _on_goaway(self, stream_id: int, payload: bytes) -> None:
+    def _on_goaway(self, _flags: int, stream_id: int, payload: bytes) -> None:
         """Streams above the last one were not processed; the others may still end (6.8)."""
         require(stream_id == 0, "GOAWAY of a stream")
         if len(payload) < 2 * U32.size:
@@ -188,7 +186,7 @@ class PeerFrames:
         self.is_leaving = True
         self._reader.refuse_above(self._last_id, code)
 
-    def _on_window_update(self, stream_id: int, payload: bytes) -> None:
+    def _on_window_update(self, _flags: int, stream_id: int, payload: bytes) -> None:
         require_size(payload, U32.size)
         increment = U32.unpack(payload)[0] & ID_MASK
         waiting = len(self._sender.output)
@@ -204,6 +202,15 @@ class PeerFrames:
                 self._reader.fail(stream_id, StreamFault(PROTOCOL, "a window above 2^31-1", code))
         if len(self._sender.output) > waiting:
             self._reader.idle_frames = 0  # windows of one byte are slow, but they bring forward
+
+
+def _on_priority(_flags: int, stream_id: int, payload: bytes) -> None:
+    require(stream_id > 0, "PRIORITY of stream 0")
+    require_size(payload, _PRIORITY_BYTES)
+
+
+def _on_push_promise(_flags: int, _stream_id: int, _payload: bytes) -> None:
+    raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE, though refused")
 
 
 def _unpadded(flags: int, payload: bytes) -> bytes:
