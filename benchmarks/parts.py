@@ -80,6 +80,8 @@ class Settings:
     grpc_rounds: int
     grpc_warm_s: float
     grpc_s: float
+    grpc_lag_s: float
+    grpc_ticker_s: float
     grpc_requests: int
 
 
@@ -105,6 +107,8 @@ def settings_for(scratch: Path, *, is_quick: bool) -> Settings:
             grpc_rounds=1,
             grpc_warm_s=0.5,
             grpc_s=1.0,
+            grpc_lag_s=4.0,
+            grpc_ticker_s=1.0,
             grpc_requests=100_000,
         )
     return Settings(
@@ -126,6 +130,8 @@ def settings_for(scratch: Path, *, is_quick: bool) -> Settings:
         grpc_rounds=3,
         grpc_warm_s=0.7,
         grpc_s=2.0,
+        grpc_lag_s=6.0,
+        grpc_ticker_s=2.0,
         grpc_requests=MILLION,
     )
 
@@ -274,8 +280,8 @@ def run_grpc(settings: Settings) -> GrpcPart:
     with _stamped(settings) as stamper:
         lag = LagSettings(
             rounds=settings.lag_rounds,
-            seconds=settings.lag_s,
-            ticker_s=settings.ticker_s,
+            seconds=settings.grpc_lag_s,
+            ticker_s=settings.grpc_ticker_s,
             scratch=settings.scratch,
         )
         figures = measure_grpc(
