@@ -19,7 +19,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Final
 
 from loadtests.engine.exchange import Ended, Streams
@@ -29,7 +28,12 @@ from loadtests.engine.response_heads import Head, ResponseHeads
 from loadtests.engine.task import StreamTask
 
 MOST_FORMS: Final = 8  # of one connection: each is tried where those before it do not match
-SEEN_BEFORE: Final = 8  # answers before a form is worth the 0.3 ms of compiling it
+# Answers since the table changed before a form is learnt: few where it is compiled already,
+# for another connection; else so many that the 0.3 ms of compiling it are 2 us an answer
+# even with a server that changes its table all the time.
+SEEN_BEFORE: Final = 8
+SEEN_BEFORE_COMPILING: Final = 128
+_MOST_PATTERNS: Final = 128
 _MOST_CANDIDATES: Final = 64
 _KIND_BYTES: Final = 5  # of a frame's head, before the stream id
 _WHOLE, _HEADS, _TAILS = 1, 3, 4  # groups of the pattern: its runs
@@ -81,7 +85,16 @@ class _Pattern:
         }
 
 
-_compiled = lru_cache(maxsize=128)(_Pattern)
+_patterns: dict[Shape, _Pattern] = {}  # of all connections of this process
+
+
+def _compiled(shape: Shape) -> _Pattern:
+    pattern = _patterns.get(shape)
+    if pattern is None:
+        if len(_patterns) >= _MOST_PATTERNS:
+            _patterns.clear()
+        pattern = _patterns[shape] = _Pattern(shape)
+    return pattern
 
 
 class Form:
@@ -159,7 +172,8 @@ class AnswerForms:
         candidates[shape] = count
         # A head that came before the last change of the table means nothing any more.
         is_current = self._find(head.block) is head
-        if count >= SEEN_BEFORE and len(self.known) < MOST_FORMS and is_current:
+        enough = SEEN_BEFORE if shape in _patterns else SEEN_BEFORE_COMPILING
+        if count >= enough and len(self.known) < MOST_FORMS and is_current:
             candidates[shape] = -(1 << 62)  # once
             self.known.append(Form(shape, head, head.status if last is None else last.code))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import struct
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from unittest import mock
 
@@ -161,6 +163,16 @@ _NEVER = 1 << 62
 _WAYS = ((1, False), (_NEVER, False), (_NEVER, True), (1, True))
 
 
+@contextmanager
+def _learning_after(answers: int) -> Iterator[None]:
+    """Learn a form after so many answers, compiled before or not."""
+    with (
+        mock.patch.object(answer_forms, "SEEN_BEFORE", answers),
+        mock.patch.object(answer_forms, "SEEN_BEFORE_COMPILING", answers),
+    ):
+        yield
+
+
 def _told(bench: StreamBench) -> tuple[object, ...]:
     """All that an archive would hold of what has ended."""
     in_flight = bench.traffic.in_flight
@@ -178,7 +190,7 @@ def test_the_shortcuts_agree_with_the_long_way() -> None:
         for seen_before, is_cut in _WAYS:
             case = random.Random(seed)
             with (
-                mock.patch.object(answer_forms, "SEEN_BEFORE", seen_before),
+                _learning_after(seen_before),
                 StreamBench.of(_plan()) as bench,
             ):
                 made = bench.open()
@@ -245,7 +257,7 @@ def test_answers_in_known_forms_count_as_those_read_frame_by_frame() -> None:
             case = random.Random(seed)
             plan = grpc_plan(1, [call("Echo")], response_limit_bytes=1000)
             with (
-                mock.patch.object(answer_forms, "SEEN_BEFORE", seen_before),
+                _learning_after(seen_before),
                 StreamBench.of(plan) as bench,
             ):
                 made, server = bench.open(streams=20), _Server(case)
@@ -265,7 +277,7 @@ def test_answers_in_known_forms_count_as_those_read_frame_by_frame() -> None:
 def test_a_head_from_before_the_table_changed_makes_no_form() -> None:
     """Its bytes mean other fields now: here the second 0xbf is a head that is not gRPC's."""
     with (
-        mock.patch.object(answer_forms, "SEEN_BEFORE", 1),
+        _learning_after(1),
         StreamBench.of(grpc_plan(1, [call("Echo")])) as bench,
     ):
         made = bench.open()
