@@ -99,29 +99,21 @@ def open_plan(server: Server, seconds: float, rate_per_s: float) -> Plan:
     )
 
 
-def saturation_per_s(
-    server: Server,
-    *,
-    seconds: float,
-    scratch: Path,
-    closed_for: Callable[[Server, float], Plan] = closed_plan,
-    open_for: OpenPlan = open_plan,
-    tries: int = _SATURATION_TRIES,
-) -> float:
-    """Requests per second that the open load reaches at most.
+def saturation_per_s(server: Server, *, seconds: float, scratch: Path) -> float:
+    """Requests per second that the open load of the mix reaches at most.
 
     The best of some tries: a slow moment of the machine says nothing of what the engine
     can do, and levels taken from one would be lower than their names.
     """
     where = {"core": GENERATOR_CORE, "driver_core": SERVER_CORE}
-    closed = engine("closed", "Headroom closed", closed_for, scratch=scratch, **where)
+    closed = engine("closed", "Headroom closed", closed_plan, scratch=scratch, **where)
     ceiling = reached = 0.0
 
     def overload(target: Server, duration_s: float) -> Plan:
-        return open_for(target, duration_s, _OVERLOAD * ceiling)
+        return open_plan(target, duration_s, _OVERLOAD * ceiling)
 
     opened = engine("overload", "Headroom overloaded", overload, scratch=scratch, **where)
-    for _ in range(tries):
+    for _ in range(_SATURATION_TRIES):
         ceiling = max(ceiling, _rate_per_s(closed, server, seconds))
         reached = max(reached, _rate_per_s(opened, server, seconds))
     print(f"  saturation: closed {ceiling:,.0f}, open {reached:,.0f} requests/s", flush=True)
