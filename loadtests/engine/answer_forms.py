@@ -28,12 +28,13 @@ from loadtests.engine.response_heads import Head, ResponseHeads
 from loadtests.engine.task import StreamTask
 
 MOST_FORMS: Final = 8  # of one connection: each is tried where those before it do not match
-# Answers since the table changed before a form is learnt: few where it is compiled already,
-# for another connection; else so many that the 0.3 ms of compiling it are 2 us an answer
-# even with a server that changes its table all the time.
+# Answers since the table changed before a connection learns a form; and answers on all
+# connections before it is compiled: the 0.3 ms that this takes are then 2 us an answer even
+# with a server that changes its table all the time.
 SEEN_BEFORE: Final = 8
 SEEN_BEFORE_COMPILING: Final = 128
 _MOST_PATTERNS: Final = 128
+_MOST_SEEN: Final = 1024
 _MOST_CANDIDATES: Final = 64
 _KIND_BYTES: Final = 5  # of a frame's head, before the stream id
 _WHOLE, _HEADS, _TAILS = 1, 3, 4  # groups of the pattern: its runs
@@ -85,7 +86,19 @@ class _Pattern:
         }
 
 
-_patterns: dict[Shape, _Pattern] = {}  # of all connections of this process
+# Of all connections of this process: what is compiled, and how often the others were seen.
+_patterns: dict[Shape, _Pattern] = {}
+_seen: dict[Shape, int] = {}
+
+
+def _is_ready(shape: Shape) -> bool:
+    """Count a shape; True when it is compiled, or worth it."""
+    if shape in _patterns:
+        return True
+    if len(_seen) >= _MOST_SEEN:
+        _seen.clear()
+    _seen[shape] = count = _seen.get(shape, 0) + 1
+    return count >= SEEN_BEFORE_COMPILING
 
 
 def _compiled(shape: Shape) -> _Pattern:
@@ -94,6 +107,7 @@ def _compiled(shape: Shape) -> _Pattern:
         if len(_patterns) >= _MOST_PATTERNS:
             _patterns.clear()
         pattern = _patterns[shape] = _Pattern(shape)
+        _seen.pop(shape, None)
     return pattern
 
 
@@ -172,8 +186,8 @@ class AnswerForms:
         candidates[shape] = count
         # A head that came before the last change of the table means nothing any more.
         is_current = self._find(head.block) is head
-        enough = SEEN_BEFORE if shape in _patterns else SEEN_BEFORE_COMPILING
-        if count >= enough and len(self.known) < MOST_FORMS and is_current:
+        is_ready = _is_ready(shape) and count >= SEEN_BEFORE
+        if is_ready and len(self.known) < MOST_FORMS and is_current:
             candidates[shape] = -(1 << 62)  # once
             self.known.append(Form(shape, head, head.status if last is None else last.code))
 
