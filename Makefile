@@ -37,7 +37,7 @@ test-interop: $(STAMP)
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -m faults
 
-# Side by side with wrk, hey and Locust; about 25 minutes on a quiet machine.
+# Side by side with wrk, hey, h2load, Locust and Python's gRPC clients; half an hour on a quiet machine.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
 

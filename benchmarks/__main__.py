@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: everything in under 25 minutes, or one part, or a quick look.
+"""`python -m benchmarks`: everything in under 30 minutes, or one part, or a quick look.
 
     python -m benchmarks                 all parts; writes benchmarks/RESULTS.md
     python -m benchmarks --only cost     one part again, the others are kept
@@ -72,7 +72,7 @@ def main(argv: list[str]) -> int:
     if len(os.sched_getaffinity(0)) < _CORES:
         print("the benchmark needs two cores: one for the server, one for the generator")
         return ExitCode.USAGE
-    peers.install_missing()
+    peers.install_missing(peers.REST)
     raise_descriptor_limit()
     with tempfile.TemporaryDirectory(prefix="headroom-bench-") as scratch:
         quick_folder = Path(tempfile.gettempdir()) / "headroom-bench-quick"

@@ -6,20 +6,17 @@ than the claim demands, measures no claim.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median
 
+from benchmarks.claim import Claim, lag_claims, missing, ratio_text
 from benchmarks.cost import ratios_to, undisturbed_ratio
+from benchmarks.grpc_claims import grpc_claims
 from benchmarks.results import Results
-from benchmarks.send_lag import undisturbed_above_ticker_us
-from benchmarks.spread import spread_of, undisturbed
+from benchmarks.spread import undisturbed
 
 _CLOSED_LIMIT = 1.3
 _OPEN_LIMIT = 1.6
 _FAST_LIMIT = 8.0
-_LAG_P50_LIMIT_US = 100.0
-_LAG_ABOVE_TICKER_LIMIT_US = 200.0
 _LAG_LEVEL = 0.5
 _CONNECTIONS = 10_000
 _RESIDENT_LIMIT_BYTES = 150e6
@@ -32,25 +29,6 @@ _SHOW_LIMIT_S = 5.0
 _HOUR = 3_600
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """One figure; `is_met` is None when it was not measured."""
-
-    text: str
-    limit: str
-    measured: str
-    is_met: bool | None
-
-    @property
-    def word(self) -> str:
-        """Say it in a table."""
-        return {True: "met", False: "**not met**", None: "not measured"}[self.is_met]
-
-
-def _missing(text: str, limit: str, why: str) -> Claim:
-    return Claim(text=text, limit=limit, measured=why, is_met=None)
-
-
 def judge(results: Results) -> tuple[Claim, ...]:
     """All claims of the project, in the order in which it makes them."""
     return (
@@ -60,6 +38,7 @@ def judge(results: Results) -> tuple[Claim, ...]:
         _leak_claim(results),
         *_fan_in_claims(results),
         _show_claim(results),
+        *grpc_claims(results.grpc),
     )
 
 
@@ -72,53 +51,26 @@ def _cost_claims(results: Results) -> tuple[Claim, ...]:
     part = results.cost
     if part is None or part.stamp.is_quick:
         why = "quick run" if part else "-"
-        missing = [_missing(text, f"<= {limit}", why) for text, _, _, limit in rows]
-        return (*missing, _missing(fast, f">= {_FAST_LIMIT}", why))
+        absent = [missing(text, f"<= {limit}", why) for text, _, _, limit in rows]
+        return (*absent, missing(fast, f">= {_FAST_LIMIT}", why))
     claims = []
     for text, key, reference, limit in rows:
         ratio = undisturbed_ratio(part.samples, key, reference)
-        measured = _ratio_text(ratio, ratios_to(part.samples, key, reference))
+        measured = ratio_text(ratio, ratios_to(part.samples, key, reference))
         is_met = ratio <= limit
         claims.append(Claim(text=text, limit=f"<= {limit}", measured=measured, is_met=is_met))
     ratio = undisturbed_ratio(part.samples, "Fast", "open")
-    measured = _ratio_text(ratio, ratios_to(part.samples, "Fast", "open"))
+    measured = ratio_text(ratio, ratios_to(part.samples, "Fast", "open"))
     is_met = ratio >= _FAST_LIMIT
     return (*claims, Claim(text=fast, limit=f">= {_FAST_LIMIT}", measured=measured, is_met=is_met))
 
 
-def _ratio_text(undisturbed: float, of_rounds: Sequence[float]) -> str:
-    return f"{undisturbed:.2f}; whole rounds {spread_of(of_rounds).text(2)}"
-
-
 def _lag_claims(results: Results) -> tuple[Claim, Claim]:
-    first = ("Send lag p50 at 50 % of saturation", f"<= {_LAG_P50_LIMIT_US / 1000} ms")
-    second = (
-        "Send lag p99 above the ticker's p99 at 50 % of saturation",
-        f"<= {_LAG_ABOVE_TICKER_LIMIT_US / 1000} ms",
-    )
     part = results.lag
     if part is None or part.stamp.is_quick:
-        why = "quick run" if part else "-"
-        return _missing(*first, why), _missing(*second, why)
+        return lag_claims("Send lag", (), "quick run" if part else "-")
     samples = [s for s in part.samples if s.level_ratio == _LAG_LEVEL]
-    p50_ms = undisturbed([value for s in samples for value in s.p50_slices_us]) / 1000
-    above_ms = undisturbed_above_ticker_us(samples) / 1000
-    p50_rounds = spread_of([s.p50_us / 1000 for s in samples])
-    above_rounds = spread_of([s.above_ticker_us / 1000 for s in samples])
-    return (
-        Claim(
-            text=first[0],
-            limit=first[1],
-            measured=f"{p50_ms:.3f} ms; whole rounds {p50_rounds.text(3)}",
-            is_met=p50_ms <= _LAG_P50_LIMIT_US / 1000,
-        ),
-        Claim(
-            text=second[0],
-            limit=second[1],
-            measured=f"{above_ms:.3f} ms; whole rounds {above_rounds.text(3)}",
-            is_met=above_ms <= _LAG_ABOVE_TICKER_LIMIT_US / 1000,
-        ),
-    )
+    return lag_claims("Send lag", samples, "-")
 
 
 def _memory_claim(results: Results) -> Claim:
@@ -126,7 +78,7 @@ def _memory_claim(results: Results) -> Claim:
     samples = results.memory.samples if results.memory else ()
     found = [s for s in samples if s.connections >= _CONNECTIONS]
     if not found:
-        return _missing(text, limit, "-")
+        return missing(text, limit, "-")
     resident = found[0].resident_bytes
     return Claim(
         text=text,
@@ -140,7 +92,7 @@ def _leak_claim(results: Results) -> Claim:
     text, limit = "No growth over 10 minutes, 10,000 connections", "<= 1 MiB in 10 min (slope)"
     part = results.leak
     if part is None or min(s.seconds for s in part.samples) < _LEAK_S:
-        return _missing(text, limit, "shorter run" if part else "-")
+        return missing(text, limit, "shorter run" if part else "-")
     growth = [s.growth_bytes for s in part.samples]
     return Claim(
         text=text,
@@ -156,7 +108,7 @@ def _fan_in_claims(results: Results) -> tuple[Claim, Claim]:
     samples = results.fan_in.samples if results.fan_in else ()
     found = [s for s in samples if s.agents == _AGENTS]
     if not found:
-        return _missing(*first, "-"), _missing(*second, "-")
+        return missing(*first, "-"), missing(*second, "-")
     sample = found[0]
     is_whole = sample.windows_missing == 0
     cpu_ratio = undisturbed(sample.master_cpu_slices)
@@ -180,7 +132,7 @@ def _show_claim(results: Results) -> Claim:
     text, limit = "`headroom show` of a 1-hour, 10-endpoint archive", "< 5 s"
     part = results.show
     if part is None or part.sample.windows < _HOUR:
-        return _missing(text, limit, "shorter archive" if part else "-")
+        return missing(text, limit, "shorter archive" if part else "-")
     seconds = median(part.sample.show_s)
     return Claim(
         text=text, limit=limit, measured=f"{seconds:.2f} s", is_met=seconds < _SHOW_LIMIT_S

@@ -1,10 +1,10 @@
 """CPU per request, side by side, in interleaved rounds.
 
-Every round runs every generator once against the same nginx, in an order that turns from
+Every round runs every generator once against the same server, in an order that turns from
 round to round, so that a slow minute of the machine meets all of them. The first seconds
 of each run are left out; then, over the same interval,
 
-    cost = (CPU ns of the generator's processes) / (requests that nginx counted)
+    cost = (CPU ns of the generator's processes) / (requests that the server counted)
 
 A ratio is taken within its round only. A neighbour on the same physical core makes the
 code of all generators slower for seconds at a time, by up to a factor of two, and no
@@ -41,13 +41,13 @@ class CostSample:
     key: str
     round_number: int
     seconds: float  # the interval
-    requests: int  # nginx's count in it
+    requests: int  # the server's count in it
     generator_cpu_ns: int
     beside_cpu_ns: int  # what only drives the generator (0 for peers)
     server_cpu_ns: int
     stolen_ns: int  # by the hypervisor, all cores
     own_count: int  # what the generator says it completed in its whole run
-    server_count: int  # what nginx answered in that run
+    server_count: int  # what the server answered in that run
     slices_us: tuple[float, ...]
     loop_us: float  # a bare loop of Python on the generator's core, just before
 
@@ -73,7 +73,7 @@ class CostSample:
 
     @property
     def server_utilisation_ratio(self) -> float:
-        """Part of its core that nginx used."""
+        """Part of its core that the server used."""
         return self.server_cpu_ns / self.seconds / 1e9
 
 
@@ -90,7 +90,7 @@ class Reading:
 
 
 def read(server: Server, running: Running) -> Reading:
-    """Read nginx's counters and the CPU clocks, as close together as can be.
+    """Read the server's counters and the CPU clocks, as close together as can be.
 
     HarnessError when a process of the generator has ended: its clock is gone with it.
     """
@@ -193,7 +193,7 @@ def interleaved(
                 f"  round {round_number}/{rounds} {contestant.title:<34}"
                 f" {sample.cost_us:8.2f} us/request {sample.rate_per_s:10,.0f} requests/s"
                 f" generator {sample.utilisation_ratio:4.0%}"
-                f" nginx {sample.server_utilisation_ratio:4.0%}",
+                f" server {sample.server_utilisation_ratio:4.0%}",
                 flush=True,
             )
             samples.append(sample)

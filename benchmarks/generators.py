@@ -43,7 +43,7 @@ class Contestant:
     start: Callable[[Server, float], AbstractContextManager[Running]]
 
 
-def _peer(
+def peer(
     key: str,
     title: str,
     command: Callable[[Server, float], list[str]],
@@ -52,6 +52,8 @@ def _peer(
     core: int,
     scratch: Path,
 ) -> Contestant:
+    """Make a contestant of a command that ends by itself; `count` reads its own total."""
+
     @contextmanager
     def start(server: Server, seconds: float) -> Iterator[Running]:
         with spawn(key, command(server, seconds), core=core, scratch=scratch) as child:
@@ -71,7 +73,7 @@ def wrk(*, core: int, scratch: Path) -> Contestant:
     def command(server: Server, seconds: float) -> list[str]:
         return ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{round(seconds)}s", f"{server.url}/"]
 
-    return _peer("wrk", "wrk (C)", command, count_of_wrk, core=core, scratch=scratch)
+    return peer("wrk", "wrk (C)", command, count_of_wrk, core=core, scratch=scratch)
 
 
 def hey(*, core: int, scratch: Path) -> Contestant:
@@ -81,7 +83,7 @@ def hey(*, core: int, scratch: Path) -> Contestant:
         options = ["-c", str(CONNECTIONS), "-cpus", "1", "-z", f"{round(seconds)}s"]
         return ["hey", *options, f"{server.url}/"]
 
-    return _peer("hey", "hey (Go)", command, count_of_hey, core=core, scratch=scratch)
+    return peer("hey", "hey (Go)", command, count_of_hey, core=core, scratch=scratch)
 
 
 def locust(user: str, title: str, *, core: int, scratch: Path) -> Contestant:
@@ -93,7 +95,7 @@ def locust(user: str, title: str, *, core: int, scratch: Path) -> Contestant:
         file = ["-m", "locust", "-f", str(_LOCUSTFILE), "--host", server.url]
         return [sys.executable, *file, *users, *quiet, user]
 
-    return _peer(user, title, command, count_of_locust, core=core, scratch=scratch)
+    return peer(user, title, command, count_of_locust, core=core, scratch=scratch)
 
 
 def count_of_wrk(output: str) -> int:

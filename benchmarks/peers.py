@@ -1,7 +1,7 @@
 """The programs that Headroom is compared with: present, and which version.
 
-nginx, wrk and hey are Debian's packages. Missing ones are installed with apt-get, and
-that is said; on other systems the message names what to install.
+They are Debian's packages. Missing ones are installed with apt-get, and that is said; on
+other systems the message names what to install.
 """
 
 from __future__ import annotations
@@ -9,22 +9,35 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 
 from loadtests.errors import HarnessError
 
-PACKAGES = ("nginx", "wrk", "hey")
-_LIBRARIES = ("locust", "uvloop", "httptools", "numpy", "pyzmq", "gevent")
+GO_LIBRARIES = Path("/usr/share/gocode")  # where Debian's golang packages put their sources
+# Package: what must be there, a program on the path or a folder.
+REST: Mapping[str, str] = {"nginx": "nginx", "wrk": "wrk", "hey": "hey"}
+GRPC: Mapping[str, str] = {"nghttp2-server": "nghttpd", "nghttp2-client": "h2load"}
+GO: Mapping[str, str] = {
+    "golang-go": "go",
+    "golang-google-grpc-dev": str(GO_LIBRARIES / "src/google.golang.org/grpc"),
+}
+_LIBRARIES = ("locust", "uvloop", "httptools", "hpack", "numpy", "pyzmq", "gevent", "grpcio")
 
 
-def find_missing() -> list[str]:
-    """Names of the programs that are not on the path."""
-    return [name for name in PACKAGES if shutil.which(name) is None]
+def find_missing(packages: Mapping[str, str]) -> list[str]:
+    """Names of the packages that are not installed."""
+    return [
+        package
+        for package, what in packages.items()
+        if shutil.which(what) is None and not Path(what).is_dir()
+    ]
 
 
-def install_missing() -> None:
+def install_missing(packages: Mapping[str, str]) -> None:
     """Install what is missing with apt-get and say so; HarnessError when that cannot be."""
-    missing = find_missing()
+    missing = find_missing(packages)
     if not missing:
         return
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *missing]
@@ -38,9 +51,12 @@ def install_missing() -> None:
     quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     # nginx's package starts a server on port 80 unless policy-rc.d or this variable forbids it.
     quiet["RUNLEVEL"] = "1"
-    subprocess.run(["apt-get", "update", "--quiet"], check=True, env=quiet)
-    subprocess.run(command, check=True, env=quiet)
-    if still := find_missing():
+    try:
+        subprocess.run(["apt-get", "update", "--quiet"], check=True, env=quiet)
+        subprocess.run(command, check=True, env=quiet)
+    except subprocess.CalledProcessError as error:
+        raise HarnessError(where="apt-get", seen=str(error), expected="installed") from None
+    if still := find_missing(packages):
         raise HarnessError(
             where="apt-get", seen=f"still missing {', '.join(still)}", expected="installed"
         )
@@ -48,7 +64,7 @@ def install_missing() -> None:
 
 def versions() -> dict[str, str]:
     """Version of each peer and of the libraries that matter, by name."""
-    found = {name: _debian_version(name) for name in PACKAGES}
+    found = {name: _debian_version(name) for name in (*REST, *GRPC, *GO)}
     found.update({name: version(name) for name in _LIBRARIES})
     found["headroom"] = version("headroom")
     return found
@@ -63,4 +79,4 @@ def _debian_version(package: str) -> str:
         text=True,
         check=False,
     )
-    return answer.stdout.strip() or "unknown (not a Debian package)"
+    return answer.stdout.strip() or "not a Debian package"

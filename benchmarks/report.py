@@ -6,14 +6,17 @@ part that was not measured says so, and a quick run is called one in its heading
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from statistics import median
 
 from benchmarks.claims import judge
 from benchmarks.cost import CostSample, ratios_to, undisturbed_ratio, undisturbed_us
+from benchmarks.grpc_report import grpc_section
+from benchmarks.markdown import heading, table
 from benchmarks.results import (
     CostPart,
     FanInPart,
+    GrpcPart,
     LagPart,
     LeakPart,
     MemoryPart,
@@ -21,7 +24,7 @@ from benchmarks.results import (
     ShowPart,
     Stamp,
 )
-from benchmarks.send_lag import undisturbed_above_ticker_us
+from benchmarks.send_lag import LagSample, undisturbed_above_ticker_us
 from benchmarks.spread import spread_of, undisturbed
 
 _MB = 1e6
@@ -73,31 +76,18 @@ command, start of Python included.
 """
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    rule = ["---", *("---:" for _ in header[1:])]
-    return [f"| {' | '.join(cells)} |" for cells in (header, rule, *rows)]
-
-
-def _heading(title: str, stamp: Stamp) -> list[str]:
-    quick = " (quick run: a smoke test, not a result)" if stamp.is_quick else ""
-    machine = stamp.machine
-    return [
-        "",
-        f"## {title}{quick}",
-        "",
-        (
-            f"{machine.date_utc}, commit {stamp.commit or 'unknown'}, took {stamp.took_s:.0f} s,"
-            f" others used {machine.busy_ratio:.0%} of the machine before, the hypervisor took"
-            f" {stamp.stolen_ratio:.1%} of a core meanwhile."
-        ),
-        "",
-    ]
-
-
 def write_report(results: Results) -> str:
     """Compose the whole text."""
     lines = [_HEAD, *_claims_section(results)]
-    parts = (results.cost, results.lag, results.memory, results.leak, results.fan_in, results.show)
+    parts = (
+        results.cost,
+        results.lag,
+        results.grpc,
+        results.memory,
+        results.leak,
+        results.fan_in,
+        results.show,
+    )
     measured = [part for part in parts if part is not None]
     if measured:
         lines += _machine_section(measured[-1].stamp)
@@ -107,6 +97,8 @@ def write_report(results: Results) -> str:
                 lines += _cost_section(part)
             case LagPart():
                 lines += _lag_section(part)
+            case GrpcPart():
+                lines += grpc_section(part, results, _lag_table(part.figures.lag))
             case MemoryPart():
                 lines += _memory_section(part)
             case LeakPart():
@@ -120,7 +112,7 @@ def write_report(results: Results) -> str:
 
 def _claims_section(results: Results) -> list[str]:
     rows = [[c.text, c.limit, c.measured, c.word] for c in judge(results)]
-    return ["## Claims", "", *_table(("claim", "limit", "measured", "verdict"), rows)]
+    return ["## Claims", "", *table(("claim", "limit", "measured", "verdict"), rows)]
 
 
 def _machine_section(stamp: Stamp) -> list[str]:
@@ -134,7 +126,7 @@ def _machine_section(stamp: Stamp) -> list[str]:
         ("descriptors", f"{machine.descriptors:,}"),
         *sorted(stamp.versions.items()),
     ]
-    return ["", "## Machine and versions", "", *_table(("what", "which"), facts)]
+    return ["", "## Machine and versions", "", *table(("what", "which"), facts)]
 
 
 def _cost_row(part: CostPart, key: str, *, has_wrk: bool) -> list[str]:
@@ -177,7 +169,7 @@ def _cost_section(part: CostPart) -> list[str]:
     rounds = max(s.round_number for s in part.samples)
     has_wrk = "wrk" in keys
     return [
-        *_heading("CPU per request", part.stamp),
+        *heading("CPU per request", part.stamp),
         _COST_METHOD,
         (
             f"{rounds} rounds of {part.seconds:g} s. Open load at {part.open_rate_per_s:,.0f}"
@@ -186,11 +178,11 @@ def _cost_section(part: CostPart) -> list[str]:
             f" bare loop took {spread_of([s.loop_us / 1000 for s in part.samples]).text(0)} ms."
         ),
         "",
-        *_table(header, (_cost_row(part, key, has_wrk=has_wrk) for key in keys)),
+        *table(header, (_cost_row(part, key, has_wrk=has_wrk) for key in keys)),
     ]
 
 
-def _lag_section(part: LagPart) -> list[str]:
+def _lag_table(every: Sequence[LagSample]) -> list[str]:
     header = (
         "level",
         "requests/s",
@@ -206,8 +198,8 @@ def _lag_section(part: LagPart) -> list[str]:
         "ticker max us",
     )
     rows = []
-    for level in sorted({s.level_ratio for s in part.samples}):
-        samples = [s for s in part.samples if s.level_ratio == level]
+    for level in sorted({s.level_ratio for s in every}):
+        samples = [s for s in every if s.level_ratio == level]
         rows.append(
             [
                 f"{level:.0%}",
@@ -224,16 +216,20 @@ def _lag_section(part: LagPart) -> list[str]:
                 f"{max(s.ticker.max_ns for s in samples) / 1000:,.0f}",
             ]
         )
+    return table(header, rows)
+
+
+def _lag_section(part: LagPart) -> list[str]:
     rounds = max(s.round_number for s in part.samples)
     return [
-        *_heading("Send lag", part.stamp),
+        *heading("Send lag", part.stamp),
         _LAG_METHOD,
         (
             f"{rounds} rounds of {part.seconds:g} s a level (the first 2 s left out); saturation"
             f" {part.saturation_per_s:,.0f} requests/s."
         ),
         "",
-        *_table(header, rows),
+        *_lag_table(part.samples),
     ]
 
 
@@ -248,7 +244,7 @@ def _memory_section(part: MemoryPart) -> list[str]:
         ]
         for s in part.samples
     ]
-    return [*_heading("Memory", part.stamp), _MEMORY_METHOD, *_table(header, rows)]
+    return [*heading("Memory", part.stamp), _MEMORY_METHOD, *table(header, rows)]
 
 
 def _leak_section(part: LeakPart) -> list[str]:
@@ -264,7 +260,7 @@ def _leak_section(part: LeakPart) -> list[str]:
         ]
         for s in part.samples
     ]
-    return [*_heading("Leak check", part.stamp), _LEAK_METHOD, *_table(header, rows)]
+    return [*heading("Leak check", part.stamp), _LEAK_METHOD, *table(header, rows)]
 
 
 def _fan_in_section(part: FanInPart) -> list[str]:
@@ -295,7 +291,7 @@ def _fan_in_section(part: FanInPart) -> list[str]:
         ]
         for s in part.samples
     ]
-    return [*_heading("Master fan-in", part.stamp), _FAN_IN_METHOD, *_table(header, rows)]
+    return [*heading("Master fan-in", part.stamp), _FAN_IN_METHOD, *table(header, rows)]
 
 
 def _show_section(part: ShowPart) -> list[str]:
@@ -310,4 +306,4 @@ def _show_section(part: ShowPart) -> list[str]:
         f"{s.write_s:.1f}",
         shown,
     ]
-    return [*_heading("Showing an archive", part.stamp), _SHOW_METHOD, *_table(header, [row])]
+    return [*heading("Showing an archive", part.stamp), _SHOW_METHOD, *table(header, [row])]

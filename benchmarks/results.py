@@ -14,6 +14,7 @@ import msgspec
 
 from benchmarks.cost import CostSample
 from benchmarks.fan_in import FanInSample
+from benchmarks.grpc_part import GrpcFigures
 from benchmarks.machine import Machine
 from benchmarks.memory import LeakSample, MemorySample
 from benchmarks.send_lag import LagSample
@@ -87,7 +88,15 @@ class ShowPart:
     sample: ShowSample
 
 
-Part = CostPart | LagPart | MemoryPart | LeakPart | FanInPart | ShowPart
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcPart:
+    """gRPC."""
+
+    stamp: Stamp
+    figures: GrpcFigures
+
+
+Part = CostPart | LagPart | MemoryPart | LeakPart | FanInPart | ShowPart | GrpcPart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,22 +109,26 @@ class Results:
     leak: LeakPart | None = None
     fan_in: FanInPart | None = None
     show: ShowPart | None = None
+    grpc: GrpcPart | None = None
 
     def with_part(self, part: Part) -> Results:
         """Return the same results with one part measured anew."""
         match part:
             case CostPart():
-                return replace(self, cost=part)
+                found = replace(self, cost=part)
             case LagPart():
-                return replace(self, lag=part)
+                found = replace(self, lag=part)
             case MemoryPart():
-                return replace(self, memory=part)
+                found = replace(self, memory=part)
             case LeakPart():
-                return replace(self, leak=part)
+                found = replace(self, leak=part)
             case FanInPart():
-                return replace(self, fan_in=part)
+                found = replace(self, fan_in=part)
             case ShowPart():
-                return replace(self, show=part)
+                found = replace(self, show=part)
+            case GrpcPart():
+                found = replace(self, grpc=part)
+        return found
 
 
 def load_results(path: Path) -> Results:

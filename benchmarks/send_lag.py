@@ -9,7 +9,7 @@ so that seconds in which a neighbour took the core can be told from the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,9 @@ _WARM_WINDOWS = 2
 _OVERLOAD = 1.15
 _SATURATION_TRIES = 3
 _END_S = 30.0
+
+# Builds open load of a rate per second against a server, for so many seconds.
+OpenPlan = Callable[[Server, float, float], Plan]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,13 +124,20 @@ def _rate_per_s(contestant: Contestant, server: Server, seconds: float) -> float
     return measure(contestant, server, round_number=0, warm_s=0.5, seconds=seconds).rate_per_s
 
 
-def lag_samples(server: Server, saturation: float, settings: LagSettings) -> list[LagSample]:
+def lag_samples(
+    server: Server,
+    saturation: float,
+    settings: LagSettings,
+    *,
+    open_for: OpenPlan = open_plan,
+    levels: Sequence[float] = LEVELS,
+) -> list[LagSample]:
     """Ticker, level, ticker, level ... ticker, in each round."""
     samples = []
     for round_number in range(1, settings.rounds + 1):
         before = _ticker(settings)
-        for level in LEVELS:
-            plan = open_plan(server, settings.seconds, level * saturation)
+        for level in levels:
+            plan = open_for(server, settings.seconds, level * saturation)
             windows = _run_level(plan, level, settings)
             after = _ticker(settings)
             lag = _lag_of(merge_windows(0, windows), plan)

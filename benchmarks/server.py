@@ -11,6 +11,7 @@ import http.client
 import re
 import socket
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,16 +59,22 @@ def free_port() -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
-    """What nginx counted at `monotonic_ns`."""
+    """What a server counted at `monotonic_ns`."""
 
     monotonic_ns: int
-    requests: int  # since its start, status requests included
+    requests: int  # since its start, questions for the status included
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NginxStatus(Status):
+    """nginx also counts connections."""
+
     connections: int  # open now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
-    """A running nginx."""
+class Server(ABC):
+    """A running server that counts what it answers."""
 
     child: Child
     port: int
@@ -77,7 +84,20 @@ class Server:
         """Base URL without a trailing slash."""
         return f"http://{HOST}:{self.port}"
 
+    @abstractmethod
     def status(self) -> Status:
+        """Ask for its counters."""
+
+    def cpu_ns(self) -> int:
+        """User + system time of the server."""
+        return cpu_ns(self.child.pid)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nginx(Server):
+    """A running nginx."""
+
+    def status(self) -> NginxStatus:
         """Ask nginx for its counters; the time is the middle of the question."""
         before_ns = time.monotonic_ns()
         connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
@@ -89,19 +109,15 @@ class Server:
         found = _STATUS.search(text)
         if found is None:
             raise HarnessError(where="nginx /status", seen=repr(text), expected="stub_status text")
-        return Status(
+        return NginxStatus(
             monotonic_ns=(before_ns + time.monotonic_ns()) // 2,
             requests=int(found[2]),
             connections=int(found[1]),
         )
 
-    def cpu_ns(self) -> int:
-        """User + system time of nginx."""
-        return cpu_ns(self.child.pid)
-
 
 @contextmanager
-def running_server(*, core: int, scratch: Path) -> Iterator[Server]:
+def running_server(*, core: int, scratch: Path) -> Iterator[Nginx]:
     """Start nginx on `core`, wait until it answers, end it on leaving."""
     port = free_port()
     folder = scratch / f"nginx-{port}"
@@ -111,12 +127,13 @@ def running_server(*, core: int, scratch: Path) -> Iterator[Server]:
     configuration.write_text(_CONFIGURATION.format(folder=folder, host=HOST, port=port, body=body))
     command = ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(configuration)]
     with spawn("nginx", command, core=core, scratch=scratch) as child:
-        server = Server(child=child, port=port)
-        _wait_answering(server)
+        server = Nginx(child=child, port=port)
+        wait_answering(server)
         yield server
 
 
-def _wait_answering(server: Server) -> None:
+def wait_answering(server: Server) -> None:
+    """Wait until a server has counters to tell; HarnessError when it does not."""
     deadline = time.monotonic() + _START_S
     while True:
         server.child.require_alive()
@@ -125,7 +142,7 @@ def _wait_answering(server: Server) -> None:
         except OSError:
             if time.monotonic() > deadline:
                 raise HarnessError(
-                    where="nginx",
+                    where=server.child.name,
                     seen=f"no answer in {_START_S:g} s: {server.child.complaint()}",
                     expected="an answer",
                 ) from None

@@ -30,6 +30,8 @@ class Supply:
 
     __slots__ = (
         "_catalogue",
+        "_level",
+        "_level_of",
         "_plan",
         "_positions",
         "_schedule",
@@ -43,6 +45,8 @@ class Supply:
         self._shares = [share]
         self._positions = [0]
         self._turn = 0
+        self._level_of: tuple[int, int] | None = None  # what the last level was made of
+        self._level: list[int] = []
 
     def take_over(self, share: Share) -> None:
         """Send for another share, too."""
@@ -62,13 +66,21 @@ class Supply:
         return batch
 
     def level(self, offset_ns: int, turn: int) -> list[int]:
-        """Connections that this engine holds to each node at an offset from T0."""
+        """Connections that this engine holds to each node at an offset from T0.
+
+        The same list as long as nothing changes: it is asked for a hundred times a second.
+        """
         total = self._schedule.connections_at(offset_ns)
         mine = sum(
             portion(total, share.residue, share.modulus)
             for share in self._shares
             if offset_ns >= share.from_ns
         )
+        if self._level_of != (mine, turn):
+            self._level_of, self._level = (mine, turn), self._divided(mine, turn)
+        return self._level
+
+    def _divided(self, mine: int, turn: int) -> list[int]:
         weights = [node.weight for node in self._plan.nodes]
         if mine < len(weights):
             order = [(turn + index) % len(weights) for index in range(mine)]

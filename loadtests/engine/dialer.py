@@ -19,7 +19,8 @@ from typing import Any, Final
 from loadtests.clock import NS_PER_S
 from loadtests.engine.authority import refusal
 from loadtests.engine.connection import Connection
-from loadtests.engine.multiplexed import MultiplexedConnection, NoGreeting
+from loadtests.engine.greeting import NoGreeting
+from loadtests.engine.multiplexed import MultiplexedConnection
 from loadtests.engine.multiplexed_pool import MultiplexedPool
 from loadtests.engine.outcome import kind_of_connect_error
 from loadtests.engine.pipelined import PipelinedConnection

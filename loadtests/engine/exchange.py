@@ -7,20 +7,16 @@ flow control holds back, for an answer in other pieces, and for calls that are s
 
 from __future__ import annotations
 
+from loadtests.engine.frames import HEAD_BYTES
 from loadtests.engine.grpc import Failure, MessageReader
 from loadtests.engine.response_heads import Head
 from loadtests.engine.streaming import Talk
 from loadtests.engine.task import StreamTask
 
-
-class Flight:
-    """When the requests that left together left: shared by their records."""
-
-    __slots__ = ("sent_ns",)
-
-    def __init__(self) -> None:
-        self.sent_ns = 0
-
+# When the requests that left together left (ns): one number, shared by their records and set
+# right before the send. A list, because an object of our own takes as long to make as two
+# requests to end (`make bench`, gRPC, one stream at a time).
+Flight = list[int]
 
 # A request on a stream: intended time, code (recorder), task, and when it left.
 Record = tuple[int, int, StreamTask, Flight]
@@ -31,6 +27,22 @@ Unsent = tuple[int, int, StreamTask, bytes]
 Answer = tuple[Record, Head, bytes, int]
 # A request that ended without: why, and the bytes that came for it.
 Failed = tuple[Record, Failure, int]
+
+
+class Ended:
+    """What ended on a connection, and what came on streams, since the caller last took it."""
+
+    __slots__ = ("answers", "failures", "heard", "passed", "passed_bytes")
+
+    def __init__(self) -> None:
+        # Ordinary answers whose status alone makes them ok, with their bytes; answers to be
+        # judged; requests without an answer.
+        self.passed: list[Record] = []
+        self.passed_bytes: list[int] = []
+        self.answers: list[Answer] = []
+        self.failures: list[Failed] = []
+        # What came on calls that are streams: so many messages, or 0 for the head.
+        self.heard: list[tuple[Exchange, int]] = []
 
 
 class Exchange:
@@ -87,7 +99,7 @@ class Streams:
     def __init__(self) -> None:
         self.records: dict[int, Record] = {}
         # Of ordinary requests: None until the head of the answer has come, then that head;
-        # then, with gRPC, head, message, bytes so far.
+        # then, with gRPC, head, message and bytes of DATA.
         self.begun: dict[int, Head | None] = {}
         self.held: dict[int, tuple[Head, bytes, int]] = {}
         # Of the others everything; and those among them with a rest to send.
@@ -115,7 +127,7 @@ class Streams:
                 exchange.take_head(head, limit_bytes)
             if held is not None and exchange.reader is not None:
                 exchange.reader.take_whole(held[1])
-                exchange.received_bytes = held[2]
+                exchange.received_bytes += HEAD_BYTES + held[2]
         return exchange
 
     def received_bytes(self, stream_id: int) -> int:
@@ -127,4 +139,4 @@ class Streams:
         if head is not None:
             return head.frame_bytes
         held = self.held.get(stream_id)
-        return 0 if held is None else held[2]
+        return 0 if held is None else held[0].frame_bytes + HEAD_BYTES + held[2]

@@ -6,8 +6,9 @@ It refuses closed load over several protocols at once, because a user holds one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from loadtests.engine.closed import ClosedPool, Supply
 from loadtests.engine.lanes import Lanes, lanes_of
@@ -18,6 +19,8 @@ from loadtests.engine.traffic import NEVER_NS, Traffic
 from loadtests.errors import Mistake, ScenarioError
 from loadtests.plan.call import Protocol
 from loadtests.plan.model import LoadModel, Node, Plan
+
+_NOBODY: Final[Sequence[int]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +64,21 @@ def parts_of(plan: Plan, index: int, engines: int, warn: Callable[[str], None]) 
 class Fleet:
     """All pools of an engine; `pools` is in the order of the lanes."""
 
-    __slots__ = ("_closed", "_lanes", "_multiplexed", "_parts", "_plan", "_supply", "pools")
+    __slots__ = (
+        "_aimed",
+        "_closed",
+        "_lanes",
+        "_multiplexed",
+        "_parts",
+        "_plan",
+        "_supply",
+        "pools",
+    )
 
     def __init__(self, plan: Plan, parts: Parts, traffic: Traffic, supply: Supply) -> None:
         self._plan, self._parts, self._supply = plan, parts, supply
         self._lanes: Lanes = lanes_of(plan)
+        self._aimed: Sequence[int] | None = None  # the level that the pools know
         self._closed: list[ClosedPool | ClosedMultiplexedPool] = []
         self._multiplexed: list[MultiplexedPool] = []
         if plan.load_model is LoadModel.CLOSED and len(self._lanes.protocols) > 1:
@@ -108,11 +121,14 @@ class Fleet:
     def aim(self, offset_ns: int) -> None:
         """Tell the pools how many connections, or users, they should hold at this time."""
         parts = self._parts
+        users = self._supply.level(offset_ns, parts.turn) if self._closed else _NOBODY
+        if users is self._aimed:
+            return
+        self._aimed = users
         wanted = self._lanes.connections(parts.connections, parts.multiplexed, parts.turn)
         for pool, part in zip(self.pools, wanted, strict=True):
             pool.wanted = part
         if self._closed:
-            users = self._supply.level(offset_ns, parts.turn)
             for closed, level in zip(self._closed, users, strict=True):
                 self._set_users(closed, level)
 

@@ -1,8 +1,9 @@
 """Pools of HTTP/2 connections: a connection is free as long as it has room for a stream.
 
-Open load takes the free ones in turn, one request each, so that all of them see their part.
-Under closed load users are more than connections: a user sends its next request on the
-connection that has just answered it, which lets all that a read brought leave together.
+Open load takes the free ones in turn, so that all of them see their part; what is due at the
+same moment, up to 32 requests, goes to one of them and leaves in one piece. Under closed
+load users are more than connections: a user sends its next request on the connection that
+has just answered it, which lets all that a read brought leave together.
 
 The law: a connection is among the free ones once while it has room, and never otherwise.
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from itertools import repeat, takewhile
 from time import monotonic_ns
-from typing import cast
+from typing import Final, cast
 
 from loadtests.engine.closed import Supply
 from loadtests.engine.multiplexed import MultiplexedConnection
@@ -22,17 +23,23 @@ from loadtests.engine.traffic import NEVER_NS, Traffic
 from loadtests.plan.call import Protocol
 from loadtests.plan.model import Node
 
+# Requests of open load that may leave together on one connection while others are free. What
+# is due at the same moment costs a third when it shares a `send`, a read, and the server's as
+# well (`make bench`, gRPC, open load); a stall's worth of arrivals is still spread.
+_TURN: Final = 32
+
 
 class MultiplexedPool(Pool):
     """Connections to one node that carry many requests each, under open load."""
 
-    __slots__ = ("members",)
+    __slots__ = ("members", "turn")
 
     def __init__(
         self, node: Node, index: int, traffic: Traffic, *, seed: int, protocol: Protocol
     ) -> None:
         super().__init__(node, index, traffic, seed=seed, protocol=protocol)
         self.park = None
+        self.turn = _TURN
         # All that joined and are not closed. Those that are none of `connections` any more
         # finish what is under way and take nothing more.
         self.members: set[MultiplexedConnection] = set()
@@ -88,6 +95,7 @@ class ClosedMultiplexedPool(MultiplexedPool):
         think_ns: int,
     ) -> None:
         super().__init__(node, index, traffic, seed=seed, protocol=protocol)
+        self.turn = 1  # users are spread over all connections
         self._supply, self._think_ns = supply, think_ns
         self._batch: list[Parcel] = []
         self.stage_code = 0  # what the current stage adds to a code of stage 0
@@ -101,6 +109,7 @@ class ClosedMultiplexedPool(MultiplexedPool):
         if (
             ended == 1
             and batch
+            and not traffic.unsent
             and self.busy == self.users
             and traffic.gate is None
             and traffic.is_sending
@@ -109,7 +118,7 @@ class ClosedMultiplexedPool(MultiplexedPool):
         ):  # one user goes on where it was; all that follows would find just that
             traffic.planned += 1
             code, task, payload = batch.pop()
-            connection.begin_next(code + self.stage_code, task, payload)
+            connection.send_next(code + self.stage_code, task, payload)
             return
         self.busy -= ended
         if len(self.connections) > self.wanted:

@@ -53,6 +53,7 @@ class Head:
     encoding: bytes  # grpc-encoding
     length: int | None  # content-length
     fault: str | None  # why the list is malformed
+    block: bytes  # as it came
     frame_bytes: int  # of a HEADERS frame with this block
     is_plain: bool  # a final head without fault
     is_trailer: bool  # trailers with a legible grpc-status, without fault
@@ -91,7 +92,7 @@ class _WatchedTable(HeaderTable):
 class ResponseHeads:
     """Decoder of one connection; `find` gives what is known of a block, else None."""
 
-    __slots__ = ("_decoder", "_dependent", "_independent", "_memo", "_table", "find")
+    __slots__ = ("_decoder", "_dependent", "_independent", "_memo", "_table", "find", "on_change")
 
     def __init__(self) -> None:
         self._decoder = Decoder(max_header_list_size=HEAD_LIST_LIMIT_BYTES)
@@ -101,6 +102,7 @@ class ResponseHeads:
         self._dependent: list[bytes] = []  # of the memo: what means this with this table only
         self._independent = IndependentBlocks[Head](self._table)
         self.find: Callable[[bytes], Head | None] = self._memo.get
+        self.on_change: Callable[[], None] = _nobody  # blocks found before may not be any more
 
     def __len__(self) -> int:
         return len(self._memo)
@@ -121,7 +123,7 @@ class ResponseHeads:
         table.is_touched = False
         table.inserted.clear()
         try:
-            head = read_head(self._decoder.decode(block, raw=True), HEAD_BYTES + len(block))
+            head = read_head(self._decoder.decode(block, raw=True), block)
         except (HPACKError, IndexError) as error:
             raise BlockError(str(error) or type(error).__name__) from None
         self._remember(block, head)
@@ -139,6 +141,7 @@ class ResponseHeads:
             if len(self._memo) >= _MOST_BLOCKS:
                 self._memo.clear()
                 self._dependent.clear()
+                self.on_change()
             self._memo[block] = head
             if not independent:
                 self._dependent.append(block)
@@ -150,6 +153,11 @@ class ResponseHeads:
         for block in self._dependent:
             del self._memo[block]
         self._dependent.clear()
+        self.on_change()
+
+
+def _nobody() -> None:
+    """Nobody depends on the memo yet."""
 
 
 def _number(text: bytes) -> int | None:
@@ -170,7 +178,7 @@ def _form_fault(name: bytes, value: bytes, *, is_behind: bool) -> str | None:
     return None
 
 
-def read_head(fields: Iterable[tuple[bytes, bytes]], frame_bytes: int) -> Head:
+def read_head(fields: Iterable[tuple[bytes, bytes]], block: bytes) -> Head:
     """Read a decoded list and judge its form; never raises."""
     statuses: list[bytes] = []
     lengths: set[bytes] = set()
@@ -205,7 +213,8 @@ def read_head(fields: Iterable[tuple[bytes, bytes]], frame_bytes: int) -> Head:
         encoding=seen.get(b"grpc-encoding", b"identity"),
         length=length,
         fault=fault,
-        frame_bytes=frame_bytes,
+        block=block,
+        frame_bytes=HEAD_BYTES + len(block),
         is_plain=fault is None and status >= _HTTP_OK,
         is_trailer=fault is None and status == 0 and code is not None,
     )

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from loadtests.engine.exchange import Exchange, Flight, Record, Streams, Unsent
+from loadtests.engine.exchange import Exchange, Flight, Streams, Unsent
 from loadtests.engine.frames import (
     DEFAULT_FRAME_BYTES,
     DEFAULT_WINDOW,
@@ -40,6 +40,7 @@ _UNLIMITED: Final = 1 << 31
 # A head that this connection knows: the first bytes of its frame, its block with and without
 # the frame of a body of `size` behind it, and what the frames add to a request's code.
 _Known = tuple[bytes, bytes, bytes, int, int]
+_UNKNOWN: Final[_Known] = (b"", b"", b"", 0, 0)
 
 
 class Sender:
@@ -87,41 +88,48 @@ class Sender:
 
     # Requests
 
-    def send(self, batch: Iterable[Unsent], flight: Flight) -> list[Record]:
-        """Open a stream for each request of the batch, in order; the records of all."""
+    def send(self, batch: Iterable[Unsent], flight: Flight) -> list[int]:
+        """Open a stream for each request of the batch, in order; their codes, all bytes in them.
+
+        Requests of one task mostly follow each other, so what is known of its head is looked
+        up where the task changes.
+        """
         known, output, streams = self._known.get, self.output, self.streams
         records, waiting, uploads = streams.records, streams.begun, streams.uploads
         window, stream_id, most = self._window, self._next_id, self._most_whole
-        begun = []
+        codes: list[int] = []
+        current, start, block, middle, ready_size, extra = None, *_UNKNOWN
         for due_ns, code, task, payload in batch:
-            ready, size = known(task), len(payload)
-            if ready is not None and size <= most and size <= window and not uploads:
-                start, block, middle, ready_size, extra = ready
-                if size == ready_size or (size and ready_size):  # else END_STREAM moves
-                    window -= size
-                    name = stream_id.to_bytes(4)
-                    if size != ready_size:
-                        body = HEAD.pack(size << 8, END_STREAM, stream_id)
-                        output += (start, name, block, body, payload)
-                    elif size:
-                        output += (start, name, middle, name, payload)
-                    else:
-                        output += (start, name, block)
-                    records[stream_id] = record = (due_ns, code + extra, task, flight)
-                    waiting[stream_id] = None
-                    begun.append(record)
-                    stream_id += 2
-                    continue
+            size = len(payload)
+            if task is not current:
+                current, (start, block, middle, ready_size, extra) = task, known(task, _UNKNOWN)
+            is_whole = start and size <= most and size <= window and not uploads
+            if is_whole and (size == ready_size or (size and ready_size)):  # else END_STREAM moves
+                name = stream_id.to_bytes(4)
+                if size != ready_size:
+                    body = HEAD.pack(size << 8, END_STREAM, stream_id)
+                    output += (start, name, block, body, payload)
+                elif size:
+                    output += (start, name, middle, name, payload)
+                else:
+                    output += (start, name, block)
+                window -= size
+                whole_code = code + extra
+                records[stream_id] = (due_ns, whole_code, task, flight)
+                waiting[stream_id] = None
+                codes.append(whole_code)
+                stream_id += 2
+                continue
             self._window, self._next_id = window, stream_id
-            begun.append(self._open(due_ns, code, task, payload, flight))
-            window, stream_id = self._window, self._next_id
+            codes.append(self._open(due_ns, code, task, payload, flight))
+            window, stream_id, current = self._window, self._next_id, None
         self._window, self._next_id = window, stream_id
-        return begun
+        return codes
 
     def _open(
         self, due_ns: int, code: int, task: StreamTask, payload: bytes, flight: Flight
-    ) -> Record:
-        """Open a stream whose head is new here, or whose body may have to wait."""
+    ) -> int:
+        """Open a stream whose head is new here, or whose body may have to wait; its code."""
         stream_id = self._next_id
         self._next_id += 2
         block, payload = self._block(task, payload)
@@ -159,7 +167,7 @@ class Sender:
                 self.opened.append(exchange)
         else:
             self.streams.begun[stream_id] = None
-        return record
+        return record[1]
 
     def _block(self, task: StreamTask, payload: bytes) -> tuple[bytes, bytes]:
         """Write the head of a request; its block and what is left of the payload."""

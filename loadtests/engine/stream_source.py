@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from loadtests.engine.checks import failed_check
 from loadtests.engine.frames import U32
-from loadtests.engine.grpc import framed, timeout_value
+from loadtests.engine.grpc import PREFIX, framed, timeout_value
 from loadtests.engine.http1 import Expected
 from loadtests.engine.lanes import endpoint_of
 from loadtests.engine.outcome import ANY_2XX
@@ -155,8 +155,11 @@ class StreamSource:
         if self._message.is_constant:
             ready = framed(self._message.render_many(sequences[:1])[0], self._compression)
             return [ready] * sequences.size
-        compression = self._compression
-        return [framed(message, compression) for message in self._message.render_many(sequences)]
+        messages, compression = self._message.render_many(sequences), self._compression
+        if compression is Compression.IDENTITY:  # `framed`, without a call for each
+            prefix = PREFIX.pack
+            return [prefix(0, len(message)) + message for message in messages]
+        return [framed(message, compression) for message in messages]
 
 
 class _Head:

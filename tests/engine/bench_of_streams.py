@@ -17,7 +17,7 @@ import numpy as np
 from bench_of_connections import HEALTH, Bench, Clock, FakeSocket, FakeTransport
 from hpack import Decoder
 
-from loadtests.engine import multiplexed, multiplexed_pool
+from loadtests.engine import multiplexed, multiplexed_pool, talks
 from loadtests.engine.catalogue import Catalogue
 from loadtests.engine.frames import (
     END_STREAM,
@@ -122,7 +122,7 @@ class StreamBench(Bench):
         """Build a bench whose modules read the bench's clock."""
         with ExitStack() as stack:
             bench = stack.enter_context(super().of(plan))
-            for module in (multiplexed, multiplexed_pool):
+            for module in (multiplexed, multiplexed_pool, talks):
                 stack.enter_context(mock.patch.object(module, "monotonic_ns", bench.clock))
             yield bench
 

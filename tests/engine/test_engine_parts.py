@@ -461,6 +461,24 @@ def test_dense_arrivals_leave_together() -> None:
     assert [count for _, count in groups[:2]] in ([1, 3], [1, 4])
 
 
+def test_what_is_overdue_leaves_in_parts_so_that_answers_are_read_between() -> None:
+    """10,000 arrivals due at once: a turn hands out a few hundred, and is due again at once."""
+    plan = plan_for(1, [request("/ok")], level=10_000, seconds=1, backlog_limit=20_000)
+    with Bench.of(plan) as bench:
+        bench.connect()
+        pacer = bench.pacer()
+        pacer.begin(bench.clock.now_ns)
+        bench.clock.now_ns += NS_PER_S
+        planned = []
+        while bench.traffic.due_ns <= bench.clock.now_ns:
+            before = bench.traffic.planned
+            pacer.dispatch(bench.clock.now_ns)
+            planned.append(bench.traffic.planned - before)
+        assert sum(planned) == 10_000
+        assert max(planned) <= 512  # all of them, before: no answer was read for ever
+        assert bench.traffic.sent + bench.traffic.backlog_size == 10_000
+
+
 def test_lone_arrivals_leave_on_time() -> None:
     """Where arrivals are rarer than quanta, each leaves when it is due."""
     plan = plan_for(1, [request("/ok")], level=1000, seconds=1)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 import struct
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
+from unittest import mock
 
 import pytest
 from bench_of_streams import (
@@ -25,6 +28,7 @@ from engine_plans import request
 from grpc_plans import call, grpc_plan, http2
 from hpack import Encoder
 
+from loadtests.engine import answer_forms
 from loadtests.engine.frames import (
     END_HEADERS,
     ErrorCode,
@@ -35,6 +39,7 @@ from loadtests.engine.frames import (
 )
 from loadtests.plan.call import CallShape
 from loadtests.plan.model import BodyContains, Plan
+from loadtests.record.window import Count
 
 _CASES = 20_000  # at least, over all seeds
 _SEEDS = 6
@@ -153,36 +158,151 @@ def test_any_frames_in_any_order_are_accounted_for(seed: int) -> None:
     assert {"protocol", "timeout", "goaway", "too_large", "check", "h2_cancel"} <= seen
 
 
-def test_the_shortcut_agrees_with_the_long_way() -> None:
-    """Whole or byte by byte, with known heads or new ones, an answer ends the same."""
+_NEVER = 1 << 62
+# Whether forms are learnt, and whether the bytes come one by one.
+_WAYS = ((1, False), (_NEVER, False), (_NEVER, True), (1, True))
+
+
+@contextmanager
+def _learning_after(answers: int) -> Iterator[None]:
+    """Learn a form after so many answers, compiled before or not."""
+    with (
+        mock.patch.object(answer_forms, "SEEN_BEFORE", answers),
+        mock.patch.object(answer_forms, "SEEN_BEFORE_COMPILING", answers),
+    ):
+        yield
+
+
+def _told(bench: StreamBench) -> tuple[object, ...]:
+    """All that an archive would hold of what has ended."""
+    in_flight = bench.traffic.in_flight
+    window = bench.finish()
+    totals = [window.total(count) for count in (Count.OK, Count.BYTES_RECEIVED)]
+    return in_flight, totals, bench.traffic.client_error, bench.errors(window)
+
+
+def test_the_shortcuts_agree_with_the_long_way() -> None:
+    """In a known form or not, whole or byte by byte, an answer ends the same."""
     source = random.Random(11)
-    for _ in range(800):
-        outcomes = []
+    for _ in range(500):
+        told = []
         seed = source.random()
-        for is_cut in (False, True):
+        for seen_before, is_cut in _WAYS:
             case = random.Random(seed)
-            with StreamBench.of(_plan()) as bench:
+            with (
+                _learning_after(seen_before),
+                StreamBench.of(_plan()) as bench,
+            ):
                 made = bench.open()
-                for index in (0, 1, 0, 3):  # the first two make the heads known
+                for index in (0, 1, 0, 1, 0, 0, 3):  # the first four make heads and forms known
                     bench.ask(request=index)
-                made.data_received(
-                    unary(1) + headers(3, head(200)) + data_frame(3, b"x", last=True)
-                )
-                data = b"".join(_piece(case, 7, Encoder()) for _ in range(case.randrange(1, 6)))
+                plain = [
+                    headers(stream, head(200)) + data_frame(stream, b"x", last=True)
+                    for stream in (3, 7)
+                ]
+                made.data_received(unary(1) + plain[0] + unary(5) + plain[1])
+                data = b"".join(_piece(case, 13, Encoder()) for _ in range(case.randrange(1, 6)))
                 step = 1 if is_cut else len(data) or 1
                 for at in range(0, len(data), step):
                     if made.is_open:
                         made.data_received(data[at : at + step])
-                window = bench.finish()
-                outcomes.append(
-                    (
-                        bench.traffic.ok,
-                        bench.traffic.failed,
-                        bench.traffic.client_error,
-                        bench.errors(window),
-                    )
-                )
-        assert outcomes[0] == outcomes[1], seed
+                told.append(_told(bench))
+        assert told == [told[0]] * len(_WAYS), seed
+
+
+class _Server:
+    """Writes answers of a few sizes in one of the orders of servers, with a table that changes."""
+
+    def __init__(self, source: random.Random) -> None:
+        self._source, self._encoder = source, Encoder()
+        self._day = 0
+
+    def _head(self, stream: int) -> bytes:
+        source = self._source
+        self._day += source.random() < 0.03  # as a server's date does, or its table when full
+        kind = source.choice(["application/grpc"] * 20 + ["application/grpc+x", "text/html"])
+        fields = [(":status", "200"), ("x-day", f"{self._day}"), ("content-type", kind)]
+        return headers(stream, self._encoder.encode(fields))
+
+    def _tail(self, stream: int) -> bytes:
+        source = self._source
+        body = message(b"x" * source.choice([0, 1, 20, 20, 20, 900]))
+        fields = [("grpc-status", "0" if source.random() < 0.95 else "14")]
+        return data_frame(stream, body) + headers(stream, self._encoder.encode(fields), last=True)
+
+    def answers(self, streams: list[int]) -> bytes:
+        """Write the answers to these streams."""
+        source, out = self._source, list[bytes]()
+        begun = ended = 0
+        while ended < len(streams):
+            ahead = source.choice([1, 1, 3, len(streams)])
+            while begun < min(len(streams), ended + ahead):
+                out.append(self._head(streams[begun]))
+                begun += 1
+            out.append(self._tail(streams[ended]))
+            ended += 1
+            if source.random() < 0.02:
+                out.append(source.choice([window_update(0, 1), settings_frame({})]))
+        return b"".join(out)
+
+
+def test_answers_in_known_forms_count_as_those_read_frame_by_frame() -> None:
+    """Heads ahead, sizes, codes, a table that changes, cut anywhere: one outcome for all."""
+    source = random.Random(12)
+    learnt = 0
+    for _ in range(150):
+        told = []
+        seed = source.random()
+        for seen_before in (1, 3, _NEVER):
+            case = random.Random(seed)
+            plan = grpc_plan(1, [call("Echo")], response_limit_bytes=1000)
+            with (
+                _learning_after(seen_before),
+                StreamBench.of(plan) as bench,
+            ):
+                made, server = bench.open(streams=20), _Server(case)
+                for first in range(1, 400, 40):
+                    bench.ask(20)
+                    data = server.answers(list(range(first, first + 40, 2)))
+                    for part in _cut(case, data):
+                        made.data_received(part)
+                assert made.is_open
+                assert made.in_flight == 0
+                learnt += len(made._http2._forms.known) * (seen_before == 1)
+                told.append(_told(bench))
+        assert told == [told[0]] * 3, seed
+    assert learnt > 100
+
+
+def test_a_head_from_before_the_table_changed_makes_no_form() -> None:
+    """Its bytes mean other fields now: here the second 0xbf is a head that is not gRPC's."""
+    with (
+        _learning_after(1),
+        StreamBench.of(grpc_plan(1, [call("Echo")])) as bench,
+    ):
+        made = bench.open()
+        bench.ask(4)
+        first = b"\x88" + _indexed(b"x-a", b"1") + _indexed(b"content-type", b"application/grpc")
+        made.data_received(headers(1, first) + headers(3, b"\x88\xbf\xbe"))  # 62 is the newest
+        made.data_received(headers(5, b"\x88\xbf\xbe"))
+        made.data_received(
+            data_frame(1, message(b"x"))
+            + headers(1, _indexed(b"grpc-status", b"0"), last=True)  # the table has moved
+            + data_frame(3, message(b"x"))
+            + headers(3, b"\xbe", last=True)
+            + data_frame(5, message(b"x"))
+            + headers(5, b"\xbe", last=True)
+        )
+        assert bench.traffic.ok == 3
+        # 0xbf is now the content type, 0xbe grpc-status: a head with trailers' fields, ended.
+        made.data_received(headers(7, b"\x88\xbf\xbe", last=True))
+        assert bench.traffic.failed == 1
+        assert [form.head.block for form in made._http2._forms.known] == []
+
+
+def _indexed(name: bytes, value: bytes) -> bytes:
+    """A field with incremental indexing, its name new (RFC 7541, 6.2.1)."""
+    return b"\x40" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
 @pytest.mark.parametrize(

@@ -200,7 +200,7 @@ def test_pings_beside_a_paced_stream_are_no_flood() -> None:
         for _ in range(4):
             made.data_received(frame(FrameType.PING, 0, 0, b"12345678") * 4000)
             bench.clock.now_ns += NS_PER_MS
-            made._speak()
+            made._talks._speak()
         assert made.is_open
         made.data_received(unary(1))
 

@@ -121,6 +121,23 @@ def test_connections_take_turns_and_never_more_than_they_may() -> None:
         assert [connection.in_flight for connection in made] == [2, 2]
 
 
+def test_what_is_due_at_the_same_moment_leaves_on_one_connection_in_turn() -> None:
+    """Up to 32 requests in one piece; the next moment, and what is more, takes the next one."""
+    with StreamBench.of(_plan()) as bench:
+        made = [bench.open(streams=100) for _ in range(3)]
+        bench.ask(5)
+        assert [connection.in_flight for connection in made] == [5, 0, 0]
+        bench.ask(1)
+        assert [connection.in_flight for connection in made] == [5, 1, 0]
+        bench.ask(70)  # after a stall
+        assert [connection.in_flight for connection in made] == [37, 7, 32]
+        bench.ask(1)
+        assert [connection.in_flight for connection in made] == [37, 7, 33]
+        assert all(len(bench.own[connection].sent) for connection in made)
+        assert sorted(bench.many[0].free, key=id) == sorted(made, key=id)
+        bench.finish()
+
+
 @pytest.mark.parametrize(("before", "after", "room"), [(3, 1, 0), (1, 5, 4), (0, 2, 2), (2, 0, 0)])
 def test_the_number_of_streams_may_change_in_mid_flight(before: int, after: int, room: int) -> None:
     """Fewer: nothing begins until enough have ended. More: what waits begins at once."""
