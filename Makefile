@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-interop test-faults lint setup lock bench protos
+.PHONY: demo test test-demo test-interop test-faults lint setup lock bench protos
 
 setup: $(STAMP)
 
@@ -23,10 +23,16 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 # What starts real processes runs alone: beside other tests it would be measured, not tested.
+# The suites that take minutes each are targets of their own.
+LONGER := faults or interop or demo
 test: lint
-	$(BIN)/python -m pytest -m "not system and not faults and not interop" \
+	$(BIN)/python -m pytest -m "not system and not ($(LONGER))" \
 	  --numprocesses auto --dist worksteal
-	$(BIN)/python -m pytest -m "system and not faults and not interop"
+	$(BIN)/python -m pytest -m "system and not ($(LONGER))"
+
+# The demo as a newcomer runs it, to its end, and nothing left behind.
+test-demo: $(STAMP)
+	$(BIN)/python -m pytest -m demo
 
 # The engine against servers and a client that share no code with it: grpcio, grpc-js, Go, nginx,
 # HAProxy, nghttpd. What is not installed is skipped, and said; grpc-js comes from npm.

@@ -123,7 +123,7 @@ def leftovers(folder: Path) -> list[str]:
     return found
 
 
-@pytest.mark.system
+@pytest.mark.demo
 @pytest.mark.timeout(400)
 def test_the_demo_runs_the_profiles_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """An archive with a verdict for each profile, the baseline tables, and no process left."""
