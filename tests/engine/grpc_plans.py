@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
-from engine_plans import plan_for, request
+from driver import EngineDriver, RunResult
+from engine_plans import plan_for, request, stage
 
 from loadtests.clock import NS_PER_S
+from loadtests.engine.messages import Ready, Stop
 from loadtests.plan.call import (
     Call,
     CallShape,
@@ -18,7 +21,8 @@ from loadtests.plan.call import (
     Protocol,
     Raw,
 )
-from loadtests.plan.model import Plan, Request
+from loadtests.plan.model import Hold, LoadModel, Plan, Request
+from loadtests.record.window import Count, Kind
 
 
 def multiplexing(
@@ -91,3 +95,28 @@ def grpc_plan(
         "multiplexing": multiplexing(),
     }
     return plan_for(port, requests, level=level, seconds=seconds, **(usual | changes))
+
+
+def run_many(port: int, requests: Sequence[Request], *, least: int, **changes: Any) -> RunResult:
+    """400 users on eight connections, until so many requests are ok and the others answered."""
+    plan = grpc_plan(
+        port,
+        [dataclasses.replace(request, timeout_ns=60 * NS_PER_S) for request in requests],
+        load_model=LoadModel.CLOSED,
+        multiplexing=multiplexing(connections=8, streams=50),
+        stages=(stage(Hold(level=400), seconds=380),),
+        **changes,
+    )
+    with EngineDriver(plan) as driver:
+        assert isinstance(driver.configure(), Ready)
+        driver.start()
+        ok = 0
+        while ok < least:
+            ok += driver.wait_window(30).total(Count.OK)
+        driver.send(Stop(grace_ns=60 * NS_PER_S, reason="enough"))
+        result = driver.finish(90)
+    result.check_conservation()
+    assert result.final.ok == result.final.sent >= least
+    assert result.final.in_flight_at_stop == 0
+    assert result.histogram(Kind.CONNECT).n == 8
+    return result

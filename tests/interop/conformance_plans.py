@@ -13,16 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from conformance import SERVICE, descriptors, order
-from driver import EngineDriver, RunResult, run_plan
-from engine_plans import stage
-from grpc_plans import call, grpc_plan, multiplexing
+from driver import RunResult, run_plan
+from grpc_plans import call, grpc_plan
 from servers import Seen, Server
 from test_engine_tls import Authority
 
 from loadtests.clock import NS_PER_S
-from loadtests.engine.messages import Ready, Stop
 from loadtests.plan.call import CallShape, FieldEquals
-from loadtests.plan.model import Hold, LoadModel, Plan, Request, Tls
+from loadtests.plan.model import Plan, Request, Tls
 from loadtests.record.window import Count, Kind, histogram_of
 
 MEGABYTE = 1_000_000
@@ -83,31 +81,6 @@ def carry_out(server: Server, plan: Plan, *, timeout_s: float = 60.0) -> tuple[R
     result = run_plan(plan, timeout_s=timeout_s)
     result.check_conservation()
     return result, server.seen()
-
-
-def run_many(port: int, requests: Sequence[Request], **changes: Any) -> RunResult:
-    """400 users on eight connections, until 100,000 requests are ok and the others answered."""
-    plan = grpc_plan(
-        port,
-        [dataclasses.replace(request, timeout_ns=60 * NS_PER_S) for request in requests],
-        load_model=LoadModel.CLOSED,
-        multiplexing=multiplexing(connections=8, streams=50),
-        stages=(stage(Hold(level=400), seconds=380),),
-        **changes,
-    )
-    with EngineDriver(plan) as driver:
-        assert isinstance(driver.configure(), Ready)
-        driver.start()
-        ok = 0
-        while ok < 100_000:
-            ok += driver.wait_window(30).total(Count.OK)
-        driver.send(Stop(grace_ns=60 * NS_PER_S, reason="enough"))
-        result = driver.finish(90)
-    result.check_conservation()
-    assert result.final.ok == result.final.sent >= 100_000
-    assert result.final.in_flight_at_stop == 0
-    assert result.histogram(Kind.CONNECT).n == 8
-    return result
 
 
 def counts_of(result: RunResult, count: Count) -> dict[str, int]:

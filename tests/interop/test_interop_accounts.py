@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 from conformance import descriptors
-from conformance_plans import answer_of, ordered, run_many
+from conformance_plans import answer_of, ordered
+from grpc_plans import run_many
 from servers import KINDS, serve
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(400)]
@@ -22,7 +23,7 @@ def test_a_hundred_thousand_calls(kind: str, tmp_path: Path) -> None:
     ]
     with serve(kind, tmp_path) as server:
         server.seen()
-        result = run_many(server.port, requests, descriptors=descriptors())
+        result = run_many(server.port, requests, least=100_000, descriptors=descriptors())
         seen = server.seen()
     assert seen.calls == {"Unary": result.final.sent}
     assert seen.payload_bytes == {"Unary": 64 * result.final.sent}

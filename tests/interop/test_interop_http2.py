@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conformance_plans import MEGABYTE, counts_of, kinds_of, over_tls, run_many
+from conformance_plans import MEGABYTE, counts_of, kinds_of, over_tls
 from driver import RunResult, run_plan
 from engine_plans import request
-from grpc_plans import grpc_plan, http2
+from grpc_plans import grpc_plan, http2, run_many
 from proxies import STATIC_NGINX
 from servers import listening, need
 from test_engine_tls import Authority
@@ -140,7 +140,7 @@ def test_an_answer_before_the_end_of_the_upload(pages: Path) -> None:
 def test_a_hundred_thousand_requests_to_nghttpd(pages: Path) -> None:
     """All answered, on the connections that were planned."""
     with nghttpd(pages) as port:
-        run_many(port, [http2(request("/small"))])
+        run_many(port, [http2(request("/small"))], least=100_000)
 
 
 def test_a_hundred_thousand_requests_to_nginx(pages: Path, tmp_path: Path) -> None:
@@ -153,5 +153,5 @@ def test_a_hundred_thousand_requests_to_nginx(pages: Path, tmp_path: Path) -> No
         return [program, "-e", "stderr", "-c", str(path)]
 
     with listening(command_of) as (port, _):
-        result = run_many(port, [http2(request("/small"))])
+        result = run_many(port, [http2(request("/small"))], least=100_000)
     assert log.read_bytes().count(b"\n") == result.final.sent
