@@ -56,7 +56,7 @@ class Coordinator:
         self._out = Outbox(setup, timing)
         self._members: dict[str, Member] = {}  # by incarnation
         self._lobby = Lobby(setup, self._members, self._out, timing.repeat_ns)
-        self._roster = Roster(self._members)
+        self._roster = Roster(self._members, setup.plan.slots)
         self._assembly = Assembly()
         self._guards = build_guards(setup.plan)
         self._attempt = 0
