@@ -33,6 +33,8 @@ _COLUMNS: Final = (
     Count.FAILED,
 )
 
+_COLUMN_NUMBERS: Final = np.array(_COLUMNS)
+
 
 class LedgerError(ValueError):
     """A batch that contradicts what came before, or itself; `kind` names how."""
@@ -111,8 +113,8 @@ class Ledger:
         except ValueError as error:
             raise LedgerError("batch_slot", f"batch {batch.number}: {error}") from error
         growths = [self._growth(progress) for progress in batch.progress]
-        growth = tuple(map(sum, zip((0,) * len(_COLUMNS), *growths, strict=True)))
-        seen = subtract_totals(totals_of(window), NO_TOTALS)
+        growth = [sum(column) for column in zip((0,) * len(_COLUMNS), *growths, strict=True)]
+        seen = window.counters.sum(axis=0)[_COLUMN_NUMBERS].tolist()
         if seen != growth:
             raise LedgerError(
                 "batch_sums", f"batch {batch.number}: windows add up to {seen}, totals to {growth}"
