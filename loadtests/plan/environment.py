@@ -12,7 +12,7 @@ from loadtests.plan.template import variables_of
 
 def unfilled_variables(plan: Plan, environment: Mapping[str, str]) -> tuple[Mistake, ...]:
     """Those that this environment cannot fill: unset, empty, or with control characters."""
-    mistakes = []
+    mistakes: list[Mistake] = []
     for request in plan.requests:
         names = frozenset[str]().union(*(variables_of(s, plan.feeds) for s in _sources(request)))
         mistakes += _unfilled(names, environment, f"requests.{request.name}", "the engines run")

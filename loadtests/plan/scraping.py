@@ -14,6 +14,7 @@ from loadtests.plan.call import Endpoint
 from loadtests.plan.model import Node
 from loadtests.plan.server_metrics import (
     DEFAULT_MEASURES,
+    DEFAULT_PATH,
     MetricsEndpoint,
     PrometheusSource,
     Scraping,
@@ -92,7 +93,7 @@ def _source(spec: ServerSpec, mistakes: Mistakes) -> PrometheusSource | None:
 def _endpoints(spec: ServerSpec, nodes: Sequence[Node]) -> Iterator[MetricsEndpoint]:
     for node in nodes:
         port = node.port if spec.port is None else int(spec.port)
-        path = node.base_path + (spec.path or "/q/metrics")
+        path = node.base_path + (spec.path or DEFAULT_PATH)
         at = Endpoint(scheme=node.scheme, host=node.host, port=port)
         yield MetricsEndpoint(node=node.name, at=at, path=path)
 
@@ -112,8 +113,11 @@ def _headers(headers: Mapping[str, str], mistakes: Mistakes) -> tuple[tuple[str,
 
 def _measures(spec: ServerSpec, mistakes: Mistakes) -> tuple[ServerMeasure, ...]:
     """Micrometer's, and the scenario's own instead of or beside them."""
-    own = {name: _measure(name, one, spec, mistakes) for name, one in spec.measures.items()}
-    return tuple({**DEFAULT_MEASURES, **own}.values())
+    measures: dict[str, ServerMeasure] = {
+        **DEFAULT_MEASURES,
+        **{name: _measure(name, one, spec, mistakes) for name, one in spec.measures.items()},
+    }
+    return tuple(measures.values())
 
 
 def _measure(

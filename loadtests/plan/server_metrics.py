@@ -51,7 +51,7 @@ REQUEST_SECONDS: Final = "request_seconds"
 # these, or a smaller part of those that it should have, is too little to judge it.
 MEAN_S: Final = 60
 FEWEST_SCRAPES: Final = 5
-KNOWN_RATIO: Final = 0.9
+KNOWN_RATIO: Final = 0.8
 
 
 class ServerUnit(Enum):

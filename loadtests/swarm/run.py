@@ -94,6 +94,7 @@ def run_plan(
             on_progress=on_progress,
             start_agents=_starter(workers, runner),
             users=workers.count,
+            authorised_hosts=authorised_hosts,
         )
         shell = MasterShell(runner, order, take_over(runner, lambda: shell.request_stop("web UI")))
         stops.shell = shell

@@ -27,7 +27,7 @@ def samples(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], fl
 
 def test_scrape_has_micrometers_names_and_exact_counts() -> None:
     """Buckets, count, sum and max are those of the durations, each in Micrometer's name."""
-    metrics = Metrics()
+    metrics = Metrics(Path())
     series = metrics.series("GET", "/x", 200)
     durations_ms = [0.5, 0.6, 5, 150, 150, 199, 200, 201, 40_000]
     for one in durations_ms:
@@ -46,7 +46,7 @@ def test_scrape_has_micrometers_names_and_exact_counts() -> None:
 
 def test_folding_loses_nothing_and_keeps_nothing_waiting() -> None:
     """Counts are the same whenever the durations are binned; arrays are empty afterwards."""
-    metrics = Metrics()
+    metrics = Metrics(Path())
     series = metrics.series("GET", "/x", 200)
     for number in range(1_000):
         series.durations_ns.append(number)
@@ -60,7 +60,7 @@ def test_folding_loses_nothing_and_keeps_nothing_waiting() -> None:
 
 def test_received_is_answered_and_abandoned_and_open() -> None:
     """The server's count holds each request once, whatever became of it."""
-    metrics = Metrics()
+    metrics = Metrics(Path())
     for _ in range(5):
         metrics.opened("/x")
     metrics.closed("/x", abandoned=True)
