@@ -43,6 +43,7 @@ _LABEL: Final = re.compile(r'\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*=\s*"([^"\\\n,]*)"\s*
 DEFAULT_PATH: Final = "/q/metrics"
 CPU: Final = "cpu"
 HOST_CPU: Final = "host_cpu"
+DISK: Final = "disk"
 REQUESTS: Final = "requests"
 REQUEST_SECONDS: Final = "request_seconds"
 
@@ -214,7 +215,7 @@ _DEFAULTS: Final = (
     _measure(CPU, ServerUnit.RATIO, "max(process_cpu_usage)"),
     _measure(HOST_CPU, ServerUnit.RATIO, "max(system_cpu_usage)"),
     _measure("memory", ServerUnit.BYTES, "sum(jvm_memory_used_bytes)"),
-    _measure("disk", ServerUnit.RATIO, "max(1 - disk_free_bytes / disk_total_bytes)"),
+    _measure(DISK, ServerUnit.RATIO, "max(1 - disk_free_bytes / disk_total_bytes)"),
     _measure(
         "pool_in_use",
         ServerUnit.COUNT,
