@@ -97,9 +97,8 @@ class Fetcher:
             data = await reader.read(_READ_BYTES)
             if not data:
                 break
-            answer.count(len(data))
             parser.feed_data(data)
-            answer.check(parser.get_status_code())
+            answer.check(len(data), parser.get_status_code())
         if not answer.is_complete and not answer.ends_with_connection:
             raise ScrapeError(ScrapeFailure.PROTOCOL, "the answer broke off")
         return answer
@@ -127,16 +126,13 @@ class Answer:
         stated = {"content-length", "transfer-encoding"}
         return self._has_head and stated.isdisjoint(self.headers)
 
-    def count(self, received: int) -> None:
-        """Take note of bytes on the wire: a head without end is not read without end."""
+    def check(self, received: int, status: int) -> None:
+        """Refuse, as soon as it is known, what will not be read; after so many further bytes."""
         self._seen_bytes += received
-        if not self._has_head and self._seen_bytes > _MOST_HEAD_BYTES:
-            text = f"more than {_MOST_HEAD_BYTES} bytes before the body"
-            raise ScrapeError(ScrapeFailure.TOO_LARGE, text)
-
-    def check(self, status: int) -> None:
-        """Refuse, as soon as it is known, what will not be read."""
         if not self._has_head:
+            if self._seen_bytes > _MOST_HEAD_BYTES:  # a head without end
+                text = f"more than {_MOST_HEAD_BYTES} bytes before the body"
+                raise ScrapeError(ScrapeFailure.TOO_LARGE, text)
             return
         if status in _REDIRECTS:
             text = f"status {status} to {self.headers.get('location', 'nowhere')}"
