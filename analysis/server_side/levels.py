@@ -157,8 +157,11 @@ def _highest_minute(known: NodeSeries, span: Span, scraping: Scraping) -> float 
     is_known = counts >= required
     if not is_known.any():
         return None
-    means = (sums[to_index] - sums[from_index])[is_known] / counts[is_known]
-    return float(means.max())
+    means = np.where(is_known, (sums[to_index] - sums[from_index]) / np.maximum(counts, 1), -1.0)
+    # Differences of sums are off by an ulp or two, and a level may lie on its limit.
+    at = int(means.argmax())
+    own = known.numbers[from_index[at] : to_index[at]].tolist()
+    return math.fsum(own) / len(own)
 
 
 def _held(series: NodeSeries, sustain_ns: int, scraping: Scraping) -> float | None:

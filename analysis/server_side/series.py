@@ -7,7 +7,7 @@ and that interval has no value.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -82,14 +82,17 @@ def build_server_side(run: Run, plan: Plan) -> ServerSide | None:
     """The target's metrics of a run; None where its scenario asked for none."""
     if plan.scraping is None:
         return None
-    frame = run.server
-    scrapes = frame[frame["measure"] == SCRAPE]
+    table = _Table(run.server)
+    scrapes = run.server[run.server["measure"] == SCRAPE]
     failed = scrapes[scrapes["value"] == 0]
     failures = failed.groupby(["node", "failure"], observed=True).size()
     return ServerSide(
         scraping=plan.scraping,
         series={
-            measure.name: tuple(_series_of(measure, frame, scrapes, plan.scraping))
+            measure.name: tuple(
+                table.series(measure, node, by_all=plan.scraping.prometheus is not None)
+                for node in _nodes(measure, table, plan.scraping)
+            )
             for measure in plan.scraping.measures
         },
         scrapes=len(scrapes),
@@ -97,31 +100,52 @@ def build_server_side(run: Run, plan: Plan) -> ServerSide | None:
     )
 
 
-def _series_of(
-    measure: ServerMeasure, frame: pd.DataFrame, scrapes: pd.DataFrame, scraping: Scraping
-) -> Iterator[NodeSeries]:
-    """One for each node; of a Prometheus server, one for each that its answers named."""
-    rows = frame[frame["measure"] == measure.name]
-    nodes = [endpoint.node for endpoint in scraping.endpoints]
-    if scraping.prometheus is not None:
-        seen = rows[rows["value"].notna()]
-        nodes = sorted(map(str, seen["node"].unique())) or [ALL_NODES]
-    for node in nodes:
-        own = rows[rows["node"] == node]
-        asked = scrapes if scraping.prometheus is not None else scrapes[scrapes["node"] == node]
-        times_ns = asked["at_unix_ns"].to_numpy(dtype=np.int64)
-        values = own.set_index("at_unix_ns")["value"].reindex(times_ns)
-        order = np.argsort(times_ns, kind="stable")
-        times_s = times_ns[order] / NS_PER_S
-        levels = values.to_numpy(dtype=np.float64)[order]
-        known = own[own["value"].notna()]
-        named = known if len(known) else own
-        yield NodeSeries(
+def _nodes(measure: ServerMeasure, table: _Table, scraping: Scraping) -> Sequence[str]:
+    """The plan's; of a Prometheus server, those that its answers named."""
+    if scraping.prometheus is None:
+        return [endpoint.node for endpoint in scraping.endpoints]
+    return table.named(measure.name) or [ALL_NODES]
+
+
+class _Table:
+    """Rows of `server.parquet`, found by measure and node."""
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self._at_ns = frame["at_unix_ns"].to_numpy(dtype=np.int64)
+        self._values = frame["value"].to_numpy(dtype=np.float64)
+        self._sources = frame["series"].astype(object).to_numpy()
+        groups = frame.groupby(["measure", "node"], observed=True).indices
+        self._rows: dict[tuple[str, str], NDArray[np.intp]] = {
+            (str(measure), str(node)): rows for (measure, node), rows in groups.items()
+        }
+
+    def named(self, measure: str) -> list[str]:
+        """Nodes that have a value of a measure."""
+        return sorted(
+            node
+            for (name, node), rows in self._rows.items()
+            if name == measure and not np.isnan(self._values[rows]).all()
+        )
+
+    def series(self, measure: ServerMeasure, node: str, *, by_all: bool) -> NodeSeries:
+        """Values at every scrape of the node; `by_all`: of whoever is asked for all nodes."""
+        none = np.empty(0, dtype=np.intp)
+        own = self._rows.get((measure.name, node), none)
+        asked = self._rows.get((SCRAPE, ALL_NODES if by_all else node), none)
+        times_ns = np.sort(self._at_ns[asked])
+        numbers = np.full(times_ns.size, np.nan)
+        at = np.searchsorted(times_ns, self._at_ns[own])
+        is_there = at < times_ns.size
+        numbers[at[is_there]] = self._values[own][is_there]
+        is_known = ~np.isnan(self._values[own])
+        sources = self._sources[own[is_known] if is_known.any() else own]
+        times_s = times_ns / NS_PER_S
+        return NodeSeries(
             node=node,
             measure=measure,
             times_s=times_s,
-            numbers=_rates(times_s, levels) if _is_counter(measure) else levels,
-            source=str(named["series"].iloc[-1]) if len(named) else "",
+            numbers=_rates(times_s, numbers) if _is_counter(measure) else numbers,
+            source=str(sources[-1]) if sources.size else "",
         )
 
 

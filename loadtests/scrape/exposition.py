@@ -22,7 +22,7 @@ from loadtests.scrape.failure import ScrapeError
 
 ACCEPT: Final = "text/plain;version=0.0.4;q=1,*/*;q=0.1"
 CONTENT_TYPES: Final = ("text/plain", "application/openmetrics-text")
-MOST_SAMPLES: Final = 20_000
+MOST_SAMPLES: Final = 10_000
 LONGEST_LINE: Final = 8_192
 _LONGEST_SHOWN: Final = 80
 
