@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection
+import functools
+import tempfile
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
-from synthetic_run import T0_S, S, good_plan
+import msgspec
+from synthetic_run import T0_S, S, good_plan, good_traces, write_run
 
 from loadtests.plan.call import Endpoint
+from loadtests.plan.codec import encode_plan, plan_hash
 from loadtests.plan.model import Hold, Plan, Stage
 from loadtests.plan.objectives import parse_alert, parse_objective
 from loadtests.plan.server_metrics import (
@@ -16,7 +21,15 @@ from loadtests.plan.server_metrics import (
     PrometheusSource,
     Scraping,
 )
-from loadtests.record.server import SCRAPE, ScrapeFailure, ServerRow
+from loadtests.record.archive import Run
+from loadtests.record.server import (
+    SCRAPE,
+    SERVER_TABLE,
+    ScrapeFailure,
+    ServerRow,
+    server_batch,
+)
+from loadtests.record.tables import frame_of, table_of
 
 Values = Callable[[float, str], float | None]  # of seconds from T0 and node; None: no value
 
@@ -112,6 +125,23 @@ def _scrape(at_unix_ns: int, node: str, measure: str, value: float | None) -> li
         )
 
     return [row(SCRAPE, 1.0), row(measure, value)]
+
+
+@functools.cache
+def _archived(seconds: int) -> Run:
+    """The good requests of a stage of this length, written and read back once."""
+    plan = plan_with(seconds=seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        return write_run(Path(folder), plan, good_traces(plan))
+
+
+def run_with(plan: Plan, rows: Sequence[ServerRow]) -> Run:
+    """The good requests beside these scrapes; how they are stored is the record room's test."""
+    seconds = round((plan.stages[-1].end_ns - plan.stages[-1].start_ns) / S)
+    server = frame_of(table_of(SERVER_TABLE, [server_batch(rows)]))
+    run, data = _archived(seconds), encode_plan(plan)
+    manifest = msgspec.structs.replace(run.manifest, plan_sha256=plan_hash(data))
+    return dataclasses.replace(run, server=server, plan_bytes=data, manifest=manifest)
 
 
 def failed_scrape(row: ServerRow) -> ServerRow:

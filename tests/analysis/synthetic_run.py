@@ -8,7 +8,7 @@ service time; a test changes requests, health, plan or manifest, one thing at a 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -43,7 +43,6 @@ from loadtests.record.manifest import (
     Sums,
     lost_requests_of,
 )
-from loadtests.record.server import ServerRow
 from loadtests.record.window import (
     Count,
     EngineHealth,
@@ -373,12 +372,8 @@ def write_run(
     *,
     change: Callable[[Manifest], Manifest] = lambda manifest: manifest,
     change_window: Callable[[Window], Window | None] = lambda window: window,
-    server: Sequence[ServerRow] = (),
 ) -> Run:
-    """Archive the run and read it back; the good one where nothing else is given.
-
-    `server` is what the target said of itself.
-    """
+    """Archive the run and read it back; the good one where nothing else is given."""
     plan = good_plan() if plan is None else plan
     traces = good_traces(plan) if traces is None else traces
     manifest = change(manifest_of(plan, traces))
@@ -388,6 +383,4 @@ def write_run(
         changed = change_window(window)
         if changed is not None:
             writer.append_window(changed)
-    if plan.scraping is not None:
-        writer.append_server(server)
     return load_run(writer.finish(manifest))
