@@ -1,10 +1,12 @@
 """A Prometheus server's HTTP API as source: one instant query for each measure.
 
-`GET /api/v1/query?query=..&time=..` (prometheus.io, "HTTP API"). Its answer is a vector of
-one value for each node, by the node label; a scalar is one value for "all". A query that
-failed, an answer with warnings (part of the data is missing) and any other result type are
-failures. Prometheus repeats a series' last sample for up to five minutes unless it has
-marked the series as gone, which it does when a scrape of its own fails.
+`GET /api/v1/query?query=..` (prometheus.io, "HTTP API"), evaluated at the server's own now:
+with a time of the master's, a server whose clock is behind would answer of another moment.
+Its answer is a vector of one value for each node, by the node label; a scalar is one value
+for "all". A query that failed, an answer with warnings (part of the data is missing) and any
+other result type are failures. Prometheus repeats a series' last sample until its own next
+scrape, so nothing is gained by asking more often than it scrapes; after a scrape of its own
+that failed the series is gone, and so is its value here.
 """
 
 from __future__ import annotations
@@ -53,10 +55,9 @@ def queries_of(measure: ServerMeasure, node_label: str) -> tuple[str, ...]:
     return tuple(series.by(node_label) for series in measure.series)
 
 
-def target_of(source: PrometheusSource, query: str, at_unix_s: float) -> str:
+def target_of(source: PrometheusSource, query: str) -> str:
     """Path and query of the request."""
-    words = urlencode({"query": query, "time": f"{at_unix_s:.3f}"})
-    return f"{source.base_path}/api/v1/query?{words}"
+    return f"{source.base_path}/api/v1/query?{urlencode({'query': query})}"
 
 
 def parse_answer(body: bytes, source: PrometheusSource, query: str) -> dict[str, Figure]:

@@ -98,8 +98,7 @@ class Scraper:
     ) -> list[tuple[str, str, Figure]]:
         """Node, measure and figure of all that a source says."""
         if isinstance(source, PrometheusSource):
-            at_unix_s = (monotonic_ns() + self.to_unix_ns) / NS_PER_S
-            asked = (self._query(source, m, at_unix_s) for m in self.scraping.measures)
+            asked = (self._query(source, measure) for measure in self.scraping.measures)
             found = [entry for entries in await asyncio.gather(*asked) for entry in entries]
             _refuse_nothing(found)
             return found
@@ -117,13 +116,13 @@ class Scraper:
         return [(source.node, m.name, exposition.figure_of(m, samples)) for m in measures]
 
     async def _query(
-        self, source: PrometheusSource, measure: ServerMeasure, at_unix_s: float
+        self, source: PrometheusSource, measure: ServerMeasure
     ) -> list[tuple[str, str, Figure]]:
         queries = prometheus_api.queries_of(measure, source.node_label)
         failure, message = ScrapeFailure.MISSING, None
         try:
             for query in queries:
-                target = prometheus_api.target_of(source, query, at_unix_s)
+                target = prometheus_api.target_of(source, query)
                 answer = await self.fetcher.get(source.at, target, prometheus_api.ACCEPT)
                 figures = prometheus_api.parse_answer(answer.body, source, query)
                 if figures:
