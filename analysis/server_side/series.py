@@ -7,6 +7,7 @@ and that interval has no value.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -85,7 +86,7 @@ def build_server_side(run: Run, plan: Plan) -> ServerSide | None:
     table = _Table(run.server)
     scrapes = run.server[run.server["measure"] == SCRAPE]
     failed = scrapes[scrapes["value"] == 0]
-    failures = failed.groupby(["node", "failure"], observed=True).size()
+    reasons = zip(map(str, failed["node"]), map(str, failed["failure"]), strict=True)
     return ServerSide(
         scraping=plan.scraping,
         series={
@@ -96,7 +97,7 @@ def build_server_side(run: Run, plan: Plan) -> ServerSide | None:
             for measure in plan.scraping.measures
         },
         scrapes=len(scrapes),
-        failures={(str(node), str(kind)): int(number) for (node, kind), number in failures.items()},
+        failures=Counter(reasons),
     )
 
 
@@ -114,10 +115,14 @@ class _Table:
         self._at_ns = frame["at_unix_ns"].to_numpy(dtype=np.int64)
         self._values = frame["value"].to_numpy(dtype=np.float64)
         self._sources = frame["series"].astype(object).to_numpy()
-        groups = frame.groupby(["measure", "node"], observed=True).indices
-        self._rows: dict[tuple[str, str], NDArray[np.intp]] = {
-            (str(measure), str(node)): rows for (measure, node), rows in groups.items()
-        }
+        measures, nodes = (pd.Categorical(frame[name]) for name in ("measure", "node"))
+        keys = measures.codes.astype(np.int64) * len(nodes.categories) + nodes.codes
+        order = np.argsort(keys, kind="stable")
+        labels, starts = np.unique(keys[order], return_index=True)
+        self._rows: dict[tuple[str, str], NDArray[np.intp]] = {}
+        for label, rows in zip(labels.tolist(), np.split(order, starts[1:]), strict=False):
+            measure, node = divmod(label, len(nodes.categories))
+            self._rows[str(measures.categories[measure]), str(nodes.categories[node])] = rows
 
     def named(self, measure: str) -> list[str]:
         """Nodes that have a value of a measure."""
