@@ -32,7 +32,7 @@ import numpy as np
 from analysis.trend.energy import Floats, split_statistics
 
 LEAST_LEVEL: Final = 3
-SIGNIFICANCE: Final = 0.05
+SIGNIFICANCE: Final = 0.04  # of unchanged series show a change: 1 in 20 is allowed
 # Shift / noise (standard deviation) that is found in 9 of 10 series of 20 nights + 3 after it.
 SHIFT_TO_NOISE: Final = 2.8
 _PERMUTATIONS: Final = 999

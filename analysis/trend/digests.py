@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Final
@@ -39,7 +40,9 @@ class Digest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     figures: Baseline
 
 
+@cache
 def _rules() -> str:
+    """Reading a package's version takes longer than reading a digest."""
     return f"{version('headroom')}/{RULES}"
 
 

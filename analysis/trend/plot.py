@@ -48,6 +48,16 @@ def _draw_change(axes: Axes, series: SeriesTrend, change: Change) -> None:
                   parse_math=False)  # fmt: skip
 
 
+def _limits(series: SeriesTrend) -> tuple[float, float]:
+    """Of the value axis: a change that counts is seen, noise below it is not blown up."""
+    values, metric = [point.value for point in series.points], series.metric
+    low, high = min(values, default=0.0), max(values, default=0.0)
+    least = 4 * metric.least * (high if metric.is_factor else 1.0)
+    spare = max(0.1 * (high - low), (least - (high - low)) / 2, 0.0)
+    label = 0.3 * (high - low + spare) if series.changes else 0.0
+    return (low - spare if metric.is_factor else 0.0), high + spare + label
+
+
 def _draw_series(axes: Axes, series: SeriesTrend) -> None:
     values = [point.value for point in series.points]
     axes.plot(range(len(values)), values, "o", color=_RUNS, markersize=3.5)
@@ -56,6 +66,8 @@ def _draw_series(axes: Axes, series: SeriesTrend) -> None:
             axes.plot([first - 0.4, last + 0.4], [level, level], color=_LEVEL, linewidth=1.4)
     for change in series.changes:
         _draw_change(axes, series, change)
+    if series.points:
+        axes.set_ylim(*_limits(series))
     unit = series.metric.unit
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(unit, value)))
     title = clean(f"{series.stage}: {series.metric.key}", _LONGEST_TITLE)

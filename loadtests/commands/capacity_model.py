@@ -8,7 +8,7 @@ from typing import Final
 
 from analysis.capacity.model.costs import load_costs
 from analysis.capacity.model.loads import Axis
-from analysis.capacity.model.model import build_model
+from analysis.capacity.model.model import build_model, check_one_system
 from analysis.capacity.model.pages import model_to_json, show_model
 from analysis.capacity.model.usl import Errors
 from analysis.verdict import judge
@@ -68,12 +68,17 @@ def add_verb(verbs: Commands) -> None:
 
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """0 when the runs carry a model."""
-    costs, report, judged = load_costs(arguments.costs), after_a_while(terminal), []
+    costs, report = load_costs(arguments.costs), after_a_while(terminal)
     paths = [find_run(arguments.results, name) for name in arguments.runs]
+    runs, judged = [], []
     for number, path in enumerate(paths, start=1):
         report(f"reading runs: {number} of {len(paths)}")
-        run = load_run(path)
+        runs.append(load_run(path))
+    check_one_system(runs)
+    for number, run in enumerate(runs, start=1):
+        report(f"judging runs: {number} of {len(runs)}")
         judged.append((run, judge(run)))
+    report("fitting the law and its replicates")
     axis = None if arguments.over is None else _OVER[arguments.over]
     model = build_model(judged, costs, axis, Errors(arguments.errors))
     if arguments.json:

@@ -264,27 +264,27 @@ def call(*arguments: str) -> tuple[ExitCode, str, str]:
 
 
 def test_the_command_reads_archives_and_baselines(tmp_path: Path) -> None:
-    """Twelve nights, the last four slower, one of them known from its baseline alone."""
-    for number in range(12):
-        run = archived(tmp_path, number, delay_ns=0 if number < 8 else 5 * MS)
+    """Eleven nights, the last four slower, one of them known from its baseline alone."""
+    for number in range(11):
+        run = archived(tmp_path, number, delay_ns=0 if number < 7 else 5 * MS)
         if number == 0:
             promote(run, judge(run), tmp_path)
             for file in run.path.iterdir():
                 file.unlink()
             run.path.rmdir()
-    archived(tmp_path, 12, total_sums=None)
+    archived(tmp_path, 11, total_sums=None)
     plot = tmp_path / "trend.svg"
     words = ("trend", "good", "--results", str(tmp_path), "--plot", str(plot), "--json")
     code, out, _ = call(*words)
     assert code is ExitCode.PASS
     document = json.loads(out)
-    assert (document["runs"], len(document["from_baselines"])) == (12, 1)
-    assert [one["run_id"] for one in document["left_out"]] == [night(12).run_id]
+    assert (document["runs"], len(document["from_baselines"])) == (11, 1)
+    assert [one["run_id"] for one in document["left_out"]] == [night(11).run_id]
     p50 = next(series for series in document["series"] if series["metric"] == "p50")
-    assert [change["first_run"] for change in p50["changes"]] == [night(8).run_id]
+    assert [change["first_run"] for change in p50["changes"]] == [night(7).run_id]
     ET.fromstring(plot.read_bytes())
     assert call(*words)[1] == out
-    assert len(list((tmp_path / "runs" / FOLDER).glob("*.json"))) == 12
+    assert len(list((tmp_path / "runs" / FOLDER).glob("*.json"))) == 11
 
 
 def test_a_digest_holds_only_for_its_own_archive(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ class Bill:
 
 def _item_cost(item: Item, nodes: float) -> Range:
     if math.isinf(nodes):
-        return Range(low=item.per_month, high=math.inf)
+        return Range(low=math.inf, high=math.inf)
     grown = item.per_month * max(1.0, nodes / item.nodes)
     match item.grows:
         case Growth.FIXED:

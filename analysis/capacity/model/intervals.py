@@ -24,7 +24,7 @@ import numpy as np
 
 from analysis.capacity.model.usl import PARAMETERS, Errors, Floats, Usl, solve
 
-REPLICATES: Final = 2000
+REPLICATES: Final = 1000
 CONFIDENCE_RATIO: Final = 0.95
 _SEED: Final = 20_26_11  # any fixed number: the same runs give the same interval
 STABLE_RATIO: Final = 0.25  # a knee that one point moves by more is not known

@@ -119,7 +119,7 @@ def _refuse(seen: str, expected: str) -> ScenarioError:
     return ScenarioError("capacity model", (Mistake(where="RUN", seen=seen, expected=expected),))
 
 
-def _check_one_system(runs: Sequence[Run]) -> None:
+def check_one_system(runs: Sequence[Run]) -> None:
     """ScenarioError when the runs cannot be points of one law."""
     repeated = {run.manifest.run_id for run in runs}
     scales = sorted({run.manifest.scale for run in runs})
@@ -209,7 +209,7 @@ def build_model(
     judged: Sequence[tuple[Run, Verdict]], costs: Costs, axis: Axis | None, errors: Errors
 ) -> Model:
     """The model of some runs; ScenarioError when they cannot carry one."""
-    _check_one_system([run for run, _ in judged])
+    check_one_system([run for run, _ in judged])
     loads: list[Load] = []
     voids: list[Void] = []
     for run, verdict in judged:

@@ -11,7 +11,7 @@ from rich.text import Text
 from analysis.capacity.model.bill import Bill, OpenRange
 from analysis.capacity.model.loads import Axis
 from analysis.capacity.model.model import Estimate, Figure, Fitted, Model
-from analysis.capacity.model.questions import EXTRAPOLATION_RATIO, FirstBreak
+from analysis.capacity.model.questions import EXTRAPOLATION_RATIO, FirstBreak, NodesNeeded
 from analysis.cells import number_column, rate_cell, text_column, whole_column
 from analysis.show import Json, JsonValue
 from analysis.tables import Cell, Table, to_rich, words
@@ -19,6 +19,7 @@ from analysis.text import UNKNOWN, clean, rate, scale_text, significant
 
 MODEL_SCHEMA: Final = 1
 _LONGEST_LINE: Final = 400
+_LARGE_SUM: Final = 100  # from here on without decimals
 _NAMES: Final = {
     Figure.GAMMA: "gamma, per second at N = 1",
     Figure.SIGMA: "sigma, contention",
@@ -141,17 +142,25 @@ def break_table(model: Model) -> Table:
 def _whole(value: float | None) -> str:
     if value is None:
         return UNKNOWN
-    return "none" if math.isinf(value) else f"{value:,.0f}"
+    return "no number" if math.isinf(value) else f"{value:,.0f}"
 
 
 def _money(value: float | None) -> str:
     if value is None:
         return UNKNOWN
-    return "no end" if math.isinf(value) else f"{value:,.0f}" if value >= 1 else significant(value)
+    if math.isinf(value):
+        return "no end"
+    return f"{value:,.0f}" if value >= _LARGE_SUM else significant(value)
 
 
 def _range_text(one: OpenRange) -> str:
-    return f"{_money(one.low)} to {_money(one.high)}"
+    is_impossible = math.isinf(one.low)
+    return UNKNOWN if is_impossible else f"{_money(one.low)} to {_money(one.high)}"
+
+
+def _nodes_text(needed: NodesNeeded) -> str:
+    is_impossible = math.isinf(needed.low)
+    return "none will do" if is_impossible else f"{_whole(needed.low)} to {_whole(needed.high)}"
 
 
 def _bill_row(bill: Bill) -> tuple[Cell, ...]:
@@ -159,7 +168,7 @@ def _bill_row(bill: Bill) -> tuple[Cell, ...]:
     return (
         rate_cell(needed.per_s),
         words(needed.spare.value),
-        words(f"{_whole(needed.low)} to {_whole(needed.high)}"),
+        words(_nodes_text(needed)),
         words(f"{hosts.low:.0f} to {hosts.high:.0f}"),
         words(_range_text(bill.month)),
         words(_range_text(bill.per_million)),
@@ -193,6 +202,10 @@ def sentences(model: Model) -> tuple[str, ...]:
         lines.append(
             f"every run had {model.breaks[0].nodes} nodes: how many a rate takes is known from "
             "below alone (as if nodes added up fully); runs at several node counts say more"
+        )
+    else:
+        lines.append(
+            "a point is the largest rate at which a run held its objectives; what broke lies above"
         )
     if any(bill.needed.is_extrapolated for bill in model.bills):
         lines.append(

@@ -101,8 +101,8 @@ def _fit_relative(n: Floats, x: Floats) -> Usl:
     columns = (x / n)[:, None] * np.stack([np.ones_like(n), n, n * (n - 1)], axis=1)
     widths = np.linalg.norm(columns, axis=0)
     widths[widths == 0] = 1.0  # N(N - 1) where every N is 1
-    (a, b, c), _ = nnls(columns / widths, np.ones_like(n))
-    a, b, c = a / widths[0], b / widths[1], c / widths[2]
+    scaled, _ = nnls(columns / widths, np.ones_like(n))
+    a, b, c = (float(value) for value in scaled / widths)
     gamma = 1 / max(a + b, _LEAST_TIME)
     return Usl(gamma=gamma, sigma=b * gamma, kappa=c * gamma)
 
@@ -113,18 +113,24 @@ def _fit_absolute(n: Floats, x: Floats) -> Usl:
 
     def residuals(parameters: Floats) -> Floats:
         gamma, sigma, kappa = (float(value) for value in parameters)
-        law = Usl(gamma=gamma, sigma=sigma, kappa=kappa)
-        return (law.throughput(n) - x) / scale
+        return (Usl(gamma=gamma, sigma=sigma, kappa=kappa).throughput(n) - x) / scale
+
+    def slopes(parameters: Floats) -> Floats:
+        gamma, sigma, kappa = parameters
+        below = 1 + sigma * (n - 1) + kappa * n * (n - 1)
+        steeper = -gamma * n * (n - 1) / below**2
+        return np.stack([n / below, steeper, steeper * n], axis=1) / scale
 
     inside = np.clip([start.gamma, start.sigma, start.kappa], 1e-12, [math.inf, 1 - 1e-9, 1 - 1e-9])
     fitted = least_squares(
         residuals,
         inside,
+        jac=slopes,
         bounds=([0, 0, 0], [math.inf, 1, 1]),
         x_scale=np.maximum(inside, 1e-6),
-        xtol=1e-12,
-        ftol=1e-12,
-        gtol=1e-12,
+        xtol=1e-10,
+        ftol=1e-10,
+        gtol=1e-10,
     )
     gamma, sigma, kappa = (float(value) for value in fitted.x)
     return Usl(gamma=gamma, sigma=sigma, kappa=kappa)
