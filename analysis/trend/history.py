@@ -27,16 +27,27 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """Comparable runs, oldest first; `from_baselines` have no archive any more."""
+    """Comparable runs, oldest first; `from_baselines` have no archive any more.
+
+    So many `older` ones were not asked for.
+    """
 
     scenario: str
     runs: tuple[Baseline, ...]
     from_baselines: frozenset[str]
     left_out: tuple[LeftOut, ...]
+    older: int
 
     def newest(self, number: int) -> History:
         """The same with the newest so many of its runs."""
-        return replace(self, runs=self.runs[-number:])
+        runs = self.runs[-number:]
+        ids = {run.run_id for run in runs}
+        return replace(
+            self,
+            runs=runs,
+            from_baselines=self.from_baselines & ids,
+            older=self.older + len(self.runs) - len(runs),
+        )
 
     @property
     def scale(self) -> float:
@@ -113,4 +124,5 @@ def build_history(
         runs=tuple(runs),
         from_baselines=frozenset(run.run_id for run in runs) - archived,
         left_out=tuple(sorted(left_out, key=lambda one: one.run_id)),
+        older=0,
     )

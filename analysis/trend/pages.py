@@ -125,6 +125,8 @@ def sentences(trend: Trend) -> tuple[str, ...]:
     """What the reader has to know before the tables."""
     history, looked_at = trend.history, sum(s.state is not State.TOO_FEW for s in trend.series)
     lines = [f"{len(history.runs)} comparable runs"]
+    if history.older:
+        lines[0] += f" ({history.older} older ones not looked at)"
     if history.from_baselines:
         lines[0] += f", {len(history.from_baselines)} of them from promoted baselines alone"
     if len(history.runs) < LEAST_RUNS:
@@ -202,6 +204,7 @@ def trend_to_json(trend: Trend) -> Json:
         "scale": history.scale,
         "is_scaled": history.scale != 1.0,
         "runs": len(history.runs),
+        "older_runs": history.older,
         "least_runs": LEAST_RUNS,
         "from_baselines": list[JsonValue](sorted(history.from_baselines)),
         "significance": trend.significance,

@@ -212,6 +212,16 @@ def test_below_one_in_flight_the_law_does_not_begin() -> None:
     assert (len(points), len(voids)) == (1, 2)
 
 
+def test_a_stage_without_a_limit_holds_nothing(tmp_path: Path) -> None:
+    """With objectives on rates alone it is a point in flight, and none of nodes."""
+    plan = with_objectives(plan_at((200.0,)), "throughput >= 150 rps")
+    run = archived(tmp_path, 0, plan, [0.02])
+    (one,), _ = loads_of(run, judge(run))
+    assert one.holds is None
+    assert len(in_flight_points([one])[0]) == 1
+    assert node_points([dataclasses.replace(one, is_closed=True)])[0] == []
+
+
 NODE_CASES: dict[str, tuple[list[Load], list[float]]] = {
     "a higher stage broke": ([load(100), load(200, holds=False)], [100.0]),
     "nothing broke: the limit was not met": ([load(100), load(200)], []),

@@ -14,7 +14,7 @@ from histories import digest, history_of, night, nights_of_p95, row
 from rich.console import Console
 from scipy.stats import energy_distance
 from synthetic_run import MS, S, Trace, good_plan, good_traces, with_objectives, write_run
-from test_pages import HOSTILE
+from test_pages import HOSTILE, compare
 
 from analysis.baselines import promote
 from analysis.trend.change_points import LEAST_LEVEL, find_change_points
@@ -190,6 +190,16 @@ def test_a_baseline_without_its_mix_is_left_out() -> None:
     assert build_history("good", [], [old]).runs == ()
 
 
+def test_the_newest_runs_may_be_looked_at_alone() -> None:
+    """How many older ones there are is said."""
+    history = history_of([night(at) for at in range(14)]).newest(12)
+    assert (len(history.runs), history.older) == (12, 2)
+    assert history.runs[-1] == night(13)
+    out = io.StringIO()
+    Console(file=out, width=200).print(show_trend(build_trend(history, 0.05)))
+    assert "12 comparable runs (2 older ones not looked at)" in out.getvalue()
+
+
 def hostile_trend() -> Trend:
     """Names that would act in a terminal, in SVG or as mathematics."""
     name = f"{HOSTILE} $\\frac{{1}}{{2}}$ & <b>"
@@ -300,6 +310,14 @@ def test_a_digest_holds_only_for_its_own_archive(tmp_path: Path) -> None:
         assert read_digest(run.path) is None
     path.write_bytes(b"{")
     assert load_digest(run.path) == made
+
+
+def test_digests_are_made_anew_when_judging_changes(tmp_path: Path) -> None:
+    """What a digest says of the good run: where that changes, raise `digests.RULES`."""
+    digest = load_digest(write_run(tmp_path).path)
+    figures = msgspec.structs.replace(digest.figures, git_commit=None)
+    data = msgspec.json.encode({"refusal": digest.refusal, "figures": figures}, order="sorted")
+    compare("digest.json", msgspec.json.format(data, indent=2).decode() + "\n")
 
 
 def test_the_command_explains_its_refusals(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_shift_of_5_percent_is_found_within_three_nights_at_1_percent_noise() 
 def test_false_alarms_in_2000_series(nights: Nights) -> None:
     """2,000 series leave no doubt that it is at most 1 in 20."""
     alarms = false_alarms(nights, 2000, seed=4)
-    print(f"{nights.__name__}: {alarms} of 2000")
+    print(f"{nights.__name__}: {alarms} of 2000")  # noqa: T201 - the figure
     assert alarms <= 2000 / 20
     assert binomtest(alarms, 2000, SIGNIFICANCE, alternative="greater").pvalue > 0.01
 
@@ -76,7 +76,7 @@ def test_false_alarms_in_2000_series(nights: Nights) -> None:
 def test_shifts_found_within_three_nights(noise_ratio: float, least: float) -> None:
     """By noise: the figures of the README, beside what is possible at all."""
     reached = found(normal_nights, noise_ratio, 400, seed=5)
-    print(f"noise {noise_ratio:.2%}: found {reached:.1%}, an oracle {oracle(noise_ratio):.1%}")
+    print(f"noise {noise_ratio:.2%}: found {reached:.1%}, an oracle {oracle(noise_ratio):.1%}")  # noqa: T201 - the figure
     assert least <= reached <= oracle(noise_ratio) + 0.03
 
 
@@ -98,7 +98,7 @@ def test_a_history_that_is_looked_at_every_night() -> None:
         points = [p for end in range(10, BEFORE + 1) for p in find_change_points(values[:end])]
         weak += bool(points)
         strong += any(point.p_value <= STRONG_EVIDENCE for point in points)
-    print(f"any of 11 looks: {weak / series:.1%}, with strong evidence {strong / series:.1%}")
+    print(f"any of 11 looks: {weak / series:.1%}, with strong evidence {strong / series:.1%}")  # noqa: T201 - the figure
     assert strong / series < 0.12
     assert strong < weak < series / 2
 
@@ -112,5 +112,5 @@ def test_a_series_with_a_true_change_shows_few_more() -> None:
         values = normal_nights(random, 40, 0.02)
         values[20:] += 0.2
         wrong += any(point.index != 20 for point in find_change_points(values))
-    print(f"false changes beside a true one: {wrong} of {series}")
+    print(f"false changes beside a true one: {wrong} of {series}")  # noqa: T201 - the figure
     assert binomtest(wrong, series, SIGNIFICANCE, alternative="greater").pvalue > 0.01

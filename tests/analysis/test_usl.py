@@ -187,6 +187,6 @@ def test_intervals_hold_the_truth() -> None:
 def test_coverage_of_the_intervals(sizes: Floats) -> None:
     """95 % of them hold the truth, 2 points more or less, with 7, 10 and 12 points."""
     reached = coverage(sizes, 800, 600, seed=2)
-    print(f"{len(sizes)} points: " + ", ".join(f"{k} {v:.1%}" for k, v in reached.items()))
+    print(f"{len(sizes)} points: " + ", ".join(f"{k} {v:.1%}" for k, v in reached.items()))  # noqa: T201 - the figure
     for name, part in reached.items():
         assert part == pytest.approx(0.95, abs=0.02 + 2 * 0.0077), name

@@ -42,7 +42,7 @@ class Axis(Enum):
 class Load:
     """One judged stage that measured its target.
 
-    `holds`: every objective but those on rates passed; None: one of them is inconclusive.
+    `holds`: every objective but those on rates passed; None: one is inconclusive, or none was.
     `broken` are those that failed. `generator_cpu_s` is the engines' CPU time per request.
     """
 
@@ -91,6 +91,8 @@ def _reason_void(verdict: Verdict, stage: StageFigures) -> str:
 
 
 def _holds(results: Sequence[ObjectiveResult]) -> bool | None:
+    if not results:
+        return None  # a stage without a limit holds nothing
     if any(result.state is State.FAIL for result in results):
         return False
     return None if any(result.state is State.INCONCLUSIVE for result in results) else True
