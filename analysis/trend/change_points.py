@@ -37,6 +37,7 @@ SIGNIFICANCE: Final = 0.04  # of unchanged series show a change: 1 in 20 is allo
 SHIFT_TO_NOISE: Final = 2.8
 _PERMUTATIONS: Final = 999
 _BATCH: Final = 111
+_BATCH_PAIRS: Final = 2_000_000  # 16 MB an array, whatever the length of the history
 _SEED: Final = 1  # any fixed number: the same history gives the same changes
 _NEWER_PART: Final = 0.75
 _SPIKE_DEVIATIONS: Final = 3.0
@@ -107,12 +108,14 @@ def _answers(tame: Floats, questions: Sequence[_Question], significance: float) 
     best = [float(question.of(own).max()) * (1 - 1e-9) for question in questions]
     reached, tried = np.ones(len(questions)), 1
     hopeless = [significance * question.part * (_PERMUTATIONS + 1) for question in questions]
+    batch = max(1, min(_BATCH, _BATCH_PAIRS // n**2))
     while tried <= _PERMUTATIONS and (reached <= hopeless).any():
-        orders = np.argsort(random.random((_BATCH, n)), axis=1)
+        size = min(batch, _PERMUTATIONS + 1 - tried)
+        orders = np.argsort(random.random((size, n)), axis=1)
         statistics = split_statistics(tame, orders, LEAST_LEVEL)
         reached += [(q.of(statistics).max(axis=1) >= b).sum()
                     for q, b in zip(questions, best, strict=True)]  # fmt: skip
-        tried += _BATCH
+        tried += size
     return [float(r) / tried / q.part for r, q in zip(reached, questions, strict=True)]
 
 

@@ -1,7 +1,7 @@
 """What a history needs of an archive, remembered beside the archives.
 
 Judging an archive of an hour takes seconds, reading a digest a fraction of a millisecond.
-A digest lies in `results/runs/.digests/<run id>.json` and is the figures of the judged
+A digest lies in `results/.digests/<run id>.json` and is the figures of the judged
 stages with the sentence that says why they count for nothing, where they do not. It is made
 when a run is judged, or when it is first asked for, and holds only for the very `run.json`
 whose SHA-256 it names and for the rules of the program version that made it: anything else
@@ -24,7 +24,7 @@ from analysis.baselines import refusal_of, summarise
 from analysis.verdict import Verdict, judge
 from loadtests.errors import HarnessError
 from loadtests.record.archive import Run, load_run
-from loadtests.record.directory import MANIFEST_FILE
+from loadtests.record.directory import MANIFEST_FILE, RUNS
 from loadtests.record.files import read_file, replace_file
 
 FOLDER: Final = ".digests"
@@ -46,8 +46,10 @@ def _rules() -> str:
     return f"{version('headroom')}/{RULES}"
 
 
-def _path_of(run_dir: Path) -> Path:
-    return run_dir.parent / FOLDER / f"{run_dir.name}.json"
+def _path_of(run_dir: Path) -> Path | None:
+    """None for a run that does not lie in a results folder: nothing is written beside it."""
+    runs = run_dir.resolve().parent
+    return runs.parent / FOLDER / f"{run_dir.name}.json" if runs.name == RUNS else None
 
 
 def _manifest_sha256(run_dir: Path) -> str:
@@ -64,6 +66,8 @@ def store_digest(run: Run, verdict: Verdict) -> Digest:
         figures=summarise(run, verdict),
     )
     path = _path_of(run.path)
+    if path is None:
+        return digest
     with suppress(OSError, HarnessError):  # a folder that is read-only costs time, not truth
         path.parent.mkdir(exist_ok=True)
         replace_file(path, msgspec.json.encode(digest))
@@ -72,8 +76,11 @@ def store_digest(run: Run, verdict: Verdict) -> Digest:
 
 def read_digest(run_dir: Path) -> Digest | None:
     """The remembered digest of a complete run; None where there is none that still holds."""
+    path = _path_of(run_dir)
+    if path is None:
+        return None
     try:
-        digest = msgspec.json.decode(read_file(_path_of(run_dir)), type=Digest)
+        digest = msgspec.json.decode(read_file(path), type=Digest)
     except (HarnessError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
     holds = digest.rules == _rules() and digest.manifest_sha256 == _manifest_sha256(run_dir)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Final
 
 from analysis.capacity.model.costs import load_costs
+from analysis.capacity.model.document import model_to_json
 from analysis.capacity.model.loads import Axis
 from analysis.capacity.model.model import build_model, check_one_system
-from analysis.capacity.model.pages import model_to_json, show_model
+from analysis.capacity.model.pages import show_model
 from analysis.capacity.model.usl import Errors
 from analysis.verdict import judge
 from loadtests.commands.archive import find_run

@@ -294,7 +294,7 @@ def test_the_command_reads_archives_and_baselines(tmp_path: Path) -> None:
     assert [change["first_run"] for change in p50["changes"]] == [night(7).run_id]
     ET.fromstring(plot.read_bytes())
     assert call(*words)[1] == out
-    assert len(list((tmp_path / "runs" / FOLDER).glob("*.json"))) == 11
+    assert len(list((tmp_path / FOLDER).glob("*.json"))) == 11
 
 
 def test_a_digest_holds_only_for_its_own_archive(tmp_path: Path) -> None:
@@ -303,13 +303,18 @@ def test_a_digest_holds_only_for_its_own_archive(tmp_path: Path) -> None:
     assert read_digest(run.path) is None
     made = load_digest(run.path)
     assert read_digest(run.path) == made == load_digest(run.path)
-    path = tmp_path / "runs" / FOLDER / f"{run.path.name}.json"
+    path = tmp_path / FOLDER / f"{run.path.name}.json"
     for field in ("rules", "manifest_sha256"):
         changed = msgspec.structs.replace(made, **{field: "other"})
         path.write_bytes(msgspec.json.encode(changed))
         assert read_digest(run.path) is None
     path.write_bytes(b"{")
     assert load_digest(run.path) == made
+    elsewhere = tmp_path / "elsewhere" / run.path.name
+    elsewhere.parent.mkdir()
+    run.path.rename(elsewhere)
+    assert load_digest(elsewhere) == made
+    assert list(tmp_path.rglob(FOLDER)) == [tmp_path / FOLDER]
 
 
 def test_digests_are_made_anew_when_judging_changes(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ import pytest
 from scipy.optimize import least_squares
 from scipy.stats import t
 
+from analysis.capacity.model.estimates import Figure
 from analysis.capacity.model.intervals import (
     bootstrap,
     leave_one_out,
     stability_of,
 )
-from analysis.capacity.model.model import Figure
 from analysis.capacity.model.usl import Errors, Floats, Usl, fit_usl
 
 # Data sets of R's package usl 3.0.3, and what its documentation and tests print of them

@@ -9,20 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 
 from analysis.capacity.model.bill import Bill, bill_of
 from analysis.capacity.model.costs import Costs
-from analysis.capacity.model.intervals import (
-    Range,
-    Replicates,
-    Stability,
-    bootstrap,
-    leave_one_out,
-    stability_of,
-)
+from analysis.capacity.model.estimates import Estimate, Figure, estimates_of
+from analysis.capacity.model.intervals import Range, Replicates, bootstrap
 from analysis.capacity.model.loads import (
     Axis,
     Load,
@@ -33,7 +26,6 @@ from analysis.capacity.model.loads import (
     node_points,
 )
 from analysis.capacity.model.questions import (
-    EXTRAPOLATION_RATIO,
     FirstBreak,
     answers,
     first_break,
@@ -45,43 +37,6 @@ from analysis.text import reading_text, with_unit
 from analysis.verdict import Verdict, plan_of
 from loadtests.errors import Mistake, ScenarioError
 from loadtests.record.archive import Run
-
-
-class Figure(Enum):
-    """What is reported of the law, each with its interval."""
-
-    GAMMA = "gamma"
-    SIGMA = "sigma"
-    KAPPA = "kappa"
-    KNEE_N = "knee_n"
-    KNEE_PER_S = "knee_per_s"
-    PEAK_N = "peak_n"
-    PEAK_PER_S = "peak_per_s"
-
-    def of(self, law: Usl) -> float:
-        """Its value; infinite where the law has no such place."""
-        match self:
-            case Figure.KNEE_N:
-                return law.knee_n
-            case Figure.KNEE_PER_S:
-                return law.at(law.knee_n) if math.isfinite(law.knee_n) else math.inf
-            case Figure.PEAK_N:
-                return law.peak_n
-            case Figure.PEAK_PER_S:
-                return law.peak_per_s
-            case _:
-                return float(getattr(law, self.value))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """One figure of the law: fitted, its 95 % interval, and what single points do to it."""
-
-    figure: Figure
-    value: float
-    interval: Range
-    stability: Stability
-    is_extrapolated: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,25 +103,6 @@ def _array(values: Sequence[float]) -> Floats:
     return np.array(values, dtype=np.float64)
 
 
-def _estimates(
-    law: Usl, n: Floats, x: Floats, errors: Errors, replicates: Replicates
-) -> tuple[Estimate, ...]:
-    others = leave_one_out(n, x, errors)
-    farthest = EXTRAPOLATION_RATIO * float(n.max())
-    places = {Figure.KNEE_N: law.knee_n, Figure.KNEE_PER_S: law.knee_n,
-              Figure.PEAK_N: law.peak_n, Figure.PEAK_PER_S: law.peak_n}  # fmt: skip
-    return tuple(
-        Estimate(
-            figure=figure,
-            value=figure.of(law),
-            interval=replicates.range_of(figure.of),
-            stability=stability_of(law, others, figure.of),
-            is_extrapolated=places.get(figure, 0.0) > farthest,
-        )
-        for figure in Figure
-    )
-
-
 def _broken_words(load: Load) -> tuple[str, ...]:
     return tuple(
         f"{one.objective}: {reading_text(one.reading)}, "
@@ -227,7 +163,7 @@ def build_model(
             f"{error} ({axis.value}){reasons}", "at least 6 points at 4 different N"
         ) from error
     replicates = bootstrap(law, n, x, errors)
-    estimates, breaks = _estimates(law, n, x, errors, replicates), _breaks(loads)
+    estimates, breaks = estimates_of(law, n, x, errors, replicates), _breaks(loads)
     scale = judged[0][0].manifest.scale
     if axis is Axis.NODES:
         nodes_for = _nodes_of(replicates)

@@ -1,4 +1,4 @@
-"""A capacity model for a terminal and as JSON; computes nothing."""
+"""A capacity model for a terminal; computes nothing."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from analysis.capacity.model.bill import Bill, OpenRange
+from analysis.capacity.model.estimates import Estimate, Figure
 from analysis.capacity.model.loads import Axis
-from analysis.capacity.model.model import Estimate, Figure, Fitted, Model
+from analysis.capacity.model.model import Fitted, Model
 from analysis.capacity.model.questions import EXTRAPOLATION_RATIO, FirstBreak, NodesNeeded
 from analysis.cells import number_column, rate_cell, text_column, whole_column
-from analysis.show import Json, JsonValue
 from analysis.tables import Cell, Table, to_rich, words
 from analysis.text import UNKNOWN, clean, rate, scale_text, significant
 
-MODEL_SCHEMA: Final = 1
 _LONGEST_LINE: Final = 400
 _LARGE_SUM: Final = 100  # from here on without decimals
 _NAMES: Final = {
@@ -32,7 +31,6 @@ _NAMES: Final = {
 
 
 def _number(value: float) -> float | None:
-    """For JSON: infinite is null; the text beside it says "none"."""
     return value if math.isfinite(value) else None
 
 
@@ -234,80 +232,3 @@ def show_model(model: Model) -> RenderableType:
         lines = [Text(f"  - {clean(line, _LONGEST_LINE)}") for line in voids]
         parts.extend([Text("Void", style="bold"), *lines])
     return Group(*parts)
-
-
-def _estimate_json(one: Estimate) -> Json:
-    return {
-        "value": _number(one.value),
-        "low": _number(one.interval.low),
-        "high": _number(one.interval.high),
-        "left_out_low": _number(one.stability.low),
-        "left_out_high": _number(one.stability.high),
-        "is_stable": one.stability.is_stable,
-        "is_extrapolated": one.is_extrapolated,
-    }
-
-
-def _bill_json(bill: Bill) -> Json:
-    needed = bill.needed
-
-    def open_(low: float, high: float | None) -> Json:
-        """An end that is null is infinite where it is known, and else not known."""
-        return {
-            "low": _number(low),
-            "high": None if high is None else _number(high),
-            "is_high_known": high is not None,
-        }
-
-    return {
-        "rate_per_s": needed.per_s,
-        "spare": needed.spare.value,
-        "nodes": open_(needed.low, needed.high),
-        "generator_hosts": open_(bill.generator_hosts.low, bill.generator_hosts.high),
-        "cost_per_month": open_(bill.month.low, bill.month.high),
-        "cost_per_million_requests": open_(bill.per_million.low, bill.per_million.high),
-        "is_extrapolated": needed.is_extrapolated,
-    }
-
-
-def model_to_json(model: Model) -> Json:
-    """Everything that the page says; null for what is infinite or not known."""
-    estimates: Json = {one.figure.value: _estimate_json(one) for one in model.estimates}
-    points: list[JsonValue] = [
-        {
-            "run_id": one.point.run_id,
-            "stage": one.point.stage,
-            "n": one.point.n,
-            "per_s": one.point.per_s,
-            "fitted_per_s": one.fitted_per_s,
-            "residual": one.residual,
-        }
-        for one in model.fitted
-    ]
-    return {
-        "schema_version": MODEL_SCHEMA,
-        "scenarios": list[JsonValue](model.scenarios),
-        "scale": model.scale,
-        "is_scaled": model.scale != 1.0,
-        "over": model.axis.value,
-        "errors": model.errors.value,
-        "largest_n": model.largest_n,
-        "law": estimates,
-        "points": points,
-        "breaks": [
-            {
-                "nodes": one.nodes,
-                "holds_per_s": one.holds_per_s,
-                "breaks_per_s": one.breaks_per_s,
-                "broken": list[JsonValue](one.broken),
-                "where": one.where,
-            }
-            for one in model.breaks
-        ],
-        "currency": model.costs.currency,
-        "demand": [_bill_json(bill) for bill in model.bills],
-        "void": [
-            {"run_id": void.run_id, "stage": void.stage, "reason": void.reason}
-            for void in model.voids
-        ],
-    }
