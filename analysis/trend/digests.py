@@ -4,8 +4,8 @@ Judging an archive of an hour takes seconds, reading a digest a fraction of a mi
 A digest lies in `results/.digests/<run id>.json` and is the figures of the judged
 stages with the sentence that says why they count for nothing, where they do not. It is made
 when a run is judged, or when it is first asked for, and holds only for the very `run.json`
-whose SHA-256 it names and for the rules of the program version that made it: anything else
-is made anew. The folder may be deleted at any time.
+whose SHA-256 it names. When the rules of judging have changed since it is made anew. The
+folder may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def store_digest(run: Run, verdict: Verdict) -> Digest:
 
 
 def read_digest(run_dir: Path) -> Digest | None:
-    """The remembered digest of a complete run; None where there is none that still holds."""
+    """The remembered digest of a complete run, by whatever rules; None where there is none."""
     path = _path_of(run_dir)
     if path is None:
         return None
@@ -83,13 +83,22 @@ def read_digest(run_dir: Path) -> Digest | None:
         digest = msgspec.json.decode(read_file(path), type=Digest)
     except (HarnessError, msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    holds = digest.rules == _rules() and digest.manifest_sha256 == _manifest_sha256(run_dir)
-    return digest if holds else None
+    return digest if digest.manifest_sha256 == _manifest_sha256(run_dir) else None
 
 
 def load_digest(run_dir: Path) -> Digest:
-    """The digest of a complete run, from memory or from its archive; HarnessError on damage."""
-    if (digest := read_digest(run_dir)) is not None:
-        return digest
-    run = load_run(run_dir)
-    return store_digest(run, judge(run))
+    """The digest of a complete run, from memory or from its archive; HarnessError on damage.
+
+    Of an archive that this program cannot judge any more, what an earlier one made of it
+    stays its figures.
+    """
+    kept = read_digest(run_dir)
+    if kept is not None and kept.rules == _rules():
+        return kept
+    try:
+        run = load_run(run_dir)
+        return store_digest(run, judge(run))
+    except HarnessError:
+        if kept is None:
+            raise
+        return kept

@@ -304,10 +304,15 @@ def test_a_digest_holds_only_for_its_own_archive(tmp_path: Path) -> None:
     made = load_digest(run.path)
     assert read_digest(run.path) == made == load_digest(run.path)
     path = tmp_path / FOLDER / f"{run.path.name}.json"
-    for field in ("rules", "manifest_sha256"):
-        changed = msgspec.structs.replace(made, **{field: "other"})
-        path.write_bytes(msgspec.json.encode(changed))
-        assert read_digest(run.path) is None
+    path.write_bytes(msgspec.json.encode(msgspec.structs.replace(made, manifest_sha256="other")))
+    assert read_digest(run.path) is None
+    earlier = msgspec.structs.replace(made, rules="other", refusal="as it was judged then")
+    path.write_bytes(msgspec.json.encode(earlier))
+    assert load_digest(run.path) == made
+    path.write_bytes(msgspec.json.encode(earlier))
+    (run.path / "plan.msgpack").rename(tmp_path / "plan")
+    assert load_digest(run.path) == earlier
+    (tmp_path / "plan").rename(run.path / "plan.msgpack")
     path.write_bytes(b"{")
     assert load_digest(run.path) == made
     elsewhere = tmp_path / "elsewhere" / run.path.name
