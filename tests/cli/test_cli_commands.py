@@ -22,7 +22,8 @@ from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
-COMMANDS = ("demo", "run", "worker", "check", "cluster", "calibrate", "runs", "show", "baseline")
+COMMANDS = ("demo", "run", "worker", "check", "cluster", "calibrate", "runs", "show", "baseline",
+            "trend", "capacity")  # fmt: skip
 
 
 def call(*arguments: str) -> tuple[ExitCode, str, str]:
