@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Final
 
 OBJECTIVES: Final = "objectives"  # the goal that is always there, and first
-WHOLE_RATIO: Final = 0.9  # of the length asked for: the edges of a stage are not judged
+EDGES_S: Final = 2.0  # a stage is judged in whole seconds: up to one is lost at either edge
 
 
 class TrialState(Enum):
@@ -67,7 +67,7 @@ def counts(trial: Trial, goal: str, trial_s: float) -> bool:
     state = trial.states[goal]
     if trial.purpose is Purpose.RECOVERY or state is TrialState.VOID:
         return False
-    return state is TrialState.MISSED or trial.judged_s >= WHOLE_RATIO * trial_s
+    return state is TrialState.MISSED or trial.judged_s > trial_s - EDGES_S
 
 
 def not_recovered(trials: Sequence[Trial]) -> frozenset[int]:
