@@ -1,8 +1,6 @@
-"""`headroom capacity search`: trials until the largest rate that holds lies between two bounds.
+"""`headroom capacity search`: the largest rate that holds the objectives, between two bounds.
 
-Decide, then act: `analysis.capacity.search.decide` says what the next trial is, this module
-runs it as an ordinary run, with its archive and its verdict, and hands the outcome back. The
-search's file is written after each trial, so nothing measured is lost.
+The command line: what is allowed (`capacity_space`), the trials (`capacity_trials`), the page.
 """
 
 from __future__ import annotations
@@ -12,13 +10,11 @@ import time
 from pathlib import Path
 from typing import Final
 
-from analysis.capacity.search.decide import Ending, Step, decide
-from analysis.capacity.search.outcome import trial_of
+from analysis.capacity.search.decide import Ending
 from analysis.capacity.search.pages import (
     bounds_table,
     headline,
     page,
-    to_page,
     trials_table,
 )
 from analysis.capacity.search.pages import notes as notes_of
@@ -28,15 +24,11 @@ from analysis.capacity.search.result import (
     build_result,
     load_result,
     search_path,
-    write_result,
 )
 from analysis.capacity.search.settings import CRITICAL_NS, Settings
-from analysis.capacity.search.trials import Purpose, Trial, TrialState
 from analysis.tables import to_rows
-from analysis.text import latency, rate, ratio
 from loadtests.commands.capacity_space import Space, build_space, rates_of
-from loadtests.commands.interrupts import ignoring_after_start
-from loadtests.commands.judgement import judge_and_store
+from loadtests.commands.capacity_trials import SearchRunner
 from loadtests.commands.options import (
     Commands,
     add_json,
@@ -47,12 +39,11 @@ from loadtests.commands.options import (
     positive_int,
 )
 from loadtests.commands.preparation import assess_here, print_summary, refuse_what_may_not_run
-from loadtests.commands.run import load_swarm, run_swarm
+from loadtests.commands.run import load_swarm
 from loadtests.commands.terminal import Terminal
-from loadtests.errors import ExitCode, HarnessError, Mistake, ScenarioError
+from loadtests.errors import ExitCode, Mistake, ScenarioError
 from loadtests.plan.host import local_engine_count
 from loadtests.record.archive import new_run_id
-from loadtests.record.files import replace_file
 
 PRECISION_PERCENT: Final = 5.0
 TRIAL_S: Final = 10.0
@@ -87,6 +78,11 @@ def add_verb(verbs: Commands) -> None:
     )
     parser.add_argument(
         "--engines", type=engines, metavar="N|auto", help="engines a worker (default: auto)"
+    )
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="search although the highest rate cannot be reached from here",
     )
     parser.add_argument(
         "--resume", metavar="ID", help="go on with a search that was stopped, options as then"
@@ -146,12 +142,12 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     highest = space.plan_at(settings.max_per_s, 0)
     feasibility = assess_here(highest, hosts=1, engines=total)
     refuse_what_may_not_run(
-        arguments.scenario, highest, feasibility, force=False, is_local=True
+        arguments.scenario, highest, feasibility, force=arguments.force, is_local=True
     )
     print_summary(terminal, highest, feasibility, total)
     search = _begin(space, settings, arguments)
     load_swarm()
-    result = _search(space, search, arguments, terminal)
+    result = SearchRunner(space, search, arguments, terminal).run()
     _print(result, arguments, terminal)
     return _exit_code(result)
 
@@ -195,7 +191,7 @@ def _begin(space: Space, settings: Settings, arguments: argparse.Namespace) -> S
     )
     if arguments.resume is None:
         search_id = new_run_id(f"{subject.scenario}-search", subject.created_unix_ns)
-        return build_result(search_id, subject, settings, (), None)
+        return build_result(search_id, subject, settings, (), ending=None)
     before = load_result(search_path(arguments.results, arguments.resume))
     now = (subject.scenario, subject.stage, subject.objectives, subject.nodes, settings)
     then = before.subject
@@ -204,79 +200,6 @@ def _begin(space: Space, settings: Settings, arguments: argparse.Namespace) -> S
         mistake = Mistake(where="--resume", seen=f"search {arguments.resume}", expected=expected)
         raise ScenarioError("headroom capacity search", (mistake,))
     return before
-
-
-def _search(
-    space: Space, begun: SearchResult, arguments: argparse.Namespace, terminal: Terminal
-) -> SearchResult:
-    """Decide and act until the end; the file is written after each trial."""
-    trials = list(begun.trials)
-
-    def built(ending: Ending | None, detail: str = "") -> SearchResult:
-        result = build_result(
-            begun.search_id, begun.subject, begun.settings, trials, ending, detail
-        )
-        path = write_result(arguments.results, result)
-        if ending is not None:
-            replace_file(path.with_suffix(".md"), to_page(result).encode())
-        return result
-
-    built(None)
-    while isinstance(step := decide(begun.settings, trials), Step):
-        number = len(trials) + 1
-        terminal.say(_announcement(step, number, begun.settings))
-        try:
-            time.sleep(step.pause_s if trials else 0.0)
-            outcome = _run_trial(space, step, number, begun.settings, arguments, terminal)
-        except KeyboardInterrupt:
-            return built(Ending.INTERRUPTED)
-        if not isinstance(outcome, Trial):
-            return built(*outcome)
-        trials.append(outcome)
-        terminal.say(_told(outcome, built(None)))
-    return built(step)
-
-
-def _run_trial(
-    space: Space,
-    step: Step,
-    number: int,
-    settings: Settings,
-    arguments: argparse.Namespace,
-    terminal: Terminal,
-) -> Trial | tuple[Ending, str]:
-    """One run; or why there can be no further one. Its archive is kept in any case."""
-    from loadtests.swarm.actions import EndCause  # noqa: PLC0415 - loads Locust
-
-    plan = space.plan_at(step.rate_per_s, number)
-    with ignoring_after_start() as begun:
-        ended = run_swarm(plan, arguments, terminal, begun)
-        run, verdict = judge_and_store(ended.path)
-    match ended.cause:
-        case EndCause.USER:
-            return Ending.INTERRUPTED, f"in trial {number}, run {verdict.run_id}"
-        case EndCause.TARGET:
-            return Ending.TARGET_LOST, ended.reason
-        case EndCause.HARNESS | EndCause.SCENARIO:
-            raise HarnessError(where=f"trial {number}", seen=ended.reason, expected="a whole run")
-    return trial_of(run, verdict, step, number, settings.goals)
-
-
-def _announcement(step: Step, number: int, settings: Settings) -> str:
-    what = "is the target well again at" if step.purpose is Purpose.RECOVERY else "at"
-    return (
-        f"trial {number} of {settings.max_trials} at most: {what} {rate(step.rate_per_s)} "
-        f"requests/s, {settings.trial_s:g} s"
-    )
-
-
-def _told(trial: Trial, result: SearchResult) -> str:
-    """One line on what a trial was, and the bounds with it."""
-    seen = f"p99 {latency(trial.p99_ns)}, errors {ratio(trial.error_ratio)}"
-    why = f" ({trial.reason})" if trial.state is TrialState.VOID else ""
-    return (
-        f"  {trial.state.value}{why}: {seen}; run {trial.run_id}\n  so far {headline(result)}"
-    )
 
 
 def _print(result: SearchResult, arguments: argparse.Namespace, terminal: Terminal) -> None:

@@ -184,4 +184,5 @@ def _least_measurable_per_s(space: Space, arguments: argparse.Namespace) -> floa
     ]
     if arguments.critical:
         needed.append(required_samples(P99))
-    return max(needed) * _SPARE / arguments.trial_duration
+    trial_s: float = arguments.trial_duration
+    return max(needed) * _SPARE / trial_s

@@ -84,9 +84,7 @@ def _stages(stage: Stage, rate: float, warm_up_ns: int, trial_ns: int) -> tuple[
     )
 
 
-def _hopeless(
-    objectives: tuple[Objective, ...], stage: str, trial_ns: int
-) -> Iterator[Abort]:
+def _hopeless(objectives: tuple[Objective, ...], stage: str, trial_ns: int) -> Iterator[Abort]:
     """What ends a trial early, one abort for each objective that allows one."""
     seconds = max(_FEWEST_HOPELESS_S, math.ceil(trial_ns / NS_PER_S * _HOPELESS_RATIO))
     for objective in objectives:

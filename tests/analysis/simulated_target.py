@@ -150,7 +150,9 @@ def probe(rate_per_s: float) -> Step:
     return Step(rate_per_s=rate_per_s, purpose=Purpose.PROBE, pause_s=0.0)
 
 
-def targets(count: int, noise_ratio: float, seed: int, **changes: object) -> Sequence[SimulatedTarget]:
+def targets(
+    count: int, noise_ratio: float, seed: int, **changes: object
+) -> Sequence[SimulatedTarget]:
     """Targets of random capacity (600 to 8,000 requests/s, log-uniform), each with its seed."""
     made = []
     for number in range(count):
@@ -158,7 +160,10 @@ def targets(count: int, noise_ratio: float, seed: int, **changes: object) -> Seq
         capacity = math.exp(random.uniform(math.log(600), math.log(8000)))
         made.append(
             SimulatedTarget(
-                capacity_per_s=capacity, noise_ratio=noise_ratio, random=random, **changes  # type: ignore[arg-type]  # typed by the class itself
+                capacity_per_s=capacity,
+                noise_ratio=noise_ratio,
+                random=random,
+                **changes,  # type: ignore[arg-type]  # typed by the class itself
             )
         )
     return made

@@ -7,10 +7,11 @@ A trial at rate r meets the target at a capacity of its own, scattered around th
 L is the rate that holds in half of the trials; s, the scatter from trial to trial as a
 ratio, is not known and is found with it. LAPSE: a trial far below the limit may miss by some
 accident; FLUKE: one far above it hardly ever holds. Bayes' rule on a grid of (s, ln L): every
-ln L is as probable as any other before the first trial, and s is taken to be 2.5 % give or
-take a factor of 2.5 (log-normal). What is asked for is the marginal of L. This is how thresholds are measured from
-yes-or-no answers elsewhere (Kontsevich and Tyler 1999, Vision Research 39: 2729; Watson and
-Pelli's QUEST). The tests simulate how often its bounds hold, with scatters that are not normal too.
+ln L is as probable as any other before the first trial, and s is taken to be 2.5 %, give or
+take a factor of 2.5 (log-normal). What is asked for is the marginal of L. This is how
+thresholds are measured from yes-or-no answers elsewhere (Kontsevich and Tyler 1999, Vision
+Research 39: 2729; QUEST of Watson and Pelli). The tests simulate how often its bounds hold,
+with scatters that are not normal as well.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from analysis.capacity.search.trials import Trial, TrialState, evidence
 
 LAPSE: Final = 0.02
 FLUKE: Final = 0.005
-SCATTERS: Final = np.array([0.003, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15, 0.2])
+SCATTERS: Final = np.array(
+    [0.003, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.07, 0.1, 0.15, 0.2]
+)
 USUAL_SCATTER: Final = 0.025  # of runs on shared machines
 USUAL_SPREAD: Final = 0.9  # ln
 BEYOND: Final = 0.25  # ln: the limit may lie so far outside the rates that can be tried
@@ -85,7 +88,7 @@ def _grid(min_per_s: float, max_per_s: float, precision_ratio: float) -> Numbers
 
 @lru_cache(maxsize=512)
 def _log_chances(rate_per_s: float, space: tuple[float, float, float]) -> tuple[Numbers, Numbers]:
-    """ln P(held), ln P(missed) of a rate: computed once, since trials meet at few rates."""
+    """Logarithms of P(held) and P(missed) at a rate; computed once, few rates are ever tried."""
     chances = held_chances(math.log(rate_per_s), _grid(*space))
     return np.log(chances), np.log1p(-chances)
 

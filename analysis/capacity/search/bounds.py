@@ -85,9 +85,7 @@ def _is_probable(bound: Bound) -> bool:
     return bound.agreeing >= FEWEST_AGREEING and bound.probability >= CONFIDENCE
 
 
-def _first_fresh_miss_per_s(
-    trials: Sequence[Trial], valid: Sequence[Trial], goal: str
-) -> float:
+def _first_fresh_miss_per_s(trials: Sequence[Trial], valid: Sequence[Trial], goal: str) -> float:
     """The lowest rate that a target known to be well has missed; infinite without one."""
     numbers = fresh(trials)
     return min(

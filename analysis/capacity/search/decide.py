@@ -9,9 +9,9 @@
 
 The first trial is at the lowest rate, the next ones at most at four times what held: the
 limit is met from below. While it may be anywhere, the next rate is the median of the belief,
-or the goodput of the overload just met, which often is the capacity. Near the limit it is the belief's
-10 % or 90 % quantile, on the side where the bound is further away: a trial there says most,
-whatever the noise.
+or the goodput of the overload just met, which often is the capacity. Near the limit it is the
+belief's 10 % or 90 % quantile, on the side where the bound is further away: a trial there
+says most, whatever the noise.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from enum import Enum
 from typing import Final
 
 from analysis.capacity.search.belief import Belief, believe
-from analysis.capacity.search.bounds import CONFIDENCE, Bounds, find_bounds
+from analysis.capacity.search.bounds import Bounds, find_bounds
 from analysis.capacity.search.settings import Settings
 from analysis.capacity.search.trials import (
     OBJECTIVES,
@@ -77,37 +77,40 @@ def decide(settings: Settings, trials: Sequence[Trial]) -> Step | Ending:
         return Ending.TRIALS_USED
     if (check := _check_recovery(settings, trials)) is not None:
         return check
-    if _void_count(trials) > settings.max_trials * MOST_VOID_RATIO:
-        return _too_many_void(trials)
-    ladder = _below(settings.ladder, ceiling_per_s(settings, trials))
-    if not ladder:
-        return _too_many_void(trials)
+    rates = _below(settings.ladder, ceiling_per_s(settings, trials))
+    if not rates or _void_count(trials) > settings.max_trials * MOST_VOID_RATIO:
+        return _limited(trials, Ending.TOO_MANY_VOID)
+    return _probe(settings, trials, rates)
+
+
+def _probe(settings: Settings, trials: Sequence[Trial], rates: Sequence[float]) -> Step | Ending:
+    """Rule 3 of the module's list."""
     for goal in settings.goals:
         belief = believe(settings, trials, goal.name)
         bounds = find_bounds(settings, trials, goal, belief)
-        if _is_below(bounds, ladder) and goal.name == OBJECTIVES:
+        if _is_below(bounds, rates) and goal.name == OBJECTIVES:
             return Ending.MIN_MISSED
-        if not (bounds.is_precise or _is_below(bounds, ladder) or _is_above(bounds, ladder)):
-            rate = _aim(settings, trials, bounds, belief, ladder)
+        if not (bounds.is_precise or _is_below(bounds, rates) or _is_above(bounds, rates)):
+            rate = _aim(settings, trials, bounds, belief, rates)
             return Step(rate_per_s=rate, purpose=Purpose.PROBE, pause_s=settings.settle_s)
-    return _ending(settings, trials, ladder)
+    return _ending(settings, trials, rates)
 
 
-def _is_below(bounds: Bounds, ladder: Sequence[float]) -> bool:
+def _is_below(bounds: Bounds, rates: Sequence[float]) -> bool:
     """Whether the limit is below all that may be tried."""
-    return bounds.upper is not None and bounds.upper.rate_per_s <= ladder[0]
+    return bounds.upper is not None and bounds.upper.rate_per_s <= rates[0]
 
 
-def _is_above(bounds: Bounds, ladder: Sequence[float]) -> bool:
+def _is_above(bounds: Bounds, rates: Sequence[float]) -> bool:
     """Whether the limit is above all that may be tried."""
-    return bounds.lower is not None and bounds.lower.rate_per_s >= ladder[-1]
+    return bounds.lower is not None and bounds.lower.rate_per_s >= rates[-1]
 
 
-def _ending(settings: Settings, trials: Sequence[Trial], ladder: Sequence[float]) -> Ending:
+def _ending(settings: Settings, trials: Sequence[Trial], rates: Sequence[float]) -> Ending:
     bounds = find_bounds(settings, trials, settings.goals[0])
-    if bounds.is_precise or not _is_above(bounds, ladder):
+    if bounds.is_precise or not _is_above(bounds, rates):
         return Ending.PRECISE
-    if ladder[-1] == settings.ladder[-1]:
+    if rates[-1] == settings.ladder[-1]:
         return Ending.MAX_HOLDS
     return _limited(trials, Ending.UNMEASURABLE)
 
@@ -125,10 +128,6 @@ def _limited(trials: Sequence[Trial], otherwise: Ending) -> Ending:
     voids = [trial for trial in trials if trial.state is TrialState.VOID]
     own = sum(trial.is_generator_limited for trial in voids)
     return Ending.GENERATOR_LIMITED if 2 * own >= len(voids) else otherwise
-
-
-def _too_many_void(trials: Sequence[Trial]) -> Ending:
-    return _limited(trials, Ending.TOO_MANY_VOID)
 
 
 def ceiling_per_s(settings: Settings, trials: Sequence[Trial]) -> float | None:
@@ -204,7 +203,7 @@ def _aim(
     trials: Sequence[Trial],
     bounds: Bounds,
     belief: Belief,
-    ladder: Sequence[float],
+    rates: Sequence[float],
 ) -> float:
     """The rate on the ladder that the next trial of a goal is to have."""
     name = bounds.goal.name
@@ -214,8 +213,8 @@ def _aim(
         wanted = _on_wider_side(bounds, belief)
     else:
         wanted = _goodput_of_overload(valid, name, belief) or belief.quantile_per_s(0.5)
-    highest = HIGHEST_STEP * max(held) if held else ladder[0]
-    return min(ladder, key=lambda rate: abs(rate - min(wanted, highest)))
+    highest = HIGHEST_STEP * max(held) if held else rates[0]
+    return min(rates, key=lambda rate: abs(rate - min(wanted, highest)))
 
 
 def _goodput_of_overload(valid: Sequence[Trial], goal: str, belief: Belief) -> float | None:

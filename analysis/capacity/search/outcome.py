@@ -50,9 +50,7 @@ class Judged:
         return next((stage for stage in self.stages if stage.facts.is_judged), None)
 
 
-def trial_of(
-    run: Run, verdict: Verdict, step: Step, number: int, goals: Sequence[Goal]
-) -> Trial:
+def trial_of(run: Run, verdict: Verdict, step: Step, number: int, goals: Sequence[Goal]) -> Trial:
     """The trial that a run of a step was."""
     judged = Judged(run=run, plan=plan_of(run), verdict=verdict, stages=build_figures(run))
     stage = judged.stage

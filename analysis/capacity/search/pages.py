@@ -61,9 +61,7 @@ def critical_line(result: SearchResult) -> str | None:
 
 def notes(result: SearchResult) -> tuple[str, ...]:
     """What has to be said beside the bounds."""
-    return tuple(
-        (*_of_the_end(result), *_of_the_width(result), *_of_order(result), *_of_trials(result))
-    )
+    return (*_of_the_end(result), *_of_the_width(result), *_of_order(result), *_of_trials(result))
 
 
 def _of_the_end(result: SearchResult) -> Iterator[str]:
@@ -74,8 +72,10 @@ def _of_the_end(result: SearchResult) -> Iterator[str]:
     yield f"{result.ending.value}, after {len(result.trials)} trials{detail}"
     if result.ceiling_per_s is not None:
         lower = result.objectives.lower
-        least = "nothing is known of the target" if lower is None else (
-            f"the target holds at least {rate(lower.rate_per_s)}"
+        least = (
+            "nothing is known of the target"
+            if lower is None
+            else (f"the target holds at least {rate(lower.rate_per_s)}")
         )
         is_own = result.ending is Ending.GENERATOR_LIMITED
         limit = "the generator's limit is" if is_own else "what can be judged ends at"

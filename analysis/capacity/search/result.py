@@ -87,6 +87,7 @@ def build_result(
     subject: Subject,
     settings: Settings,
     trials: Sequence[Trial],
+    *,
     ending: Ending | None,
     detail: str = "",
 ) -> SearchResult:
