@@ -96,8 +96,6 @@ def trial(
     judged_s: float = 10.0,
 ) -> Trial:
     """A trial of a step with this p99, held against all goals."""
-    limits = {"objectives": LIMIT_NS}
-    limits |= {f"p99 <= {limit // 1_000_000:.0f}.0 ms": limit for limit in CRITICAL_NS}
     limits = {goal.name: goal.limit_ns or LIMIT_NS for goal in settings().goals}
     states = {
         name: TrialState.VOID
