@@ -8,6 +8,7 @@ written after each trial: Ctrl-C, or a crash, loses the trial that was running, 
 from __future__ import annotations
 
 import argparse
+import threading
 import time
 
 from analysis.capacity.search.decide import Ending, Step, decide
@@ -38,6 +39,7 @@ class SearchRunner:
         self._space, self._begun = space, begun
         self._arguments, self._terminal = arguments, terminal
         self._trials = list(begun.trials)
+        self._interrupted = threading.Event()  # while a run was being judged
 
     def run(self) -> SearchResult:
         """Decide and act until the end."""
@@ -51,6 +53,8 @@ class SearchRunner:
                 return self._store(*outcome)
             self._trials.append(outcome)
             self._tell(outcome, self._store(None))
+            if self._interrupted.is_set():
+                return self._store(Ending.INTERRUPTED)
         return self._store(step)
 
     def _store(self, ending: Ending | None, detail: str = "") -> SearchResult:
@@ -77,7 +81,7 @@ class SearchRunner:
         self._announce(step, number)
         time.sleep(step.pause_s if self._trials else 0.0)
         plan = self._space.plan_at(step.rate_per_s, number)
-        with ignoring_after_start() as begun:
+        with ignoring_after_start(self._interrupted.set) as begun:
             ended = run_swarm(plan, self._arguments, self._terminal, begun)
             run, verdict = judge_and_store(ended.path)
         match ended.cause:
