@@ -2,7 +2,7 @@
 
 PASS is held, FAIL is missed, INCONCLUSIVE is void. A limit on p99 is judged by the same rules
 as an objective `p99 <= limit` of the run (`analysis.judging`), together with the scenario's
-own objectives that are not about response time: a target that fails fast is not fast.
+own objectives on errors and rates: a target that fails fast is not fast.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from analysis.capacity.search.trials import Trial, TrialState
 from analysis.figures import StageFigures, build_figures
 from analysis.judging import Case, State, judge_objective
 from analysis.pool_use import build_pool_uses
-from analysis.reading import FROM_INTENDED, QUANTILE_KINDS
 from analysis.verdict import Verdict, merge_states, plan_of
 from loadtests.plan.model import Comparison, Measure, MeasureKind, Objective, Plan
-from loadtests.plan.objectives import required_samples
+from loadtests.plan.objectives import RATE_KINDS, RATIO_KINDS, required_samples
 from loadtests.record.archive import Run
 from loadtests.record.histogram import Histogram
 from loadtests.record.window import Count
@@ -116,13 +115,14 @@ def _p99_state(judged: Judged, stage: StageFigures, limit_ns: int) -> State:
         objective=objective,
         figures=stage.overall,
         pool=build_pool_uses(judged.run, judged.plan, judged.stages)[name],
+        level=None,
         findings=tuple(f for f in judged.verdict.findings if f.stage in {None, name}),
     )
     return judge_objective(case).state
 
 
 def _other_states(judged: Judged) -> list[State]:
-    """States of the objectives that do not limit a time."""
-    timed = FROM_INTENDED | QUANTILE_KINDS
-    texts = {o.text for o in judged.plan.objectives if o.measure.kind not in timed}
+    """States of the objectives on errors and rates."""
+    kinds = RATIO_KINDS | RATE_KINDS
+    texts = {o.text for o in judged.plan.objectives if o.measure.kind in kinds}
     return [r.state for r in judged.verdict.objectives if r.objective in texts]
