@@ -235,7 +235,7 @@ def test_a_generator_that_measures_nothing_ends_the_search() -> None:
     trials, ending = search(target(generator_per_s=1.0), ALONE)
     result = result_of(trials, ending)
     assert ending is Ending.GENERATOR_LIMITED
-    assert len(trials) < 12
+    assert len(trials) == 3
     assert (result.objectives.lower, result.objectives.upper) == (None, None)
     assert any("send lag" in text for text in notes(result))
 

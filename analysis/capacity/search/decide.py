@@ -3,8 +3,9 @@
 1. A target that may still be ill is not asked for its limit: when the misses in a row at the
    end are together less probable than 5 %, a low rate that held before is tried, after ever
    longer pauses, until it holds again or the search gives up.
-2. A rate that was void twice, with nothing valid at it or above, is a ceiling: it cannot be
-   measured from here, and the search stays below.
+2. A void trial is made again, after ever longer pauses: its reason may pass. A rate that was
+   void three times, with nothing valid at it or above, is a ceiling: it cannot be measured
+   from here, and the search stays below.
 3. The first goal whose bounds are not near enough gets the next trial; the objectives first.
 
 The first trial is at the lowest rate, the next ones at most at four times what held: the
@@ -21,6 +22,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import takewhile
 from typing import Final
 
 from analysis.capacity.search.belief import Belief, believe
@@ -35,8 +37,8 @@ from analysis.capacity.search.trials import (
     evidence,
 )
 
-MOST_VOID_RATIO: Final = 1 / 3  # of the trials allowed
-VOIDS_OF_A_CEILING: Final = 2
+MOST_VOID_RATIO: Final = 0.4  # of the trials allowed
+VOIDS_OF_A_CEILING: Final = 3
 CHANCE_OF_ILLNESS: Final = 0.05
 MOST_CHECKS: Final = 4  # pauses of 1, 2, 4, 8 times the settling time
 HIGHEST_STEP: Final = 4.0
@@ -92,7 +94,8 @@ def _probe(settings: Settings, trials: Sequence[Trial], rates: Sequence[float]) 
             return Ending.MIN_MISSED
         if not (bounds.is_precise or _is_below(bounds, rates) or _is_above(bounds, rates)):
             rate = _aim(settings, trials, bounds, belief, rates)
-            return Step(rate_per_s=rate, purpose=Purpose.PROBE, pause_s=settings.settle_s)
+            pause_s = settings.settle_s * 2 ** _voids_in_a_row(trials)
+            return Step(rate_per_s=rate, purpose=Purpose.PROBE, pause_s=pause_s)
     return _ending(settings, trials, rates)
 
 
@@ -121,6 +124,12 @@ def _voids(trials: Sequence[Trial]) -> list[Trial]:
 
 def _void_count(trials: Sequence[Trial]) -> int:
     return sum(trial.state is TrialState.VOID for trial in trials)
+
+
+def _voids_in_a_row(trials: Sequence[Trial]) -> int:
+    """How many trials at the end were void."""
+    row = takewhile(lambda trial: trial.state is TrialState.VOID, reversed(trials))
+    return sum(1 for _ in row)
 
 
 def _limited(trials: Sequence[Trial], otherwise: Ending) -> Ending:
@@ -180,12 +189,11 @@ def _recovery(settings: Settings, rate: float, checks: int) -> Step:
 
 def _checks_in_a_row(trials: Sequence[Trial]) -> int:
     """How many checks at the end did not hold."""
-    number = 0
-    for trial in reversed(trials):
-        if trial.purpose is not Purpose.RECOVERY or trial.state is TrialState.HELD:
-            break
-        number += 1
-    return number
+    row = takewhile(
+        lambda t: t.purpose is Purpose.RECOVERY and t.state is not TrialState.HELD,
+        reversed(trials),
+    )
+    return sum(1 for _ in row)
 
 
 def _low_rate(settings: Settings, trials: Sequence[Trial]) -> float | None:
