@@ -19,6 +19,7 @@ from time import monotonic_ns, process_time_ns
 from typing import Final
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
+from loadtests.engine.bins import BinBook
 from loadtests.engine.catalogue import Catalogue
 from loadtests.engine.closed import Supply
 from loadtests.engine.dialer import Dialer
@@ -76,7 +77,10 @@ class Run:
         index, engines = configure.index, configure.of_engines
         parts = parts_of(plan, index, engines, self._warnings.append)
         in_flight_limit = parts.in_flight_limit
-        recorder = Recorder(len(plan.slots), plans_as_sent=self._is_closed)
+        bins = None
+        if plan.binning is not None:
+            bins = BinBook(len(plan.slots), plan.binning.marks, self._open_connections)
+        recorder = Recorder(len(plan.slots), plans_as_sent=self._is_closed, bins=bins)
         self._traffic = Traffic(
             recorder,
             gate=gate_of(plan.max_rate_per_s / engines),
@@ -109,6 +113,7 @@ class Run:
             connections=self._fleet.connections,
             streams=self._fleet.streams,
             emit=self._emit,
+            bins=bins,
         )
         self._sequence = 0
         self._timer = Timer()
@@ -231,26 +236,38 @@ class Run:
             if monotonic_ns() >= self._end_ns:
                 edge_ns = NEVER_NS
         lease_ns = self._lease_ns if self._traffic.is_sending else NEVER_NS
-        self._traffic.alarm_ns = min(self._windows.ends_ns, lease_ns, edge_ns)
+        self._traffic.alarm_ns = min(self._windows.edge_ns, lease_ns, edge_ns)
 
     def _alarmed(self, now_ns: int) -> None:
-        """A window, a stage of closed load, the plan or the lease has ended."""
+        """A window or bin, a stage of closed load, the plan or the lease has ended."""
         if self.over.is_set():
             return
         traffic = self._traffic
         if traffic.is_sending and now_ns >= self._lease_ns:
             self._halt(now_ns, self._plan.grace_ns, "lease expired")
-        while now_ns >= self._windows.ends_ns:
-            self._close_window(self._windows.ends_ns)
+        self._pass_edges(now_ns)
         if self._is_closed and traffic.is_sending:
             if now_ns >= self._end_ns:
                 self._halt(now_ns, self._plan.grace_ns, "end of plan")
             self._enter_stage(now_ns)
         self._set_alarm()
 
-    def _close_window(self, end_ns: int) -> None:
+    def _pass_edges(self, now_ns: int) -> None:
+        """Close every window and cut every bin that has ended."""
+        windows = self._windows
+        while now_ns >= windows.edge_ns:
+            if windows.bin_ends_ns < windows.ends_ns:
+                self._count_planned(windows.bin_ends_ns)
+                windows.cut()
+            else:
+                self._close_window(windows.ends_ns)
+
+    def _count_planned(self, until_ns: int) -> None:
         if not self._is_closed:
-            self._pacer.count_planned(end_ns)
+            self._pacer.count_planned(until_ns)
+
+    def _close_window(self, end_ns: int) -> None:
+        self._count_planned(end_ns)
         self._windows.close(end_ns)
         gc.collect(0)
 
@@ -382,8 +399,7 @@ class Run:
         self._halt(now_ns, 0, self._reason)
         traffic = self._traffic
         if self._t0_ns < NEVER_NS:
-            while now_ns >= self._windows.ends_ns:
-                self._close_window(self._windows.ends_ns)
+            self._pass_edges(now_ns)
             self._close_window(max(now_ns, self._t0_ns))
             self._windows.finish_pending()
             asyncio.get_running_loop().remove_reader(self._timer.fd)
@@ -414,6 +430,9 @@ class Run:
         slots = self._plan.slots
         stage = self._stage_at(monotonic_ns())
         return slots.slot(stage, len(slots.requests) - 1, pool.index)
+
+    def _open_connections(self) -> list[tuple[int, int]]:
+        return [(self._connection_slot(pool), len(pool.connections)) for pool in self._pools]
 
     def _lost(self, _pool: Pool) -> None:
         """A connection has ended: replace it at once if that is paid for."""

@@ -131,6 +131,7 @@ class Traffic:
             count,
             kind=kind,
             message=message,
+            due_ns=due_ns,
             response_ns=done_ns - due_ns,
             service_ns=done_ns - sent_ns,
             received_bytes=received_bytes,

@@ -21,7 +21,7 @@ import msgspec
 
 from loadtests.plan.call import Call, Endpoint, Multiplexing, Protocol, authority_of
 from loadtests.plan.server_metrics import Scraping
-from loadtests.record.window import CONNECTION, SlotSpace
+from loadtests.record.window import CONNECTION, Kind, SlotSpace
 
 
 class LoadModel(Enum):
@@ -249,6 +249,21 @@ class Objective:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LateMark:
+    """A limit of latency that answers are counted against in every bin: response or service."""
+
+    kind: Kind
+    limit_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binning:
+    """Engines record bins of 100 ms, and in each how many answers were later than each mark."""
+
+    marks: tuple[LateMark, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Abort:
     """The run ends when `objective`'s condition is TRUE without a break for `sustain_ns`."""
 
@@ -297,6 +312,7 @@ class Plan:
     baselines: tuple[tuple[str, float], ...]  # named rates, per second, unscaled
     load_percent: float | None  # of the baseline, where the scenario is a load profile
     scraping: Scraping | None = None  # archives of before the target was scraped have none
+    binning: Binning | None = None  # None: no bins, also in archives of before there were any
 
     @property
     def duration_ns(self) -> int:

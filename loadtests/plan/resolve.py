@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from loadtests.errors import ScenarioError
+from loadtests.plan.binning import build_binning
 from loadtests.plan.call import Protocol
 from loadtests.plan.calls import build_call
 from loadtests.plan.capacity import build_capacity, check_load
@@ -148,6 +149,7 @@ def build_plan(
         baselines=tuple(sorted(document.baselines.items())),
         load_percent=_load_percent(load, mistakes),
         scraping=scraping,
+        binning=build_binning(load, objectives, mistakes),
     )
 
 

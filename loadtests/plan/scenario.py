@@ -9,7 +9,8 @@ with its path. Nothing is started from a file that has one.
                   connect_rate, protocol ("http1", "http2"), keepalive, authority
     [baselines]   NAME = "776000 rps"
     [load]        model, baseline, rate, arrivals, seed, connections, channels, streams,
-                  in_flight, backlog, pipelining, think_time, warm_up, grace, loss_policy
+                  in_flight, backlog, pipelining, think_time, warm_up, grace, loss_policy,
+                  bins
     [[feeds]]     name, file
     [grpc]        protos, includes | descriptor_set | reflection
     [server]      path, port | prometheus, node_label; every, timeout, response_limit, headers

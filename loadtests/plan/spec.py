@@ -105,6 +105,7 @@ class LoadSpec:
     warm_up: tuple[Name, ...] = ()
     grace: DurationNs = DurationNs(10 * SECOND)
     loss_policy: LossPolicy = LossPolicy.ABORT
+    bins: bool = False  # of 100 ms, beside windows; on by itself where an objective needs them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,6 +106,5 @@ def fault_steps(events: Iterable[Event]) -> tuple[FaultStep, ...]:
             at_ns=int(event.fields["at_ns"] or 0),
         )
         for event in events
-        if (kind := _OF_KIND.get(event.kind)) in STEPS
-        and kind is not None
+        if (kind := _OF_KIND.get(event.kind)) in STEPS and kind is not None
     )

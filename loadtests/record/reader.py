@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from loadtests.clock import NS_PER_S
 from loadtests.errors import HarnessError
+from loadtests.record.bin_rows import BINS_TABLE
 from loadtests.record.checksums import check_files, check_manifest
 from loadtests.record.directory import (
     EVENTS_FILE,
@@ -69,6 +70,7 @@ class Run:
 
     `windows`: the columns of `tables.WINDOWS`; `errors`: those of `tables.ERRORS` without
     the message; `engines`, `hiccups`: window_s and the fields of `EngineHealth`, `Hiccup`.
+    `bins`: the columns of `bin_rows.BINS`, where the scenario asked for bins.
     `server`: the columns of `server.SERVER`, one row a scrape and measure; no row where the
     scenario asked for none, or before it could.
     Names (stage, request, node, kind, engine, agent, measure) are categories: group with
@@ -85,6 +87,7 @@ class Run:
     errors: pd.DataFrame
     engines: pd.DataFrame
     hiccups: pd.DataFrame
+    bins: pd.DataFrame
     server: pd.DataFrame
     events: tuple[Event, ...]
     messages: Mapping[ErrorKey, str]  # one sample of each
@@ -350,6 +353,7 @@ def _run(
         errors=frames["errors"].drop(columns="message"),
         engines=frames["engines"],
         hiccups=frames["hiccups"],
+        bins=frames[BINS_TABLE],
         server=frames[SERVER_TABLE],
         events=events,
         messages=messages,

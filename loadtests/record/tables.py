@@ -20,6 +20,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from loadtests.record.bin_rows import BINS, BINS_TABLE, bins_batch
 from loadtests.record.manifest import Manifest
 from loadtests.record.server import SERVER, SERVER_TABLE
 from loadtests.record.summary import Segments, segments_of
@@ -83,8 +84,8 @@ HICCUPS: Final = _struct_schema(Hiccup)
 
 # Tables made of windows -> schema; the file is `<name>.parquet`.
 SCHEMAS: Final = {"windows": WINDOWS, "errors": ERRORS, "engines": ENGINES, "hiccups": HICCUPS}
-# All of them: what the target said of itself is there where a scenario asked for it.
-ALL_SCHEMAS: Final = {**SCHEMAS, SERVER_TABLE: SERVER}
+# All of them: these are there where a scenario asked for them.
+ALL_SCHEMAS: Final = {**SCHEMAS, BINS_TABLE: BINS, SERVER_TABLE: SERVER}
 
 # Columns that archives of this schema version may lack, for they were added later: nothing
 # of the kind was measured then, so a count is 0 and a latency unknown.
@@ -125,7 +126,7 @@ class RowBuilder:
     """
 
     def __init__(self, manifest: Manifest, clean: Callable[[str], str]) -> None:
-        slots = manifest.slots
+        self._slots = slots = manifest.slots
         self._manifest = manifest
         self._clean = clean
         self._names = [pa.array(words, pa.string()) for words in
@@ -138,7 +139,9 @@ class RowBuilder:
         """Rows of one window (or a further part of it) by table name."""
         part = self._parts.get(window.start_s, 0)
         self._parts[window.start_s] = part + 1
+        bins = window.bins
         return {
+            **({BINS_TABLE: bins_batch(window.start_s, bins, self._slots)} if len(bins) else {}),
             "windows": self._window_rows(window, part),
             "errors": self._error_rows(window, part),
             "engines": _struct_rows(ENGINES, window.start_s, window.health),
