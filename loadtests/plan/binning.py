@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from loadtests.plan.model import Binning, LateMark, LoadModel, MeasureKind, Objective
+from loadtests.plan.objectives import OUTAGE_KINDS
 from loadtests.plan.spec import LoadSpec
 from loadtests.plan.values import Mistakes
 from loadtests.record.bins import MOST_MARKS
@@ -35,11 +36,12 @@ def build_binning(
     load: LoadSpec, objectives: Sequence[Objective], mistakes: Mistakes
 ) -> Binning | None:
     """None where nobody asks for bins."""
-    if not load.bins:
+    if not load.bins and not any(one.measure.kind in OUTAGE_KINDS for one in objectives):
         return None
     if load.model is LoadModel.CLOSED:
         # Closed load stops with the target, so an outage is hardly seen by it.
-        mistakes.add("load.bins", "closed load", "open load", rests_on=("load.model",))
+        expected = "open load: bins, and objectives on failovers, are of arrivals on schedule"
+        mistakes.add("load.model", "closed load", expected)
     found = dict.fromkeys(mark for mark in map(mark_of, objectives) if mark is not None)
     if len(found) > MOST_MARKS:
         expected = f"at most {MOST_MARKS} different limits of latency with bins"

@@ -62,6 +62,17 @@ class MeasureKind(Enum):
     GOODPUT = "goodput"  # ok per second
     POOL_USE = "pool_use"  # streams in use / those that open HTTP/2 connections carry at once
     SERVER = "server"  # what the target says of itself, in the unit of the measure
+    # Of the whole run from the first fault on (analysis/recovery):
+    TIME_TO_RECOVER = "time_to_recover"  # ns
+    TIME_TO_DETECT = "time_to_detect"  # ns
+    UNAVAILABILITY = "unavailability"  # ns, of all stretches with success < 99.9 %
+    LONGEST_OUTAGE = "longest_outage"  # ns, of the longest of them
+    BLACKOUT = "blackout"  # ns without any success
+    DOWNTIME = "downtime"  # none, or not
+    ERROR_BUDGET_SPENT = "error_budget_spent"  # ratio of what the SLO forgives in its window
+    LOST_WRITES = "lost_writes"  # acknowledged and absent
+    RESURRECTED_WRITES = "resurrected_writes"  # refused and present
+    DUPLICATED_WRITES = "duplicated_writes"  # present twice
 
 
 class Comparison(Enum):
@@ -71,6 +82,7 @@ class Comparison(Enum):
     AT_MOST = "<="
     ABOVE = ">"
     AT_LEAST = ">="
+    EQUALS = "=="
 
 
 def is_loopback(host: str) -> bool:
@@ -264,6 +276,14 @@ class Binning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Slo:
+    """The part of requests that may not fail (0-1) over so many days: an error budget."""
+
+    ratio: float
+    window_days: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Abort:
     """The run ends when `objective`'s condition is TRUE without a break for `sustain_ns`."""
 
@@ -313,6 +333,7 @@ class Plan:
     load_percent: float | None  # of the baseline, where the scenario is a load profile
     scraping: Scraping | None = None  # archives of before the target was scraped have none
     binning: Binning | None = None  # None: no bins, also in archives of before there were any
+    slo: Slo | None = None
 
     @property
     def duration_ns(self) -> int:

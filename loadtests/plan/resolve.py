@@ -19,7 +19,7 @@ from loadtests.plan.binning import build_binning
 from loadtests.plan.call import Protocol
 from loadtests.plan.calls import build_call
 from loadtests.plan.capacity import build_capacity, check_load
-from loadtests.plan.criteria import Criteria, repeated
+from loadtests.plan.criteria import Criteria, build_slo, repeated
 from loadtests.plan.model import Plan, Request
 from loadtests.plan.nodes import build_nodes, build_tls, check_target
 from loadtests.plan.objectives import RateReference
@@ -150,6 +150,7 @@ def build_plan(
         load_percent=_load_percent(load, mistakes),
         scraping=scraping,
         binning=build_binning(load, objectives, mistakes),
+        slo=build_slo(document.criteria, objectives, mistakes),
     )
 
 

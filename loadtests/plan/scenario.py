@@ -21,7 +21,7 @@ with its path. Nothing is started from a file that has one.
                   message_file, metadata, compression, weight, expected_codes, checks,
                   timeout, messages, pace
     [[stages]]    name, duration, shape and its levels, judged
-    [criteria]    objectives, alerts, aborts
+    [criteria]    objectives, alerts, aborts, slo, slo_window_days
 
 With a `[server]`, even an empty one, the target's own metrics are read during the run: of
 each node, or of a Prometheus server. `server_metrics.py` has the default measures and the

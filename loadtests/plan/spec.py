@@ -26,6 +26,7 @@ Url = NewType("Url", str)  # "https://host:port/prefix"
 UrlPath = NewType("UrlPath", str)  # "/api/info"
 Name = NewType("Name", str)  # a label: letters, digits, . _ -
 Whole = NewType("Whole", int)  # 1 and above
+Ratio = NewType("Ratio", float)  # "99.99 %"
 Weight = NewType("Weight", float)  # above 0
 Status = NewType("Status", int)  # 200..599
 Level = NewType("Level", object)  # a RateText for open load, connections for closed load
@@ -277,6 +278,8 @@ class CriteriaSpec:
     objectives: tuple[str, ...] = ()
     alerts: tuple[str, ...] = ()
     aborts: tuple[str, ...] = ()
+    slo: Ratio | None = None  # of requests that do not fail; its rest is the error budget
+    slo_window_days: Whole = Whole(30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
