@@ -83,7 +83,7 @@ def _meets(objective: Objective, values: NDArray[np.float64]) -> Truths:
         case Comparison.AT_LEAST:
             return values >= limit
         case Comparison.EQUALS:
-            return values == limit
+            return np.asarray(values == limit)
 
 
 def _quantile_holds(objective: Objective, sums: _Sums, binning: Binning) -> Truths:

@@ -3,7 +3,8 @@
 Nothing here says good or bad. What speaks against the figures (`doubts`) is on them: bins
 that do not add up, lost windows, a generator that stood still or was the limit, load that
 waits for answers. Their resolution is on them too: a bin, or the gap between arrivals where
-that is longer, plus half a round trip between hosts.
+that is longer, plus half a round trip between hosts and the longest time that an engine
+stood still in a second with an edge of an outage.
 """
 
 from __future__ import annotations
@@ -164,12 +165,18 @@ def late_limit(plan: Plan) -> tuple[int, int] | None:
     return (numbers[0], limit_ns) if numbers else None
 
 
-def _resolution_ns(series: Series, run: Run) -> int:
-    """A bin, or the mean gap between arrivals, plus what the hosts' clocks may differ by."""
+def _resolution_ns(series: Series, outage: Outage, run: Run) -> int:
+    """A bin or the mean gap between arrivals, and what clocks and engines may have added."""
     planned = int(series.column(BinCount.PLANNED).sum())
     gap_ns = (series.end_ns - series.start_ns) // planned if planned else 0
     trips_ns = [agent.round_trip_ns or 0 for agent in run.manifest.agents]
-    return max(BIN_NS, gap_ns) + max(trips_ns, default=0) // 2
+    edges_s = {at // NS_PER_S for s in outage.stretches for at in (s.start_ns, s.end_ns)}
+    stalls_ns = run.engines["stalled_ns"][run.engines["window_s"].isin(edges_s)]
+    return (
+        max(BIN_NS, gap_ns)
+        + max(trips_ns, default=0) // 2
+        + (int(stalls_ns.max()) if len(stalls_ns) else 0)
+    )
 
 
 def _measure_part(
@@ -188,12 +195,13 @@ def _measure_part(
     recovered = None
     if objectives:
         recovered = find_recovery(series, objectives, bench.binning, from_ns, hold_ns)
+    outage = measure_outage(series, from_ns, to_ns)
     return PartRecovery(
         kind=kind,
         name=name,
-        outage=measure_outage(series, from_ns, to_ns),
+        outage=outage,
         recovered=recovered,
-        resolution_ns=_resolution_ns(series, bench.run),
+        resolution_ns=_resolution_ns(series, outage, bench.run),
         late=late,
         late_limit_ns=None if mark is None else mark[1],
     )

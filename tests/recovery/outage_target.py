@@ -1,7 +1,9 @@
 """An HTTP server with outages on command, which writes down when each really was.
 
 A line on its input, `MODE SECONDS`, begins an outage at once; when it is over a line says
-`MODE BEGIN_NS END_NS` (CLOCK_MONOTONIC). Modes, for requests that come meanwhile:
+`MODE BEGIN_NS END_NS STALL_NS` (CLOCK_MONOTONIC; the longest time that the server itself
+stood still meanwhile and just before, which makes its record as vague). Modes, for requests
+that come meanwhile:
 
     error   503 at once
     drop    no answer; their connections are reset when the outage ends
@@ -34,6 +36,7 @@ class Site:
     def __init__(self) -> None:
         self.mode = ""
         self.held: list[Peer] = []
+        self.stall_ns = 0
 
     def requested(self, peer: Peer) -> None:
         """Answer a request as the mode says."""
@@ -42,15 +45,24 @@ class Site:
         else:
             peer.answer(BROKEN if self.mode == "error" else OK)
 
+    async def tick(self) -> None:
+        """Notice when the loop stands still."""
+        while True:
+            before_ns = time.monotonic_ns()
+            await asyncio.sleep(0.005)
+            self.stall_ns = max(self.stall_ns, time.monotonic_ns() - before_ns - 5_000_000)
+
     async def outage(self, mode: str, seconds: float) -> None:
         """Have one, and say when it was."""
+        self.stall_ns = 0
         self.mode, begun_ns = mode, time.monotonic_ns()
         await asyncio.sleep(seconds)
         self.mode, ended_ns = "", time.monotonic_ns()
         held, self.held = self.held, []
         for peer in held:
             peer.reset() if mode == "drop" else peer.answer(OK)
-        say(f"{mode} {begun_ns} {ended_ns}")
+        await asyncio.sleep(0.2)
+        say(f"{mode} {begun_ns} {ended_ns} {self.stall_ns}")
 
 
 class Peer(asyncio.Protocol):
@@ -93,10 +105,10 @@ async def main() -> None:
     say(str(server.sockets[0].getsockname()[1]))
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    outages = set()
+    running = {asyncio.ensure_future(site.tick())}
     while line := await reader.readline():
         mode, seconds = line.decode().split()
-        outages.add(asyncio.ensure_future(site.outage(mode, float(seconds))))
+        running.add(asyncio.ensure_future(site.outage(mode, float(seconds))))
 
 
 if __name__ == "__main__":
