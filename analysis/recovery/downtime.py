@@ -14,9 +14,9 @@ from typing import Final
 
 import numpy as np
 
+from analysis.figures import NS_PER_S
 from analysis.recovery.outage import BAD_RATIO
 from analysis.recovery.series import Series
-from loadtests.clock import NS_PER_S
 from loadtests.record.bins import BIN_NS, BinCount
 
 _QUANTILE: Final = 0.99

@@ -20,9 +20,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.figures import NS_PER_S
 from analysis.recovery.outage import is_black, is_unavailable
 from analysis.recovery.series import Integers, Series, Truths
-from loadtests.clock import NS_PER_S
 from loadtests.plan.binning import mark_of
 from loadtests.plan.model import Binning, Comparison, MeasureKind, Objective
 from loadtests.plan.objectives import RATE_KINDS

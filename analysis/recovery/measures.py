@@ -16,6 +16,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from analysis.figures import NS_PER_S
 from analysis.recovery.connections import Storm, measure_storm
 from analysis.recovery.downtime import Downtime, measure_downtime
 from analysis.recovery.faults import Fault, build_faults
@@ -30,7 +31,6 @@ from analysis.recovery.series import (
     is_request,
     load_span_ns,
 )
-from loadtests.clock import NS_PER_S
 from loadtests.plan.model import Binning, LoadModel, MeasureKind, Objective, Plan
 from loadtests.plan.objectives import FAILOVER_KINDS, RATE_KINDS
 from loadtests.record.archive import Run

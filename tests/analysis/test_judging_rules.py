@@ -79,7 +79,6 @@ def case_of(text: str, *findings: Finding) -> Case:
         stage=stage,
         objective=parse_objective(text),
         figures=stage.overall,
-        level=None,
         pool=build_pool_uses(good_run(), good_plan(), (stage,))["steady"],
         level=None,
         findings=findings,
