@@ -22,7 +22,8 @@ from analysis.cells import (
 from analysis.figures import StageFigures
 from analysis.little import little_of
 from analysis.recovery.measures import measure_recoveries
-from analysis.recovery.tables import recovery_tables
+from analysis.recovery.tables import recovery_tables, write_tables
+from analysis.recovery.writes import audit_writes
 from analysis.server_side.saturation import find_saturation
 from analysis.server_side.series import build_server_side
 from analysis.server_side.tables import saturation_table, scrape_table, server_table
@@ -220,6 +221,7 @@ def build_tables(run: Run, verdict: Verdict, stages: Sequence[StageFigures]) -> 
     tables = [
         objective_table(verdict),
         *recovery_tables(run, measure_recoveries(run, plan)),
+        *write_tables(audit_writes(run, plan)),
         rate_table(plan, stages),
         outcome_table(stages),
         latency_table(

@@ -17,6 +17,7 @@ from analysis.judging import NUMBERS_LAWS, ObjectiveResult, Outcome, State, inco
 from analysis.reading import Reading, Unit, unit_of
 from analysis.recovery.downtime import Downtime
 from analysis.recovery.measures import PartRecovery, Recoveries, Recovery
+from analysis.recovery.writes import WriteAudit, audit_writes, judge_writes
 from loadtests.plan.model import MeasureKind, Objective, Plan
 from loadtests.plan.objectives import FAILOVER_KINDS, WRITE_KINDS, is_met
 from loadtests.plan.units import format_duration
@@ -43,10 +44,11 @@ def judge_failover(
 ) -> tuple[ObjectiveResult, ...]:
     """Every objective on failovers of a plan."""
     results = []
+    audit = audit_writes(run, plan)
     for objective in plan.objectives:
         if objective.measure.kind not in FAILOVER_KINDS:
             continue
-        reading, (state, reason) = _judge(run, objective, recoveries, findings)
+        reading, (state, reason) = _judge(run, objective, recoveries, audit, findings)
         results.append(
             ObjectiveResult(
                 stage=FAILOVER,
@@ -62,10 +64,14 @@ def judge_failover(
 
 
 def _judge(
-    run: Run, objective: Objective, recoveries: Recoveries | None, findings: Sequence[Finding]
+    run: Run,
+    objective: Objective,
+    recoveries: Recoveries | None,
+    audit: WriteAudit | None,
+    findings: Sequence[Finding],
 ) -> tuple[Reading, Outcome]:
     if objective.measure.kind in WRITE_KINDS:
-        return _nothing(objective), inconclusive("no audit of writes")
+        return judge_writes(objective, audit)
     if recoveries is None:
         why = "no bins were recorded" if run.bins.empty else "no fault was injected"
         return _nothing(objective), inconclusive(why)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from analysis.cells import count_cell, latency_cell, number_column, text_column
 from analysis.recovery.measures import PartRecovery, Recoveries, Recovery
+from analysis.recovery.writes import WriteAudit
 from analysis.tables import Cell, Table, words
 from analysis.text import UNKNOWN, latency, ratio
 from loadtests.record.archive import Run
@@ -163,6 +164,37 @@ def storm_table(recoveries: Recoveries) -> Table:
             number_column("restored_us", "all back after"),
         ),
         rows=tuple(rows),
+    )
+
+
+def write_tables(audit: WriteAudit | None) -> tuple[Table, ...]:
+    """What became of the writes, with examples; none of a run without an audit."""
+    if audit is None:
+        return ()
+    findings = {
+        "lost (acknowledged, absent)": audit.lost,
+        "resurrected (refused, present)": audit.resurrected,
+        "duplicated (present twice)": audit.duplicated,
+    }
+    rows = [
+        (words(text), count_cell(found.number), words(", ".join(found.examples)))
+        for text, found in findings.items()
+    ]
+    others = {
+        "acknowledged": audit.acknowledged,
+        "refused": audit.refused,
+        "unknown to their client": audit.unknown,
+        "of these, present": audit.unknown_present,
+        "not read back": audit.unread,
+    }
+    rows += [(words(text), count_cell(number), words("")) for text, number in others.items()]
+    return (
+        Table(
+            name="writes",
+            title="Audit of writes, read back over another node",
+            columns=(text_column("writes"), number_column("number"), text_column("examples")),
+            rows=tuple(rows),
+        ),
     )
 
 

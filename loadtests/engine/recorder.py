@@ -20,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.engine.bins import BinBook
+from loadtests.engine.write_log import WriteLog
 from loadtests.record.bins import NO_BINS, Bins
 from loadtests.record.error_kinds import OTHER
 from loadtests.record.histogram import LENGTH, buckets_of_ns
 from loadtests.record.window import Count, EngineHealth, Kind, Window, pack_window
+from loadtests.record.writes import NO_WRITES, Writes
 
 SLOT_BITS: Final = 16  # record.window.MAX_SLOTS is 20,261
 SLOT_MASK: Final = (1 << SLOT_BITS) - 1
@@ -113,10 +115,13 @@ class _Rows:
 class Closing:
     """A second set aside; `step` until it gives the window."""
 
-    __slots__ = ("_bins", "_health", "_keys", "_order", "_rows", "_start_s", "_values")
+    __slots__ = ("_bins", "_health", "_keys", "_order", "_rows", "_start_s", "_values", "_writes")
 
-    def __init__(self, rows: _Rows, start_s: int, health: EngineHealth, bins: Bins) -> None:
-        self._rows, self._start_s, self._health, self._bins = rows, start_s, health, bins
+    def __init__(
+        self, rows: _Rows, start_s: int, health: EngineHealth, bins: Bins, writes: Writes
+    ) -> None:
+        self._rows, self._start_s, self._health = rows, start_s, health
+        self._bins, self._writes = bins, writes
         # Keys must rise: rows are read in the order of their owners.
         order = sorted(range(len(rows.owners)), key=rows.owners.__getitem__)
         self._order: Iterator[int] = iter(order)
@@ -156,6 +161,7 @@ class Closing:
             health=(self._health,),
             hiccups=(),
             bins=self._bins,
+            writes=self._writes,
         )
         rows.clear()
         return window
@@ -192,13 +198,20 @@ class Recorder:
         "log_response",
         "log_sent",
         "log_service",
+        "writes",
     )
 
     def __init__(
-        self, slots: int, *, plans_as_sent: bool = False, bins: BinBook | None = None
+        self,
+        slots: int,
+        *,
+        plans_as_sent: bool = False,
+        bins: BinBook | None = None,
+        writes: WriteLog | None = None,
     ) -> None:
         self._slots = slots
         self._bins = bins
+        self.writes = writes
         self._plans_as_sent = plans_as_sent  # closed load plans what it sends
         self._rows = _Rows(slots)
         self._spare: _Rows | None = None
@@ -384,7 +397,8 @@ class Recorder:
         """Set the open second aside under its label and begin another; its last bin is cut."""
         self.absorb()
         bins = NO_BINS if self._bins is None else self._bins.take()
-        closing = Closing(self._rows, start_s, health, bins)
+        writes = NO_WRITES if self.writes is None else self.writes.take()
+        closing = Closing(self._rows, start_s, health, bins, writes)
         rows = self._spare if self._spare is not None else _Rows(self._slots)
         self._spare, self._rows = self._rows, rows
         return closing

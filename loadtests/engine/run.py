@@ -44,9 +44,10 @@ from loadtests.engine.shares import portion
 from loadtests.engine.timer import Timer
 from loadtests.engine.traffic import NEVER_NS, Traffic
 from loadtests.engine.windows import WindowClock
+from loadtests.engine.write_log import WriteLog
 from loadtests.errors import TargetError
 from loadtests.plan.codec import decode_plan
-from loadtests.plan.model import LoadModel, Share
+from loadtests.plan.model import LoadModel, Plan, Share
 from loadtests.record.window import Window, pack_window
 
 _ROUND_NS: Final = 10 * NS_PER_MS
@@ -80,7 +81,9 @@ class Run:
         bins = None
         if plan.binning is not None:
             bins = BinBook(len(plan.slots), plan.binning.marks, self._open_connections)
-        recorder = Recorder(len(plan.slots), plans_as_sent=self._is_closed, bins=bins)
+        recorder = Recorder(
+            len(plan.slots), plans_as_sent=self._is_closed, bins=bins, writes=_write_log(plan)
+        )
         self._traffic = Traffic(
             recorder,
             gate=gate_of(plan.max_rate_per_s / engines),
@@ -193,6 +196,8 @@ class Run:
         self._t0_ns, self._lease_ns = start.t0_ns, start.lease_until_ns
         self._end_ns = start.t0_ns + self._plan.duration_ns
         self._windows.begin(start.t0_ns, start.t0_unix_ns)
+        if self._recorder.writes is not None:
+            self._recorder.writes.begin(start.t0_ns)
         traffic = self._traffic
         traffic.is_sending = True
         traffic.on_alarm, traffic.on_due = self._alarmed, self._pacer.dispatch
@@ -442,6 +447,19 @@ class Run:
     def _emit(self, window: Window) -> None:
         self._sequence += 1
         self._send(WindowReport(self._sequence, pack_window(window)))
+
+
+def _write_log(plan: Plan) -> WriteLog | None:
+    """The log of the request that is audited; None without an audit."""
+    space = plan.slots
+    audited = [index for index, one in enumerate(plan.requests) if plan.is_audited(one.name)]
+    slots = [
+        space.slot(stage, request, node)
+        for stage in range(len(space.stages))
+        for request in audited
+        for node in range(len(space.nodes))
+    ]
+    return WriteLog(slots) if slots else None
 
 
 def _told(refusals: Iterable[tuple[str, str]]) -> str:

@@ -126,6 +126,8 @@ class Traffic:
         else:
             self.client_error += 1
         self.done_at_ns += done_ns
+        if self.recorder.writes is not None:
+            self.recorder.writes.ended_badly(code & SLOT_MASK, due_ns, kind)
         self.recorder.not_ok(
             code,
             count,

@@ -284,6 +284,30 @@ class Slo:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRead:
+    """How a write is read back; texts hold `${id}`, `copies` is a JSON pointer or None."""
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: str | None
+    copies: str | None
+    present: tuple[int, ...]
+    absent: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """Every end of `request` is logged by its engine, and read back by its `id` after the run."""
+
+    request: str
+    id: str
+    read: AuditRead
+    timeout_ns: int
+    reads_per_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Abort:
     """The run ends when `objective`'s condition is TRUE without a break for `sustain_ns`."""
 
@@ -334,6 +358,11 @@ class Plan:
     scraping: Scraping | None = None  # archives of before the target was scraped have none
     binning: Binning | None = None  # None: no bins, also in archives of before there were any
     slo: Slo | None = None
+    audit: Audit | None = None
+
+    def is_audited(self, request: str) -> bool:
+        """Whether the request's ends are logged one by one."""
+        return self.audit is not None and self.audit.request == request
 
     @property
     def duration_ns(self) -> int:

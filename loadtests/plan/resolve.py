@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from loadtests.errors import ScenarioError
+from loadtests.plan.audit import build_audit
 from loadtests.plan.binning import build_binning
 from loadtests.plan.call import Protocol
 from loadtests.plan.calls import build_call
@@ -151,6 +152,7 @@ def build_plan(
         scraping=scraping,
         binning=build_binning(load, objectives, mistakes),
         slo=build_slo(document.criteria, objectives, mistakes),
+        audit=build_audit(document.audit, requests, load.model, mistakes),
     )
 
 

@@ -22,6 +22,8 @@ with its path. Nothing is started from a file that has one.
                   timeout, messages, pace
     [[stages]]    name, duration, shape and its levels, judged
     [criteria]    objectives, alerts, aborts, slo, slo_window_days
+    [audit]       request, id, timeout, rate; [audit.read] path, method, headers, body, copies,
+                  present, absent
 
 With a `[server]`, even an empty one, the target's own metrics are read during the run: of
 each node, or of a Prometheus server. `server_metrics.py` has the default measures and the

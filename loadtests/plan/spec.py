@@ -307,6 +307,30 @@ class ServerSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditReadSpec:
+    """`[audit.read]`."""
+
+    path: UrlPath
+    method: str = "GET"
+    headers: Mapping[str, HeaderText] = field(default_factory=dict)
+    body: str | None = None
+    copies: str | None = None
+    present: tuple[Status, ...] = (Status(200),)
+    absent: tuple[Status, ...] = (Status(404),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSpec:
+    """`[audit]`, see `audit.py`."""
+
+    request: Name
+    id: str
+    read: AuditReadSpec
+    timeout: PositiveNs = PositiveNs(2 * SECOND)
+    rate: PerSecond = PerSecond(500.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """The whole file; where it has mistakes, stand-ins are in it."""
 
@@ -322,6 +346,7 @@ class Document:
     requests: tuple[AnyRequestSpec, ...]
     stages: tuple[StageSpec, ...]
     criteria: CriteriaSpec = field(default_factory=CriteriaSpec)
+    audit: AuditSpec | None = None
 
     @property
     def request_names(self) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from loadtests.record.manifest import Manifest
 from loadtests.record.server import SERVER, SERVER_TABLE
 from loadtests.record.summary import Segments, segments_of
 from loadtests.record.window import Count, EngineHealth, Hiccup, Kind, Window
+from loadtests.record.writes import WRITES, WRITES_TABLE, writes_batch
 
 _NAME: Final = pa.dictionary(pa.int32(), pa.string())
 _QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
@@ -85,7 +86,7 @@ HICCUPS: Final = _struct_schema(Hiccup)
 # Tables made of windows -> schema; the file is `<name>.parquet`.
 SCHEMAS: Final = {"windows": WINDOWS, "errors": ERRORS, "engines": ENGINES, "hiccups": HICCUPS}
 # All of them: these are there where a scenario asked for them.
-ALL_SCHEMAS: Final = {**SCHEMAS, BINS_TABLE: BINS, SERVER_TABLE: SERVER}
+ALL_SCHEMAS: Final = {**SCHEMAS, BINS_TABLE: BINS, SERVER_TABLE: SERVER, WRITES_TABLE: WRITES}
 
 # Columns that archives of this schema version may lack, for they were added later: nothing
 # of the kind was measured then, so a count is 0 and a latency unknown.
@@ -139,14 +140,22 @@ class RowBuilder:
         """Rows of one window (or a further part of it) by table name."""
         part = self._parts.get(window.start_s, 0)
         self._parts[window.start_s] = part + 1
-        bins = window.bins
         return {
-            **({BINS_TABLE: bins_batch(window.start_s, bins, self._slots)} if len(bins) else {}),
+            **self._asked_for(window),
             "windows": self._window_rows(window, part),
             "errors": self._error_rows(window, part),
             "engines": _struct_rows(ENGINES, window.start_s, window.health),
             "hiccups": _struct_rows(HICCUPS, window.start_s, window.hiccups),
         }
+
+    def _asked_for(self, window: Window) -> dict[str, pa.RecordBatch]:
+        """Rows of what only some scenarios ask for."""
+        rows = {}
+        if len(window.bins):
+            rows[BINS_TABLE] = bins_batch(window.start_s, window.bins, self._slots)
+        if len(window.writes) or window.writes.unlogged:
+            rows[WRITES_TABLE] = writes_batch(window.start_s, window.writes)
+        return rows
 
     def _window_rows(self, window: Window, part: int) -> pa.RecordBatch:
         segments = segments_of(window)

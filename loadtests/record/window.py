@@ -35,6 +35,14 @@ from loadtests.record.bins import (
 )
 from loadtests.record.histogram import LENGTH, Histogram
 from loadtests.record.packing import PackedCounts, pack_counts, unpack_counts
+from loadtests.record.writes import (
+    NO_WRITES,
+    PackedWrites,
+    Writes,
+    merge_writes,
+    pack_writes,
+    unpack_writes,
+)
 
 
 class Kind(IntEnum):
@@ -131,8 +139,8 @@ class Window:
 
     `slots` (n,) uint32 sorted unique; `counters` (n, len(Count)) int64;
     `keys` (m,) uint32 sorted unique; `counts` (m,) int64; `errors` maps (slot, kind) to
-    a count; `messages` keeps at most one sample text per (slot, kind). `bins` are there
-    where the plan asks for them.
+    a count; `messages` keeps at most one sample text per (slot, kind). `bins` and the
+    log of `writes` are there where the plan asks for them.
     """
 
     start_s: int
@@ -145,6 +153,7 @@ class Window:
     health: tuple[EngineHealth, ...]
     hiccups: tuple[Hiccup, ...]
     bins: Bins = NO_BINS
+    writes: Writes = NO_WRITES
 
     @staticmethod
     def empty(start_s: int) -> Window:
@@ -233,6 +242,7 @@ def merge_windows(start_s: int, windows: Iterable[Window]) -> Window:
         health=tuple(sorted((h for p in parts for h in p.health), key=lambda h: h.engine)),
         hiccups=tuple(sorted((h for p in parts for h in p.hiccups), key=lambda h: h.agent)),
         bins=sum_bins([part.bins for part in parts]),
+        writes=merge_writes([part.writes for part in parts]),
     )
 
 
@@ -242,6 +252,7 @@ def check_slots(window: Window, slots: SlotSpace) -> None:
     seen.extend(key // (LENGTH * len(Kind)) for key in window.keys[-1:].tolist())
     seen.extend(slot for slot, _ in (*window.errors, *window.messages))
     seen.extend(window.bins.slots.tolist())
+    seen.extend(window.writes.rows[:, 1].tolist())
     if seen and not 0 <= min(seen) <= max(seen) < len(slots):
         raise ValueError(f"window of slot {max(seen)}, this run has {len(slots)}")
 
@@ -273,7 +284,9 @@ class _Frame(msgspec.Struct, array_like=True):
     messages: list[tuple[int, str, str]]
     health: tuple[EngineHealth, ...]
     hiccups: tuple[Hiccup, ...]
-    bins: PackedBins | None = None  # journals of before there were bins have none
+    # Journals of before there were any have none.
+    bins: PackedBins | None = None
+    writes: PackedWrites | None = None
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(_Frame)
@@ -292,6 +305,7 @@ def pack_window(window: Window) -> bytes:
             window.health,
             window.hiccups,
             pack_bins(window.bins),
+            pack_writes(window.writes),
         )
     )
     return zlib.crc32(body).to_bytes(4, "big") + body
@@ -326,4 +340,5 @@ def unpack_window(data: bytes) -> Window:
         health=frame.health,
         hiccups=frame.hiccups,
         bins=unpack_bins(frame.bins),
+        writes=unpack_writes(frame.writes),
     )
