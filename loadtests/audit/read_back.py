@@ -1,8 +1,9 @@
 """Reads every logged write back, each from a node that did not take it.
 
 A read that does not say is tried on the other nodes, and again in later rounds; one that
-never says stays unread, and the audit is then incomplete. Nothing is written to the target. Only nodes of
-the plan are asked, at addresses that are loopback or authorised.
+never says stays unread, and the audit is then incomplete. An acknowledged write that is absent
+is looked for again in every round: a node may be a moment behind. Nothing is written to the
+target. Only nodes of the plan are asked, at addresses that are loopback or authorised.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ class _Write:
     sequence: int
     id: str
     node: int
+    is_acknowledged: bool
 
 
 class _Reader:
@@ -113,9 +115,12 @@ def _writes(run: Run, plan: Plan) -> list[_Write]:
     template = id_template(plan, run.manifest.run_id)
     ids = template.render_many(matched.sequences)
     nodes = (slots[matched.entries] % len(plan.nodes)).tolist()
+    acknowledged = (rows["outcome"] == "ok").to_numpy()[matched.entries].tolist()
     return [
-        _Write(sequence=sequence, id=id_.decode(), node=node)
-        for sequence, id_, node in zip(matched.sequences.tolist(), ids, nodes, strict=True)
+        _Write(sequence=sequence, id=id_.decode(), node=node, is_acknowledged=is_ok)
+        for sequence, id_, node, is_ok in zip(
+            matched.sequences.tolist(), ids, nodes, acknowledged, strict=True
+        )
     ]
 
 
@@ -140,7 +145,7 @@ def read_back(
     rows: dict[int, ReadRow] = {}
     with ThreadPoolExecutor(_READERS) as pool:
         for turn in range(_ROUNDS):
-            left = [write for write in writes if _is_unread(rows.get(write.sequence))]
+            left = [write for write in writes if _is_open(write, rows.get(write.sequence))]
             if turn and left:
                 time.sleep(_PAUSE_S)
             for row in pool.map(read, left):
@@ -164,8 +169,11 @@ class _Pace:
         time.sleep(max(0.0, at_s - self._gap_s - now_s))
 
 
-def _is_unread(row: ReadRow | None) -> bool:
-    return row is None or row.copies == UNREAD
+def _is_open(write: _Write, row: ReadRow | None) -> bool:
+    """Whether a later round could find what this one did not."""
+    if row is None or row.copies == UNREAD:
+        return True
+    return write.is_acknowledged and row.copies == 0
 
 
 def _read_one(reader: _Reader, write: _Write, plan: Plan) -> ReadRow:
