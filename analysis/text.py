@@ -46,8 +46,14 @@ def _visible(character: str) -> str:
 
 def markdown_cell(text: str) -> str:
     """Text for one cell of a Markdown table: no markup, link, HTML or further cell."""
-    safe = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{c}" if c in "\\`*[]|#~!" else c for c in safe)
+    return markdown_text(text)
+
+
+def markdown_text(text: str, longest: int = LONGEST_NAME) -> str:
+    """Text within a line of Markdown; addresses in it are no links, as GitHub would make them."""
+    safe = clean(text, longest).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    safe = "".join(f"\\{c}" if c in "\\`*[]|#~!@" else c for c in safe)
+    return safe.replace("://", "\\://").replace("www.", "www\\.")
 
 
 def csv_cell(text: str) -> str:

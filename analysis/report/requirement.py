@@ -1,0 +1,211 @@
+"""A run against the requirement's targets, whatever its own objectives were.
+
+`requirement.toml` has the limits. They are judged by the verdict's own rules, and a target
+is *met* only by an open, unscaled run in a stage that reached the protocol's full rate: a
+percentile at a tenth of the load shows nothing about the whole. Everything else is *not
+shown*, and why. Nothing here changes the verdict.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from importlib import resources
+from typing import Final
+
+from analysis.cells import count_cell, number_column, text_column, whole_column
+from analysis.figures import Figures, StageFigures, together
+from analysis.findings import Finding
+from analysis.judging import Case, State, judge_objective
+from analysis.pool_use import PoolUse
+from analysis.reading import Reading, read
+from analysis.tables import Cell, Table, words
+from analysis.text import rate, reading_text, with_unit
+from analysis.verdict import AlertState, Verdict
+from loadtests.plan.call import Protocol
+from loadtests.plan.model import LoadModel, Objective, Plan
+from loadtests.plan.objectives import RATE_KINDS, is_met, parse_alert, parse_objective
+from loadtests.record.window import Count
+
+_FILE: Final = "requirement.toml"
+_PROTOCOLS: Final[Mapping[str, frozenset[Protocol]]] = {
+    "rest": frozenset({Protocol.HTTP1, Protocol.HTTP2}),
+    "grpc": frozenset({Protocol.GRPC}),
+}
+
+
+class Shown(Enum):
+    """What a run shows about a target."""
+
+    MET = "met"
+    MISSED = "missed"
+    NOT_SHOWN = "not shown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Demand:
+    """The limits of one protocol; `rate` is the full rate that the others hold at."""
+
+    title: str
+    section: str
+    protocols: frozenset[Protocol]
+    rate: Objective
+    targets: tuple[Objective, ...]
+    alerts: tuple[Objective, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """One limit in one stage."""
+
+    stage: str
+    title: str
+    limit_of: Objective
+    reading: Reading
+    state: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stage:
+    """What one protocol did in one stage."""
+
+    plan: Plan
+    stage: StageFigures
+    figures: Figures
+    findings: Sequence[Finding]
+
+    def judge(self, objective: Objective) -> tuple[Reading, State, str]:
+        nothing = PoolUse(span=self.stage.span, use={}, own={}, step=None)
+        result = judge_objective(
+            Case(
+                plan=self.plan, stage=self.stage, objective=objective, figures=self.figures,
+                pool=nothing, findings=self.findings,
+            )
+        )  # fmt: skip
+        return result.reading, result.state, result.reason
+
+    def planned_per_s(self) -> float:
+        seconds = self.stage.span.seconds
+        return self.figures.on_time.count(Count.PLANNED) / seconds if seconds else 0.0
+
+
+def load_demands() -> tuple[Demand, ...]:
+    """The requirement's limits, REST first."""
+    data = tomllib.loads(resources.files(__package__).joinpath(_FILE).read_text("utf-8"))
+    return tuple(
+        Demand(
+            title=data[key]["title"],
+            section=data[key]["section"],
+            protocols=protocols,
+            rate=parse_objective(data[key]["rate"]),
+            targets=tuple(map(parse_objective, data[key]["targets"])),
+            alerts=tuple(map(parse_alert, data[key]["alerts"])),
+        )
+        for key, protocols in _PROTOCOLS.items()
+    )
+
+
+def _cannot_show(plan: Plan) -> str:
+    """Why no stage of a run can show a target; "" when one can."""
+    if plan.scale != 1.0:
+        return f"scaled x {plan.scale:.6g}: a scaled run cannot show it"
+    if plan.load_model is LoadModel.CLOSED:
+        return "closed load: stalls are under-counted"
+    return ""
+
+
+def _target(part: _Stage, demand: Demand, objective: Objective) -> tuple[Reading, Shown, str]:
+    reading, state, reason = part.judge(objective)
+    if why := _cannot_show(part.plan):
+        return reading, Shown.NOT_SHOWN, why
+    if state is State.FAIL:
+        return reading, Shown.MISSED, reason
+    if state is State.INCONCLUSIVE:
+        return reading, Shown.NOT_SHOWN, reason
+    if part.judge(demand.rate)[1] is State.PASS:
+        return reading, Shown.MET, reason
+    why = f"holds at {rate(part.planned_per_s())} rps planned, which is not the full rate"
+    return reading, Shown.NOT_SHOWN, why
+
+
+def _alert(part: _Stage, alert: Objective) -> tuple[Reading, AlertState, str]:
+    reading = read(alert, part.figures, part.stage.span)
+    if why := _cannot_show(part.plan):
+        return reading, AlertState.UNKNOWN, why
+    blocking = next((str(finding) for finding in part.findings if finding.is_invalid), None)
+    if blocking is not None or reading.value is None:
+        return reading, AlertState.UNKNOWN, blocking or "no data"
+    planned = part.planned_per_s()
+    if alert.measure.kind in RATE_KINDS and is_met(alert, planned):
+        return reading, AlertState.UNKNOWN, f"the plan had {rate(planned)} rps"
+    state = AlertState.RAISED if is_met(alert, reading.value) else AlertState.CLEAR
+    return reading, state, ""
+
+
+def _comparisons(part: _Stage, demand: Demand) -> Iterator[Comparison]:
+    name, title = part.stage.facts.name, demand.title
+    for objective in (demand.rate, *demand.targets):
+        reading, shown, why = _target(part, demand, objective)
+        yield Comparison(
+            stage=name, title=title, limit_of=objective, reading=reading, state=shown.value,
+            why=why,
+        )  # fmt: skip
+    for alert in demand.alerts:
+        reading, state, why = _alert(part, alert)
+        yield Comparison(
+            stage=name, title=title, limit_of=alert, reading=reading,
+            state=f"alert {state.value}", why=why,
+        )  # fmt: skip
+
+
+def compare_with_requirement(
+    plan: Plan, verdict: Verdict, stages: Sequence[StageFigures]
+) -> tuple[Comparison, ...]:
+    """Every limit of every protocol that the plan uses, in every judged stage."""
+    found: list[Comparison] = []
+    for stage in stages:
+        if not stage.facts.is_judged:
+            continue
+        findings = [f for f in verdict.findings if f.stage in {None, stage.facts.name}]
+        for demand in load_demands():
+            own = [r.name for r in plan.requests if r.protocol in demand.protocols]
+            if own:
+                figures = together(stage.requests[name] for name in own)
+                part = _Stage(plan=plan, stage=stage, figures=figures, findings=findings)
+                found.extend(_comparisons(part, demand))
+    return tuple(found)
+
+
+def requirement_table(comparisons: Sequence[Comparison]) -> Table:
+    """One row a limit."""
+
+    def row(one: Comparison) -> tuple[Cell, ...]:
+        unit, text = one.reading.unit, reading_text(one.reading)
+        is_number = text == with_unit(unit, one.reading.value) and one.reading.value != float("inf")
+        return (
+            words(one.stage),
+            words(one.title),
+            words(one.limit_of.text),
+            Cell(text=text, value=one.reading.value if is_number else None),
+            count_cell(one.reading.samples),
+            words(one.state),
+            words(one.why),
+        )
+
+    return Table(
+        name="requirement",
+        title="Against the requirement (section 5; met: by an unscaled open run at the full rate)",
+        columns=(
+            text_column("stage"),
+            text_column("protocol"),
+            text_column("limit"),
+            number_column("value"),
+            number_column("n"),
+            whole_column("state"),
+            text_column("why"),
+        ),
+        rows=tuple(map(row, comparisons)),
+    )
