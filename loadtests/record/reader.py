@@ -37,8 +37,8 @@ from loadtests.record.event import Event, decode_events
 from loadtests.record.files import read_file
 from loadtests.record.histogram import LENGTH, Histogram
 from loadtests.record.hlog import parse_log
-from loadtests.record.hold_back import HoldBack
-from loadtests.record.journal import Batch, JournalReader
+from loadtests.record.hold_back import windows_in_order
+from loadtests.record.journal import JournalReader
 from loadtests.record.manifest import Manifest, Outcome, decode_manifest
 from loadtests.record.parquet import read_table
 from loadtests.record.tables import SCHEMAS, RowBuilder, frame_of, table_of
@@ -55,9 +55,6 @@ TotalKey = tuple[str, str, str, Kind]  # stage, request, node, kind
 ErrorKey = tuple[str, str, str, str]  # stage, request, node, error kind
 _COUNT_COLUMNS: Final = [count.name.lower() for count in Count]
 _SLOT_COLUMNS: Final = ["stage", "request", "node"]
-# Agents' windows of one second lie within some seconds of each other in a journal; what a
-# stalled agent hands over later than this becomes a further part of its second.
-_HOLD_S: Final = 60
 _ALWAYS: Final = (PLAN_FILE, EVENTS_FILE)  # files that every complete archive must list
 _OF_LOAD: Final = (*(f"{name}.parquet" for name in SCHEMAS), LATENCY_FILE)
 
@@ -143,10 +140,10 @@ def _load_complete(path: Path, manifest: Manifest, manifest_data: bytes) -> Run:
             where=str(path / EVENTS_FILE), seen="a torn last line", expected="whole lines"
         )
     tables = {name: table_of(name, []) for name in SCHEMAS}
-    log = ""
+    log = b""
     if has_load:
         tables = {name: read_table(path / f"{name}.parquet", name) for name in SCHEMAS}
-        log = read_file(path / TOTALS_FILE).decode("ascii")
+        log = read_file(path / TOTALS_FILE)
     frames = {name: frame_of(table) for name, table in tables.items()}
     judged, everything = _sums_of_log(path, log, manifest, frames)
     return _run(
@@ -162,13 +159,13 @@ def _load_complete(path: Path, manifest: Manifest, manifest_data: bytes) -> Run:
 
 
 def _sums_of_log(
-    path: Path, log: str, manifest: Manifest, frames: Mapping[str, pd.DataFrame]
+    path: Path, log: bytes, manifest: Manifest, frames: Mapping[str, pd.DataFrame]
 ) -> tuple[Window, Window]:
     """Both sums: histograms from the log of totals, counters and errors from the tables."""
     slots = manifest.slots
     keys: dict[str, list[KeyCounts]] = {"judged": [], "everything": []}
     try:
-        for interval in parse_log(log):
+        for interval in parse_log(log.splitlines()):
             keys[interval.names[0]].append(keys_of(interval, slots))
     except (ValueError, KeyError) as error:
         raise HarnessError(
@@ -249,9 +246,8 @@ def _load_partial(path: Path, manifest: Manifest) -> Run:
     rebuilt = _Rebuilt(manifest)
     if (path / JOURNAL_FILE).exists():
         journal = JournalReader(path / JOURNAL_FILE, manifest.slots)
-        for batch in journal:
-            if isinstance(batch, Batch):
-                rebuilt.add(batch)
+        for window in windows_in_order(journal):
+            rebuilt.add(window)
         if journal.cut_bytes:
             findings.append(f"the journal's last {journal.cut_bytes} bytes are damaged: left out")
     events: tuple[Event, ...] = ()
@@ -280,34 +276,22 @@ def _partial_state(path: Path, manifest: Manifest) -> str:
 
 
 class _Rebuilt:
-    """Merges what all sources handed over, second by second, and makes the same tables of it.
-
-    Windows are taken as they lie in the journal and let go when they are rows, so a long
-    run does not have to fit in memory.
-    """
+    """Makes the same tables and sums of windows as the writer of a complete archive."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.totals = Totals(manifest)
-        self._held = HoldBack(_HOLD_S)
         self._rows = RowBuilder(manifest, str)  # texts were cleaned when they were written
         self._columns: dict[str, list[pa.RecordBatch]] = {name: [] for name in SCHEMAS}
 
-    def add(self, batch: Batch) -> None:
-        for window in batch.windows:
-            self._held.add(window)
-        for window in self._held.due():
-            self._take(window)
-
-    def frames(self) -> dict[str, pd.DataFrame]:
-        """Tables of all that was added; ends the adding."""
-        for window in self._held.rest():
-            self._take(window)
-        return {name: frame_of(table_of(name, parts)) for name, parts in self._columns.items()}
-
-    def _take(self, window: Window) -> None:
+    def add(self, window: Window) -> None:
+        """Take a window, or a further part of one."""
         self.totals.add(window)
         for name, rows in self._rows.batches(window).items():
             self._columns[name].append(rows)
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Tables of all that was added."""
+        return {name: frame_of(table_of(name, parts)) for name, parts in self._columns.items()}
 
 
 def _run(

@@ -1,0 +1,116 @@
+"""Reads the histograms of every window of a run into `Blocks`, and checks their sum.
+
+Law: the rows of a population add up to the archive's total of it, bucket by bucket; where
+they do not, nothing is returned.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import numpy as np
+
+from analysis.blocks.parts import Part, read_parts
+from analysis.blocks.rows import Blocks, BlocksBuilder, Sparse, SparseSum
+from analysis.figures import OVERALL, span_of
+from loadtests.errors import HarnessError
+from loadtests.record.archive import Run
+from loadtests.record.window import Kind, histogram_of
+
+Key = tuple[str, str | None]  # stage; request, or OVERALL (None) for all together
+MOST_ROWS: Final = 3600  # an hour of seconds: more rows show and decide nothing more
+
+
+def step_for(run: Run) -> int:
+    """Seconds a row, so that no stage has more than `MOST_ROWS` of them: 1 up to an hour."""
+    t0_ns = run.manifest.t0_unix_ns or 0
+    longest_s = max(span_of(facts, t0_ns).seconds for facts in run.manifest.stages)
+    return max(1, -(-longest_s // MOST_ROWS))
+
+
+def load_blocks(
+    run: Run, *, kind: Kind, judged: bool = True, step_s: int = 1
+) -> Mapping[Key, Blocks]:
+    """Histograms of a kind by stage and request, and of all requests of a stage together.
+
+    Of each stage's judged windows, or of every window. What has no samples is not in it. A
+    row of several seconds begins a whole number of them after the stage's first judged second.
+    HarnessError when the file is damaged or does not add up to the archive's totals.
+    """
+    gathered = _Gathered(run, judged=judged, step_s=step_s)
+    for part in read_parts(run, kind):
+        gathered.add(part)
+    blocks = dict(gathered.blocks())
+    _check_sums(run, kind, blocks, judged=judged)
+    return blocks
+
+
+class _Gathered:
+    """Collects the parts of a row until the next row of its stage begins."""
+
+    def __init__(self, run: Run, *, judged: bool, step_s: int) -> None:
+        self._manifest, self._slots = run.manifest, run.slots
+        self._judged, self._step_s = judged, step_s
+        t0_ns = run.manifest.t0_unix_ns or 0
+        self._first_s = [span_of(facts, t0_ns).first_s for facts in run.manifest.stages]
+        self._open: dict[int, tuple[int, dict[int, list[Sparse]]]] = {}  # by stage: row, parts
+        self._total = SparseSum()
+        self._builders: dict[tuple[int, int | None], BlocksBuilder] = defaultdict(
+            lambda: BlocksBuilder(step_s, self._total)
+        )
+
+    def add(self, part: Part) -> None:
+        """Count a part in, unless it is not to be judged."""
+        if self._judged and not self._manifest.judges(part.stage, part.second):
+            return
+        offset = (part.second - self._first_s[part.stage]) // self._step_s
+        row = self._first_s[part.stage] + offset * self._step_s
+        if part.stage not in self._open or self._open[part.stage][0] != row:
+            self._close(part.stage)
+            self._open[part.stage] = row, defaultdict(list)
+        self._open[part.stage][1][part.request].append((part.buckets, part.counts))
+
+    def _close(self, stage: int) -> None:
+        window_s, requests = self._open.pop(stage, (0, {}))
+        sums = {request: self._total(parts) for request, parts in requests.items()}
+        for request, row in sums.items():
+            self._builders[stage, request].add(window_s, row)
+        if sums:
+            self._builders[stage, OVERALL].add(window_s, self._total(list(sums.values())))
+
+    def blocks(self) -> Iterator[tuple[Key, Blocks]]:
+        """All that was added, stages and requests in plan order; ends the adding."""
+        for stage in list(self._open):
+            self._close(stage)
+        for stage, request in sorted(
+            self._builders, key=lambda at: (at[0], at[1] is None, at[1] or 0)
+        ):
+            name = OVERALL if request is None else self._slots.requests[request]
+            built = self._builders.pop((stage, request)).build()
+            if len(built):
+                yield (self._slots.stages[stage], name), built
+
+
+def _check_sums(run: Run, kind: Kind, blocks: Mapping[Key, Blocks], *, judged: bool) -> None:
+    """HarnessError unless every population's rows add up to the archive's total."""
+    slots, merged = run.slots, run.merged(judged=judged)
+    for stage, stage_name in enumerate(slots.stages):
+        numbers: dict[str | None, list[int]] = {
+            name: [slots.slot(stage, at, node) for node in range(len(slots.nodes))]
+            for at, name in enumerate(slots.requests)
+        }
+        every = [number for of_request in numbers.values() for number in of_request]
+        numbers[OVERALL] = every
+        for name, wanted in numbers.items():
+            expected = histogram_of(merged, kind, wanted)
+            found = blocks.get((stage_name, name))
+            seen = found.histogram().counts if found else np.zeros_like(expected.counts)
+            if not np.array_equal(seen, expected.counts):
+                which = "all requests" if name is None else f"request {name!r}"
+                raise HarnessError(
+                    where=f"{run.path}, stage {stage_name!r}, {which}",
+                    seen=f"windows with {int(seen.sum())} samples of {kind.name.lower()}",
+                    expected=f"the archive's total of {expected.n}, equal in every bucket",
+                )
