@@ -85,8 +85,14 @@ def latency(value_ns: float | None) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """Percent: "0.02 %"."""
-    return UNKNOWN if value is None else f"{significant(value * 100)} %"
+    """Percent: "0.02 %"; what is not all is never rounded to 100 %: "99.95 %"."""
+    if value is None:
+        return UNKNOWN
+    text = significant(value * 100)
+    if value < 1 and float(text) >= 100:  # noqa: PLR2004 - percent
+        places = math.ceil(round(-math.log10((1 - value) * 100), 6))
+        text = f"{value * 100:.{places}f}"
+    return f"{text} %"
 
 
 def rate(value_per_s: float | None) -> str:

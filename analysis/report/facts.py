@@ -75,9 +75,14 @@ class ReportFacts:
 def _limits(plan: Plan) -> tuple[Limit, ...]:
     """Limits on response time that hold for all requests of every judged stage."""
     return tuple(
-        Limit(text=objective.text, value_us=objective.limit / 1000)
+        Limit(
+            text=objective.text,
+            quantile=objective.measure.quantile,
+            value_us=objective.limit / 1000,
+        )
         for objective in plan.objectives
         if objective.measure.kind is MeasureKind.RESPONSE_QUANTILE
+        and objective.measure.quantile is not None
         and objective.request is None
         and objective.stage is None
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from analysis.judging import State
 from analysis.report.facts import ReportFacts
 from analysis.report.plots.canvas import Picture
 from analysis.report.source import Source, source_of
@@ -71,18 +72,18 @@ _PLACES: Final = (
     _Place(
         anchor="load", title="Load and outcomes", note="",
         tables=("stages", "rates", "outcomes", "errors"),
-        pictures=("rate", "trouble", "in_flight"),
+        pictures=("rate", "trouble", "in_flight", "throughput"),
     ),
     _Place(
         anchor="latency", title="Latency",
         note="Response time counts from the intended start and is what objectives judge; service "
-        "time counts from the sending. Percentiles come from merged histograms, never averaged.",
-        tables=("response_time", "service_time", "failed_response_time", "streaming_calls"),
-        pictures=("response", "heat_map", "spectrum", "throughput"),
-    ),
-    _Place(
-        anchor="omission", title="Coordinated omission", note="",
-        tables=("coordinated_omission_gap",), pictures=("gap",),
+        "time counts from the sending; their difference is what closed-loop tools do not see "
+        "(coordinated omission). Percentiles come from merged histograms, never averaged.",
+        tables=(
+            "response_time", "service_time", "coordinated_omission_gap", "failed_response_time",
+            "streaming_calls",
+        ),
+        pictures=("response", "heat_map", "spectrum", "gap"),
     ),
     _Place(
         anchor="generator", title="Generator health",
@@ -157,6 +158,12 @@ def _warning(facts: ReportFacts) -> str:
     return " ".join(parts)
 
 
+def _why(facts: ReportFacts) -> tuple[str, ...]:
+    number = len(facts.verdict.objectives)
+    held = f"all {number} objectives of the judged stages hold, each with enough samples"
+    return (held,) if facts.verdict.state is State.PASS else facts.verdict.reasons
+
+
 def build_report(facts: ReportFacts, pictures: Sequence[Picture]) -> Report:
     """Put facts and figures in order."""
     verdict = facts.verdict
@@ -168,7 +175,7 @@ def build_report(facts: ReportFacts, pictures: Sequence[Picture]) -> Report:
         lines=_lines(facts),
         warning=_warning(facts),
         # Nothing was sent: what else is missing follows from the first reason.
-        why=verdict.reasons if has_begun else verdict.reasons[:1],
+        why=_why(facts) if has_begun else verdict.reasons[:1],
         besides=verdict.notes,
         warnings=tuple(str(finding) for finding in verdict.findings if not finding.is_invalid),
         sections=_sections(facts, pictures),

@@ -19,7 +19,7 @@ from analysis.text import clean
 
 _STATES: Final = {
     "PASS": "pass", "FAIL": "fail", "INCONCLUSIVE": "open", "met": "pass", "missed": "fail",
-    "RAISED": "fail", "alert RAISED": "fail",
+    "RAISED": "fail",
 }  # fmt: skip
 _SIGNS: Final = {"pass": "✓", "fail": "✕", "open": "?"}
 _LONGEST_NAME: Final = 300

@@ -13,6 +13,7 @@ from analysis.report.plots.over_time import (
     rate_picture,
     response_picture,
     send_lag_picture,
+    has_trouble,
     trouble_picture,
 )
 from analysis.report.plots.spectra import gap_picture, spectrum_picture
@@ -25,7 +26,8 @@ def draw_pictures(facts: ReportFacts) -> Iterator[Picture]:
     run, over, mark = facts.run, facts.over_time, facts.mark
     if over is not None:
         yield rate_picture(over, source_of("rate", run))
-        yield trouble_picture(over, source_of("trouble", run))
+        if has_trouble(over):
+            yield trouble_picture(over, source_of("trouble", run))
         yield in_flight_picture(over, source_of("in_flight", run))
         yield response_picture(over, source_of("response", run))
         yield send_lag_picture(over, source_of("send_lag", run))

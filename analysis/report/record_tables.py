@@ -206,7 +206,9 @@ def lost_table(run: Run) -> Table:
 
 
 def _extreme_rows(run: Run) -> Iterator[Row]:
-    judged = run.windows[run.windows["judged"].to_numpy(dtype=bool)]
+    names = [stage.name for stage in run.manifest.stages if stage.is_judged]
+    is_judged = run.windows["judged"].to_numpy(dtype=bool)
+    judged = run.windows[is_judged & run.windows["stage"].isin(names).to_numpy(dtype=bool)]
     first_s = (run.manifest.t0_unix_ns or 0) // NS_PER_S
     for what, column in _EXTREMES:
         values = judged[column].to_numpy(dtype=np.float64)

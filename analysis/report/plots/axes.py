@@ -21,6 +21,8 @@ _LABEL_PART: Final = 0.06  # of the axis: narrower stages have no name of their 
 _CHARACTER_PART: Final = 0.017  # of the axis that a character of a name takes
 _BAND_ALPHA: Final = 0.16
 _FEW: Final = 60
+# Decades that an axis spans at least -> where each of them has ticks.
+_TICKS: Final = ((3.2, (1,)), (2, (1, 3)), (0.9, (1, 2, 5)), (0, (1, 1.5, 2, 3, 4, 5, 6, 8)))
 
 
 def _scale(timeline: Timeline) -> tuple[float, str]:
@@ -53,10 +55,10 @@ def time_axis(axes: Axes, timeline: Timeline) -> None:
             )  # fmt: skip
     for gap in timeline.gaps:
         axes.axvspan(gap.start_s, gap.end_s, color=BAD, alpha=_BAND_ALPHA, linewidth=0)
-    for mark in timeline.marks:
+    for place, mark in enumerate(timeline.marks):
         axes.axvline(mark.at_s, color=BAD, linewidth=1.1)
         axes.text(
-            mark.at_s, 0.02, f" {mark.number}", transform=above, va="bottom", color=BAD,
+            mark.at_s, 0.02 + place % 3 * 0.1, f" {mark.number}", transform=above, va="bottom", color=BAD,
             fontsize=9, fontweight="bold", clip_on=True,
         )  # fmt: skip
 
@@ -75,7 +77,10 @@ class _Whole(MaxNLocator):
 
 def latency_axis(axis: Axis) -> None:
     """A logarithmic axis in us, with ticks as the tables write latencies."""
-    axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=9))
+    low, high = axis.get_view_interval()
+    decades = np.log10(high / low)
+    parts = next(parts for least, parts in _TICKS if decades >= least)
+    axis.set_major_locator(LogLocator(base=10, subs=parts, numticks=20))
     axis.set_major_formatter(FuncFormatter(lambda value_us, _at: _tick(value_us)))
     axis.set_minor_formatter(NullFormatter())
     axis.set_minor_locator(FixedLocator([]))

@@ -41,6 +41,7 @@ def heat_picture(heat: HeatMap, timeline: Timeline, mark: str, source: Source) -
         own = axes.twinx()
         own.set_ylim(np.log(low), np.log(high))
         own.set_axis_off()
+        own.set_zorder(axes.get_zorder() - 1)  # stages and events lie over it
         own.imshow(
             _shades(heat), origin="lower", aspect="auto", interpolation="nearest",
             extent=(0, end_s, np.log(low), np.log(high)),

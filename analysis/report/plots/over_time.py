@@ -35,7 +35,7 @@ from analysis.report.plots.canvas import (
     put_legend,
     short,
 )
-from analysis.report.series import Series
+from analysis.report.series import PERCENTILES, Series
 from analysis.report.source import Source
 from analysis.report.timeline import Timeline
 from analysis.text import count, latency, ratio
@@ -49,9 +49,10 @@ _CPU_TOP: Final = 1.08
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """A limit on response time that holds for all requests: its text, its value in us."""
+    """A limit on a percentile of response time that holds for all requests; in us."""
 
     text: str
+    quantile: float
     value_us: float
 
 
@@ -183,13 +184,14 @@ def response_picture(over: OverTime, source: Source) -> Picture:
         for (label, series), (color, dash) in zip(found.items(), styles, strict=False)
     ]
     top = _Line(series=over.series.response_max, label="max", color=MUTED, dash=_SOLID)
-    limits_us = [limit.value_us for limit in over.limits]
+    limits = [limit for limit in over.limits if limit.quantile in dict(PERCENTILES).values()]
+    limits_us = [limit.value_us for limit in limits]
 
     def fit(axes: Axes) -> None:
         axes.plot(top.series.at_s, top.series.high, ".", color=MUTED, markersize=2.5, label="max")
         lowest = _lowest(lines or [top])
         fit_latencies(axes, min([lowest, *limits_us]), max([_highest([top]), *limits_us]))
-        for limit in over.limits:
+        for limit in limits:
             limit_line(axes, limit.value_us, limit.text)
 
     sketch = _Sketch(
@@ -198,6 +200,12 @@ def response_picture(over: OverTime, source: Source) -> Picture:
         lines=lines, say=_time, fit=fit,
     )  # fmt: skip
     return _picture(over, sketch, source)
+
+
+def has_trouble(over: OverTime) -> bool:
+    """Whether anything went wrong in any second; else the table of outcomes says so in a row."""
+    kinds = (Count.FAILED, Count.CLIENT_ERROR, Count.DROPPED)
+    return highest_of(*(over.series.counts[kind] for kind in kinds)) > 0
 
 
 def trouble_picture(over: OverTime, source: Source) -> Picture:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
-from analysis.report.plots.axes import fit_latencies, limit_line
+from analysis.report.plots.axes import fit_latencies
 from analysis.report.plots.canvas import (
     DASHES,
     FIRST,
@@ -78,6 +78,16 @@ def _curve(axes: Axes, spectrum: Spectrum, color: str, label: str, dash: Dash) -
         )  # fmt: skip
 
 
+def _limit_step(axes: Axes, limit: Limit) -> None:
+    """A limit where its percentile is: the curve has to pass below."""
+    at = 1 / (1 - limit.quantile)
+    axes.plot([at / 1.9, at * 1.9], [limit.value_us] * 2, color=INK, linewidth=1.6)
+    axes.annotate(
+        short(limit.text, 40), (at, limit.value_us), xytext=(0, 3), textcoords="offset points",
+        ha="center", fontsize=9, color=INK,
+    )  # fmt: skip
+
+
 def _range_us(curves: Sequence[Spectrum], limits: Sequence[Limit]) -> tuple[float, float]:
     values = np.concatenate([curve.values_us for curve in curves])
     finite = [*values[np.isfinite(values)].tolist(), *(limit.value_us for limit in limits)]
@@ -104,7 +114,7 @@ def spectrum_picture(spectra: Spectra, source: Source) -> Picture:
         _percentile_axis(axes, max(stage.response.samples for stage in stages))
         fit_latencies(axes, *_range_us([stage.response for stage in stages], spectra.limits))
         for limit in spectra.limits:
-            limit_line(axes, limit.value_us, limit.text)
+            _limit_step(axes, limit)
         put_legend(axes, columns=5)
 
     alt = "Percentile spectrum of response time. " + " ".join(

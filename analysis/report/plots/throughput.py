@@ -37,6 +37,7 @@ def throughput_picture(
     points: Sequence[LoadPoint], limits: Sequence[Limit], mark: str, source: Source
 ) -> Picture:
     """One point a stage and percentile; stages are joined in their order."""
+    limits = [limit for limit in limits if limit.quantile in dict(QUANTILES).values()]
 
     def paint(axes: Axes) -> None:
         for (label, _q), (color, marker, dash) in zip(QUANTILES, _STYLES, strict=True):
