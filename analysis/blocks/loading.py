@@ -35,7 +35,8 @@ def load_blocks(
 ) -> Mapping[Key, Blocks]:
     """Histograms of a kind by stage and request, and of all requests of a stage together.
 
-    Of each stage's judged windows, or of every window. What has no samples is not in it. A
+    Of each stage's judged windows (a warm-up has some too: it is left out by its stage's name),
+    or of every window. What has no samples is not in it. A
     row of several seconds begins a whole number of them after the stage's first judged second.
     HarnessError when the file is damaged or does not add up to the archive's totals.
     """

@@ -27,7 +27,7 @@ from loadtests.record.histogram import HIGHEST_US, SIGNIFICANT_DIGITS
 from loadtests.record.payload import SparseCounts, decode_counts, inflate_payload
 
 _US_PER_MS: Final = 1000
-_BATCH_LINES: Final = 512  # decoded together: their arrays stay within a core's cache
+_BATCH_LINES: Final = 64  # decoded together: their arrays stay within a core's cache
 _HEAD: Final = re.compile(rb"Tag=([^,\s]*),(\d+)\.\d{3},(\d+)\.\d{3},\d+\.\d{3},")
 _OVERFLOW: Final = re.compile(rb"#\[Overflow: (\d+) samples above 3600 s in the next interval\]")
 

@@ -26,7 +26,6 @@ _INNER: Final = struct.Struct(">IIIIQQd")  # cookie, length, offset, digits, low
 _MAX_PAYLOAD_BYTES: Final = _INNER.size + 9 * BUCKETS
 _MAX_VARINT_BYTES: Final = 8  # 56 bits: counts up to 2**55; the ninth byte would be 8 bits wide
 _CONTINUES: Final = 0x80
-
 SparseCounts = tuple[NDArray[np.int64], NDArray[np.int64]]  # sorted buckets, their counts
 SparseRows = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # ends before them
 
@@ -71,37 +70,43 @@ def decode_counts(parts: Sequence[bytes]) -> SparseRows:
     """
     raw = np.frombuffer(b"".join(parts), dtype=np.uint8)
     part_ends = np.cumsum(np.fromiter(map(len, parts), dtype=np.int64, count=len(parts)))
-    lasts = np.flatnonzero(raw < _CONTINUES)  # the last byte of each number
-    filled_ends = part_ends[part_ends > 0]
-    if (raw[filled_ends - 1] >= _CONTINUES).any():
+    is_last = raw < _CONTINUES
+    if not is_last[part_ends[part_ends > 0] - 1].all():
         raise ValueError("counts end inside a number")
-    zigzag = _numbers(raw, lasts)
-    # A run cannot be longer than the layout; checked before summing, so nothing wraps round.
-    steps = np.where(zigzag & 1, (zigzag >> 1) + 1, 1)
-    if int(steps.max(initial=0)) > BUCKETS:
+    # Most numbers are one byte long: done as bytes, eight or more in one instruction. The others
+    # are patched where their last byte is; a byte before it steps nowhere and counts nothing.
+    steps = (is_last * ((raw >> 1) * (raw & 1) + 1)).astype(np.int64)
+    is_count = is_last & (raw & 1 == 0) & (raw != 0)
+    longer = np.flatnonzero(is_last[1:] & ~is_last[:-1]) + 1
+    zigzag = _long_numbers(raw, longer)
+    steps[longer] = np.where(zigzag & 1, np.minimum(zigzag >> 1, BUCKETS) + 1, 1)
+    is_count[longer] = (zigzag & 1 == 0) & (zigzag != 0)
+    reached = np.cumsum(steps)
+    before = np.concatenate(([0], reached))[part_ends]  # where each part, and the next, begins
+    begins = np.concatenate(([0], before[:-1]))
+    if int((before - begins).max(initial=0)) > BUCKETS:
         raise ValueError("counts reach past the last bucket")
-    numbers = np.searchsorted(lasts, part_ends)  # how many there are up to each part's end
-    reached = np.concatenate(([0], np.cumsum(steps)))
-    begins = np.concatenate(([0], reached[numbers[:-1]]))
-    if int((reached[numbers] - begins).max(initial=0)) > BUCKETS:
-        raise ValueError("counts reach past the last bucket")
-    at = np.flatnonzero((zigzag & 1 == 0) & (zigzag != 0))
-    ends = np.searchsorted(at, numbers)
-    buckets = reached[at] - np.repeat(begins, np.diff(ends, prepend=0))
-    return ends, buckets, zigzag[at] >> 1
+    at = np.flatnonzero(is_count)
+    ends = np.searchsorted(at, part_ends)
+    buckets = reached[at]
+    buckets -= np.repeat(begins + 1, np.diff(ends, prepend=0))
+    counts = (raw[at] >> 1).astype(np.int64)
+    is_kept = is_count[longer]
+    counts[np.searchsorted(at, longer[is_kept])] = zigzag[is_kept] >> 1
+    return ends, buckets, counts
 
 
-def _numbers(raw: NDArray[np.uint8], lasts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Numbers whose last bytes are at `lasts`; most are one byte long, so the rest is patched."""
-    lengths = np.diff(lasts, prepend=-1)
-    longest = int(lengths.max(initial=1))
-    if longest > _MAX_VARINT_BYTES:
-        raise ValueError(f"a count of {longest} bytes")
+def _long_numbers(raw: NDArray[np.uint8], lasts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of more than one byte by the place of their last, still in ZigZag form."""
     numbers = raw[lasts].astype(np.int64)
-    longer = np.flatnonzero(lengths > 1)
-    numbers[longer] <<= 7 * (lengths[longer] - 1)
-    for back in range(1, longest):
-        at = longer[lengths[longer] > back]
-        low = (raw[lasts[at] - back] & (_CONTINUES - 1)).astype(np.int64)
-        numbers[at] |= low << (7 * (lengths[at] - 1 - back))
-    return numbers
+    open_, places = np.arange(lasts.size), lasts
+    for length in range(2, _MAX_VARINT_BYTES + 2):
+        places = places - 1
+        goes_on = (places >= 0) & (raw[places] >= _CONTINUES)
+        open_, places = open_[goes_on], places[goes_on]
+        if not open_.size:
+            return numbers
+        if length > _MAX_VARINT_BYTES:
+            break
+        numbers[open_] = numbers[open_] << 7 | (raw[places] & (_CONTINUES - 1))
+    raise ValueError(f"a count of more than {_MAX_VARINT_BYTES} bytes")
