@@ -7,7 +7,7 @@ they do not, nothing is returned.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Set
 from typing import Final
 
 import numpy as np
@@ -31,29 +31,38 @@ def step_for(run: Run) -> int:
 
 
 def load_blocks(
-    run: Run, *, kind: Kind, judged: bool = True, step_s: int = 1
+    run: Run,
+    *,
+    kind: Kind,
+    judged: bool = True,
+    step_s: int = 1,
+    requests: Collection[str | None] | None = None,
 ) -> Mapping[Key, Blocks]:
     """Histograms of a kind by stage and request, and of all requests of a stage together.
 
     Of each stage's judged windows (a warm-up has some too: it is left out by its stage's name),
     or of every window. What has no samples is not in it. A
     row of several seconds begins a whole number of them after the stage's first judged second.
+    `requests` names the populations to keep (None: all), for the sake of memory.
     HarnessError when the file is damaged or does not add up to the archive's totals.
     """
-    gathered = _Gathered(run, judged=judged, step_s=step_s)
+    wanted = {*run.slots.requests, OVERALL} if requests is None else set(requests)
+    gathered = _Gathered(run, judged=judged, step_s=step_s, wanted=wanted)
     for part in read_parts(run, kind):
         gathered.add(part)
     blocks = dict(gathered.blocks())
-    _check_sums(run, kind, blocks, judged=judged)
+    _check_sums(run, kind, blocks, judged=judged, wanted=wanted)
     return blocks
 
 
 class _Gathered:
     """Collects the parts of a row until the next row of its stage begins."""
 
-    def __init__(self, run: Run, *, judged: bool, step_s: int) -> None:
+    def __init__(self, run: Run, *, judged: bool, step_s: int, wanted: Set[str | None]) -> None:
         self._manifest, self._slots = run.manifest, run.slots
         self._judged, self._step_s = judged, step_s
+        self._has_overall = OVERALL in wanted
+        self._is_wanted = [request in wanted for request in self._slots.requests]
         t0_ns = run.manifest.t0_unix_ns or 0
         self._first_s = [span_of(facts, t0_ns).first_s for facts in run.manifest.stages]
         self._open: dict[int, tuple[int, dict[int, list[Sparse]]]] = {}  # by stage: row, parts
@@ -66,6 +75,8 @@ class _Gathered:
         """Count a part in, unless it is not to be judged."""
         if self._judged and not self._manifest.judges(part.stage, part.second):
             return
+        if not (self._has_overall or self._is_wanted[part.request]):
+            return
         offset = (part.second - self._first_s[part.stage]) // self._step_s
         row = self._first_s[part.stage] + offset * self._step_s
         if part.stage not in self._open or self._open[part.stage][0] != row:
@@ -77,8 +88,9 @@ class _Gathered:
         window_s, requests = self._open.pop(stage, (0, {}))
         sums = {request: self._total(parts) for request, parts in requests.items()}
         for request, row in sums.items():
-            self._builders[stage, request].add(window_s, row)
-        if sums:
+            if self._is_wanted[request]:
+                self._builders[stage, request].add(window_s, row)
+        if sums and self._has_overall:
             self._builders[stage, OVERALL].add(window_s, self._total(list(sums.values())))
 
     def blocks(self) -> Iterator[tuple[Key, Blocks]]:
@@ -94,8 +106,10 @@ class _Gathered:
                 yield (self._slots.stages[stage], name), built
 
 
-def _check_sums(run: Run, kind: Kind, blocks: Mapping[Key, Blocks], *, judged: bool) -> None:
-    """HarnessError unless every population's rows add up to the archive's total."""
+def _check_sums(
+    run: Run, kind: Kind, blocks: Mapping[Key, Blocks], *, judged: bool, wanted: Set[str | None]
+) -> None:
+    """HarnessError unless every wanted population's rows add up to the archive's total."""
     slots, merged = run.slots, run.merged(judged=judged)
     for stage, stage_name in enumerate(slots.stages):
         numbers: dict[str | None, list[int]] = {
@@ -104,8 +118,8 @@ def _check_sums(run: Run, kind: Kind, blocks: Mapping[Key, Blocks], *, judged: b
         }
         every = [number for of_request in numbers.values() for number in of_request]
         numbers[OVERALL] = every
-        for name, wanted in numbers.items():
-            expected = histogram_of(merged, kind, wanted)
+        for name in numbers.keys() & wanted:
+            expected = histogram_of(merged, kind, numbers[name])
             found = blocks.get((stage_name, name))
             seen = found.histogram().counts if found else np.zeros_like(expected.counts)
             if not np.array_equal(seen, expected.counts):
