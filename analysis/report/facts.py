@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.attribution import send_lag_limit_ns
 from analysis.baseline_types import Baseline
-from analysis.blocks import Blocks, load_blocks, step_for
+from analysis.blocks import Blocks, Key, load_blocks, step_for
 from analysis.figures import StageFigures, build_figures
 from analysis.report.baseline_overlay import choose_baseline, curve_of, row_of
 from analysis.report.heat import HeatMap, build_heat_map
@@ -33,7 +33,12 @@ from analysis.report.record_tables import (
     stage_table,
     worker_table,
 )
-from analysis.report.requirement import compare_with_requirement, requirement_table
+from analysis.report.requirement import (
+    compare_with_requirement,
+    load_demands,
+    requirement_table,
+)
+from analysis.report.rows import chunks_of
 from analysis.report.seconds import Seconds, build_seconds
 from analysis.report.series import PERCENTILES, build_series
 from analysis.report.spectrum import StageSpectra, build_spectra
@@ -91,7 +96,7 @@ def _limits(plan: Plan) -> tuple[Limit, ...]:
 def _percentiles(overall: Iterable[Blocks], seconds: Seconds) -> dict[str, Floats]:
     """Percentiles of each second; where two stages have answers in one, the later ones."""
     found = {label: np.full(len(seconds), np.nan) for label, _ in PERCENTILES}
-    for blocks in overall:
+    for blocks in (chunk for one in overall for chunk in chunks_of(one)):
         for label, quantile in PERCENTILES:
             values = blocks.quantiles_us(quantile)
             for offset in range(blocks.step_s):
@@ -119,6 +124,15 @@ def _over_time(run: Run, plan: Plan, blocks: Sequence[Blocks], mark: str) -> Ove
     )
 
 
+def _filled(stages: Sequence[StageFigures]) -> Sequence[StageFigures]:
+    return [stage for stage in shown(stages) if stage.overall.tally.response.n]
+
+
+def _drawn(stages: Sequence[StageFigures]) -> Sequence[StageFigures]:
+    """The last stages that have answers, as many as a spectrum has room for."""
+    return _filled(stages)[-MOST_STAGES:]
+
+
 def _spectra(
     stages: Sequence[StageFigures],
     plan: Plan,
@@ -127,10 +141,9 @@ def _spectra(
     mark: str,
 ) -> tuple[Spectra | None, StageSpectra | None]:
     """The curves of the last stages that have answers, and the stage with the widest gap."""
-    filled = [stage for stage in shown(stages) if stage.overall.tally.response.n]
-    if not filled:
+    filled, drawn = _filled(stages), _drawn(stages)
+    if not drawn:
         return None, None
-    drawn = filled[-MOST_STAGES:]
     built = [build_spectra(stage, intervals.bands.get(stage.facts.name)) for stage in drawn]
     rows = [(stage.facts.name, row_of(baseline, stage.facts.name)) for stage in drawn]
     name, row = next(((name, row) for name, row in rows if row is not None), ("", None))
@@ -164,7 +177,7 @@ def _tables(
     judged = [t for t in build_tables(run, verdict, stages) if t.name != "objectives"]
     own = (
         objective_table(verdict, intervals),
-        requirement_table(compare_with_requirement(plan, verdict, stages)),
+        requirement_table(compare_with_requirement(plan, verdict, stages, load_demands())),
         stage_table(plan),
         extreme_table(run),
         engine_table(run),
@@ -177,16 +190,23 @@ def _tables(
     return (*judged, *(with_scale(table, verdict) for table in own if table.rows))
 
 
+def _load(run: Run, plan: Plan) -> Mapping[Key, Blocks]:
+    """Response times of all requests together, and of those that have an objective alone."""
+    wanted = {objective.request for objective in plan.objectives} | {None}
+    return load_blocks(
+        run, kind=Kind.RESPONSE, judged=False, step_s=step_for(run), requests=wanted
+    )
+
+
 def build_facts(run: Run, baselines: Sequence[Baseline]) -> ReportFacts:
     """Compute a report's contents; HarnessError when the archive cannot be read."""
     plan, verdict = plan_of(run), judge(run)
     stages = build_figures(run)
     scale = scale_text(verdict.scale)
     mark = f" [{scale}]" if scale else ""
-    step_s = step_for(run)
-    blocks = load_blocks(run, kind=Kind.RESPONSE, judged=False, step_s=step_s) if stages else {}
+    blocks = _load(run, plan) if stages else {}
     overall = {stage: one for (stage, request), one in blocks.items() if request is None}
-    intervals = build_intervals(run, verdict, stages, blocks)
+    intervals = build_intervals(run, plan, verdict, _drawn(stages), blocks)
     baseline = choose_baseline(baselines, run.manifest, verdict)
     spectra, gap = _spectra(stages, plan, intervals, baseline, mark)
     over_time = _over_time(run, plan, list(overall.values()), mark)

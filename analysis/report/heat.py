@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from analysis.blocks import Blocks
 from analysis.report.envelope import step_for
+from analysis.report.rows import chunks_of
 
 Floats = NDArray[np.float64]
 _COLUMNS: Final = 200
@@ -36,7 +37,7 @@ class HeatMap:
 
 def _edges_us(blocks: Iterable[Blocks]) -> Floats:
     """Steps of the same ratio around everything that was seen."""
-    seen = [edge for one in blocks if (edge := one.histogram()).n]
+    seen = [histogram for one in blocks if (histogram := one.histogram()).n]
     low = min(max(1.0, one.quantile_us(1e-12)) for one in seen)
     high = max(min(one.max_us(), _OVERFLOW_TOP_US) for one in seen)
     first = np.floor(np.log10(low) * _ROWS_PER_DECADE)
@@ -54,7 +55,7 @@ def build_heat_map(blocks: Iterable[Blocks], first_s: int, length_s: int) -> Hea
     step_s = max(step_for(length_s, _COLUMNS), max(one.step_s for one in parts))
     columns = -(-length_s // step_s)
     counts = np.zeros((columns, edges_us.size - 1), dtype=np.int64)
-    for one in parts:
+    for one in (chunk for part in parts for chunk in chunks_of(part)):
         coarse = one.coarse(edges_us[1:-1].tolist())
         at = np.clip((one.window_s - first_s) // step_s, 0, columns - 1)
         np.add.at(counts, at, coarse)

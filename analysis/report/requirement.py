@@ -136,9 +136,10 @@ def _target(part: _Stage, demand: Demand, objective: Objective) -> tuple[Reading
         return reading, Shown.MISSED, f"{reason} at {rate(planned)} rps planned"
     if state is State.INCONCLUSIVE:
         return reading, Shown.NOT_SHOWN, reason
-    if not is_full or part.judge(demand.rate)[1] is not State.PASS:
-        why = f"holds at {rate(planned)} rps planned: not the full rate, or not reached"
-        return reading, Shown.NOT_SHOWN, why
+    if not is_full:
+        return reading, Shown.NOT_SHOWN, f"holds, but at {rate(planned)} rps planned"
+    if part.judge(demand.rate)[1] is not State.PASS:
+        return reading, Shown.NOT_SHOWN, "holds, but the full rate was not reached"
     return reading, Shown.MET, reason
 
 
@@ -168,7 +169,7 @@ def _comparisons(part: _Stage, demand: Demand) -> Iterator[Comparison]:
 
 
 def compare_with_requirement(
-    plan: Plan, verdict: Verdict, stages: Sequence[StageFigures]
+    plan: Plan, verdict: Verdict, stages: Sequence[StageFigures], demands: Sequence[Demand]
 ) -> tuple[Comparison, ...]:
     """Every limit of every protocol that the plan uses, in every judged stage."""
     found: list[Comparison] = []
@@ -176,7 +177,7 @@ def compare_with_requirement(
         if not stage.facts.is_judged:
             continue
         findings = [f for f in verdict.findings if f.stage in {None, stage.facts.name}]
-        for demand in load_demands():
+        for demand in demands:
             own = [r.name for r in plan.requests if r.protocol in demand.protocols]
             if own:
                 figures = together(stage.requests[name] for name in own)

@@ -147,6 +147,7 @@ def _inline(document: str, alt: str) -> str:
 
 def _tidy(tag: str) -> str:
     """One tag of a figure; text between tags is never touched."""
-    tag = _GROUP_ID.sub("<g", tag.replace("\n", " "))
+    blank = "" if tag.startswith("<image") else " "  # base64 holds no blank
+    tag = _GROUP_ID.sub("<g", tag.replace("\n", blank))
     tag = _FONT.sub("", _LONG_NUMBER.sub(r"\1", tag))
     return _PLACEHOLDER.sub(lambda found: f"{found[1]}: var({_VARIABLES[found[2]]})", tag)
