@@ -43,7 +43,7 @@ def _exact(value: CellValue) -> str:
 def scenario_lines(text: str) -> str:
     """A scenario file line by line, without active characters."""
     cut = text[:_LONGEST_SCENARIO]
-    lines = [clean(line.replace("\t", "    "), len(line) + 1) for line in cut.splitlines()]
+    lines = [clean(line, len(line)) for line in cut.replace("\t", "    ").splitlines()]
     return "\n".join([*lines, "…"] if len(text) > len(cut) else lines)
 
 

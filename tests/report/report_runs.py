@@ -27,7 +27,7 @@ from analysis.report.page import to_html
 from analysis.report.pictures import draw_pictures
 from loadtests.plan.codec import encode_plan
 from loadtests.plan.model import Hold, Plan, Stage
-from loadtests.record.archive import ArchiveWriter, Event, Manifest, Run, create_archive, load_run
+from loadtests.record.archive import Event, Manifest, Run, create_archive, load_run
 from loadtests.record.manifest import LostWindow, Outcome
 
 STAGES = (("warm-up", 0, 4, 50.0), ("low", 4, 29, 100.0), ("high", 29, 54, 200.0))
@@ -80,28 +80,23 @@ def write_events(
     change: Callable[[Manifest], Manifest] = lambda manifest: manifest,
     is_finished: bool = True,
 ) -> Path:
-    """Archive a run with its events; unfinished, it stays a partial one."""
+    """Archive a run with its events; unfinished, it stays a partial one with its journal."""
     manifest = change(
         msgspec.structs.replace(
             manifest_of(plan, traces), events=len(events), target_version="V11.3.0"
         )
     )
     draft = msgspec.structs.replace(manifest, outcome=Outcome.RUNNING)
-    writer: ArchiveWriter = create_archive(results, draft, encode_plan(plan))
+    writer = create_archive(results, draft, encode_plan(plan))
     for at_s, kind, who, text in events:
         at_ns = (T0_S + at_s) * S
         writer.append_event(Event(at_unix_ns=at_ns, kind=kind, who=who, text=text, fields={}))
-    for number, window in enumerate(windows_of(plan, traces)):
+    for window in windows_of(plan, traces):
         if is_finished:
             writer.append_window(window)
         else:
-            journal(writer, window, number)
-    return writer.finish(manifest) if is_finished else results
-
-
-def journal(writer: ArchiveWriter, window: object, number: int) -> None:
-    """Hand one window to the journal alone, as a run does before it is merged."""
-    raise NotImplementedError((writer, window, number))
+            writer.journal_windows("a1", [window])
+    return writer.finish(manifest) if is_finished else writer.abandon("the test says so")
 
 
 def eventful_run(results: Path, **changes: object) -> Run:

@@ -89,6 +89,7 @@ _GROUP_ID: Final = re.compile(r'^<g id="[^"]*"')
 _STYLE: Final = re.compile(r"<defs>\s*<style.*?</style>\s*</defs>", re.DOTALL)
 _VIEW_BOX: Final = re.compile(r'viewBox="[0-9. ]+"')
 _SHORT: Final = 28
+_LONGEST_ALT: Final = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +143,7 @@ def _inline(document: str, alt: str) -> str:
     view_box = _VIEW_BOX.search(head)
     assert view_box is not None, "Matplotlib writes one"
     body = _TAG.sub(lambda tag: _tidy(tag[0]), _STYLE.sub("", body, count=1))
-    return f'<svg {view_box[0]} role="img" aria-label="{escape(alt)}">{body.strip()}'
+    return f'<svg {view_box[0]} role="img" aria-label="{escape(clean(alt, _LONGEST_ALT))}">{body.strip()}'
 
 
 def _tidy(tag: str) -> str:

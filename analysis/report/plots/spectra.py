@@ -118,7 +118,7 @@ def spectrum_picture(spectra: Spectra, source: Source) -> Picture:
         put_legend(axes, columns=5)
 
     alt = "Percentile spectrum of response time. " + " ".join(
-        f"{stage.stage}: {count(stage.response.samples)} samples, maximum "
+        f"{short(stage.stage)}: {count(stage.response.samples)} samples, maximum "
         f"{latency(float(stage.response.values_us[-1]) * 1000)}."
         for stage in stages
     )
@@ -138,7 +138,7 @@ def _spectrum_caption(spectra: Spectra) -> str:
         parts.append("Band: 95 % confidence interval of each percentile.")
     parts.append("Faint: too few samples to rely on.")
     if spectra.baseline is not None:
-        where = f"stage {spectra.baseline_stage} of {spectra.baseline_name}"
+        where = f"stage {short(spectra.baseline_stage)} of {spectra.baseline_name}"
         parts.append(f"Diamonds: the baseline, {where}.")
     if spectra.omitted:
         parts.append(f"{spectra.omitted} more stages are in the tables.")
@@ -162,11 +162,11 @@ def gap_picture(stage: StageSpectra, mark: str, source: Source) -> Picture:
         put_legend(axes)
 
     alt = (
-        f"Coordinated-omission gap of stage {stage.stage}: response time from the intended start "
+        f"Coordinated-omission gap of stage {short(stage.stage)}: response time from the intended start "
         "above service time from the sending, over the percentile."
     )
     text = (
-        f"Stage {stage.stage}, that with the widest gap at p99. Shaded: what a clock started at "
+        f"Stage {short(stage.stage)}, that with the widest gap at p99. Shaded: what a clock started at "
         "the sending would have hidden. Faint: too few samples to rely on."
     )
     return Picture(

@@ -65,7 +65,7 @@ def throughput_picture(
         put_legend(axes)
 
     alt = "Response time against throughput. " + " ".join(
-        f"{point.stage}: {rate(point.throughput_per_s)} answers/s, "
+        f"{short(point.stage)}: {rate(point.throughput_per_s)} answers/s, "
         + ", ".join(f"{k} {latency(v * 1000)}" for k, v in point.percentiles_us.items())
         + "."
         for point in points
