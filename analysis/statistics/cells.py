@@ -13,11 +13,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from analysis.blocks import Blocks
 from analysis.statistics.interval import TooSmall
 
 MOST_CELLS: Final = 600
-LEAST_WINDOWS: Final = 20  # below, neither dependence nor spread of windows can be known
+LEAST_WINDOWS: Final = 30  # below, neither dependence nor spread of windows can be known
+LEAST_BLOCKS: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +46,9 @@ def cells_of(rows: int) -> Cells | TooSmall:
     return Cells(rows=rows, rows_per_cell=-(-rows // MOST_CELLS))
 
 
-def cells_of_blocks(blocks: Blocks) -> Cells | TooSmall:
-    """Cells of the windows that have samples: the others say nothing of a percentile."""
-    return cells_of(len(blocks))
+def too_few_blocks(cells: Cells, block: int) -> TooSmall | None:
+    """Whether windows depend on each other for so long that too few blocks are left."""
+    if cells.count >= LEAST_BLOCKS * block:
+        return None
+    need = LEAST_BLOCKS * block * cells.rows_per_cell
+    return TooSmall(have=cells.rows, need=need, what="windows, as far as they depend on each other")

@@ -21,18 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.blocks import Blocks
-from analysis.statistics.block_bootstrap import (
-    LEAST_BLOCKS,
-    block_weights,
-    percentile_bounds,
-)
+from analysis.statistics.block_bootstrap import block_weights, log_error, t_factor
 from analysis.statistics.block_length import block_length
-from analysis.statistics.cells import Cells, cells_of_blocks
+from analysis.statistics.cells import Cells, cells_of, too_few_blocks
 from analysis.statistics.interval import CONFIDENCE, Interval, TooSmall
 from loadtests.plan.objectives import required_samples
 from loadtests.record.histogram import HIGHEST_EQUIVALENT_US, Histogram
 
-METHOD: Final = "circular block bootstrap over windows, expanded percentiles"
+METHOD: Final = "circular block bootstrap over windows, t interval of the logarithm"
 _VALUES_US: Final = np.append(HIGHEST_EQUIVALENT_US.astype(np.float64), np.inf)
 _MOST_EDGES: Final = 64
 _SPREADS: Final = 6.0  # standard errors on both sides of the share that edges cover
@@ -87,30 +83,32 @@ def quantile_cells(blocks: Blocks, q: float) -> QuantileCells | TooSmall:
     total = blocks.histogram()
     if total.n < (need := required_samples(q)):
         return TooSmall(have=total.n, need=need, what="samples")
-    cells = cells_of_blocks(blocks)
+    cells = cells_of(len(blocks))
     if isinstance(cells, TooSmall):
         return cells
-    value_us, samples = total.quantile_us(q), cells.sums(blocks.samples())
-    bucket = int(np.searchsorted(_VALUES_US, value_us))
-    influence = cells.sums(blocks.at_most(np.array([bucket])))[:, 0] - samples * (
-        float(total.counts[: bucket + 1].sum()) / total.n
-    )
-    block = block_length(influence)
-    if samples.size < LEAST_BLOCKS * block:
-        need = LEAST_BLOCKS * block * cells.rows_per_cell
-        return TooSmall(
-            have=len(blocks), need=need, what="windows that depend on each other so far"
-        )
+    # The median is the best witness of how long windows depend on each other.
+    influence, of_median = (_influence(blocks, total, cells, at) for at in (q, 0.5))
+    block = block_length(influence, of_median)
+    if (too_few := too_few_blocks(cells, block)) is not None:
+        return too_few
     edges = _edges(total, q, _share_error(influence, block, total.n))
     return QuantileCells(
         q=q,
-        value_us=value_us,
+        value_us=total.quantile_us(q),
         cells=cells,
-        samples=samples,
+        samples=cells.sums(blocks.samples()),
         edges=edges,
         below=cells.sums(blocks.at_most(edges)),
         block=block,
     )
+
+
+def _influence(blocks: Blocks, total: Histogram, cells: Cells, q: float) -> NDArray[np.float64]:
+    """How far each cell moves the share of samples up to a percentile: sums to zero."""
+    bucket = int(np.searchsorted(_VALUES_US, total.quantile_us(q)))
+    share = float(total.counts[: bucket + 1].sum()) / total.n
+    below = cells.sums(blocks.at_most(np.array([bucket])))[:, 0]
+    return below - share * cells.sums(blocks.samples())
 
 
 def _share_error(influence: NDArray[np.float64], block: int, n: int) -> float:
@@ -146,13 +144,21 @@ def percentile_interval(
     if isinstance(found, TooSmall):
         return found
     weights = block_weights(found.samples.size, found.block, seed)
-    low, high = percentile_bounds(found.replicates_us(weights), confidence, found.blocks)
+    error = log_error(found.replicates_us(weights), found.blocks)
+    reach = t_factor(confidence, found.blocks - 1) * error + layout_log(found.value_us)
     return Interval(
         value=found.value_us,
-        low=min(low, found.value_us),
-        high=max(high, found.value_us),
+        low=found.value_us * math.exp(-reach),
+        high=found.value_us * math.exp(reach),
         confidence=confidence,
         windows=len(blocks),
         block_windows=found.block * found.cells.rows_per_cell,
         method=METHOD,
     )
+
+
+def layout_log(value_us: float) -> float:
+    """How far rounding to a bucket can move the logarithm: the bucket's width; > 0."""
+    bucket = int(np.searchsorted(_VALUES_US, value_us))
+    below = float(_VALUES_US[bucket - 1]) if bucket else 0.0
+    return math.log(value_us / below) if below > 0 and math.isfinite(value_us) else math.inf
