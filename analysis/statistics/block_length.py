@@ -8,9 +8,9 @@ row are within 2 sqrt(log10(n) / n), K_n = max(5, sqrt(log10 n)).
 
 Their choice makes the *variance* of a bootstrap as accurate as it can be; what it leaves is a
 bias to the narrow side, and an interval that is too narrow is noticed by nobody. So blocks
-are twice as long, and never below n^(1/3), the order that they must grow with: with these,
-and Student's t for the number of blocks, the simulated coverage is what it says
-(tests/analysis/test_coverage.py), with less it is not.
+are twice as long, and never below 2 n^(1/3), the order that they must grow with, because on a
+short series the choice is too small by chance. With these, and Student's t for the number of
+blocks, the simulated coverage is what it says (tests/analysis/test_coverage.py).
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ _LONGER: Final = 2.0
 def block_length(*series: NDArray[np.float64]) -> int:
     """Rows a block that the dependence in each of some series of equal length asks for."""
     n = series[0].size
-    wanted = _LONGER * max(map(politis_white, series))
-    return max(1, round(math.cbrt(n)), math.ceil(round(wanted, 6)) if wanted > _LONGER else 1)
+    chosen = max(math.cbrt(n), *map(politis_white, series))
+    return max(1, round(_LONGER * chosen))
 
 
 def politis_white(series: NDArray[np.float64]) -> float:
