@@ -7,7 +7,8 @@ they do not, nothing is returned.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 import numpy as np
@@ -58,7 +59,9 @@ def load_blocks(
 class _Gathered:
     """Collects the parts of a row until the next row of its stage begins."""
 
-    def __init__(self, run: Run, *, judged: bool, step_s: int, wanted: Set[str | None]) -> None:
+    def __init__(
+        self, run: Run, *, judged: bool, step_s: int, wanted: AbstractSet[str | None]
+    ) -> None:
         self._manifest, self._slots = run.manifest, run.slots
         self._judged, self._step_s = judged, step_s
         self._has_overall = OVERALL in wanted
@@ -107,7 +110,12 @@ class _Gathered:
 
 
 def _check_sums(
-    run: Run, kind: Kind, blocks: Mapping[Key, Blocks], *, judged: bool, wanted: Set[str | None]
+    run: Run,
+    kind: Kind,
+    blocks: Mapping[Key, Blocks],
+    *,
+    judged: bool,
+    wanted: AbstractSet[str | None],
 ) -> None:
     """HarnessError unless every wanted population's rows add up to the archive's total."""
     slots, merged = run.slots, run.merged(judged=judged)

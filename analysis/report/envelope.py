@@ -58,7 +58,7 @@ def build_envelope(values: Floats, step_s: int) -> Envelope:
     total = np.where(known, steps, 0.0).sum(axis=1)
     return Envelope(
         step_s=step_s,
-        at_s=(np.arange(steps.shape[0]) + 0.5) * step_s,
+        at_s=(np.arange(steps.shape[0], dtype=np.float64) + 0.5) * step_s,
         low=np.where(is_known, np.where(known, steps, np.inf).min(axis=1, initial=np.inf), np.nan),
         high=np.where(
             is_known, np.where(known, steps, -np.inf).max(axis=1, initial=-np.inf), np.nan

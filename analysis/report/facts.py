@@ -22,7 +22,7 @@ from analysis.report.heat import HeatMap, build_heat_map
 from analysis.report.intervals import Intervals, build_intervals
 from analysis.report.load_points import LoadPoint, build_load_points
 from analysis.report.plots.over_time import Limit, OverTime
-from analysis.report.plots.spectra import MOST_STAGES, Spectra
+from analysis.report.plots.spectra import Spectra
 from analysis.report.record_tables import (
     engine_table,
     event_table,
@@ -41,10 +41,14 @@ from analysis.report.requirement import (
 from analysis.report.rows import chunks_of
 from analysis.report.seconds import Seconds, build_seconds
 from analysis.report.series import PERCENTILES, build_series
-from analysis.report.spectrum import StageSpectra, build_spectra
+from analysis.report.spectrum import (
+    StageSpectra,
+    build_spectra,
+    drawn_stages,
+    filled_stages,
+)
 from analysis.report.timeline import build_timeline
 from analysis.run_tables import build_tables, objective_table, with_scale
-from analysis.stage_tables import shown
 from analysis.tables import Table
 from analysis.text import scale_text
 from analysis.verdict import Verdict, judge, plan_of
@@ -124,15 +128,6 @@ def _over_time(run: Run, plan: Plan, blocks: Sequence[Blocks], mark: str) -> Ove
     )
 
 
-def _filled(stages: Sequence[StageFigures]) -> Sequence[StageFigures]:
-    return [stage for stage in shown(stages) if stage.overall.tally.response.n]
-
-
-def _drawn(stages: Sequence[StageFigures]) -> Sequence[StageFigures]:
-    """The last stages that have answers, as many as a spectrum has room for."""
-    return _filled(stages)[-MOST_STAGES:]
-
-
 def _spectra(
     stages: Sequence[StageFigures],
     plan: Plan,
@@ -141,7 +136,7 @@ def _spectra(
     mark: str,
 ) -> tuple[Spectra | None, StageSpectra | None]:
     """The curves of the last stages that have answers, and the stage with the widest gap."""
-    filled, drawn = _filled(stages), _drawn(stages)
+    filled, drawn = filled_stages(stages), drawn_stages(stages)
     if not drawn:
         return None, None
     built = [build_spectra(stage, intervals.bands.get(stage.facts.name)) for stage in drawn]
@@ -193,9 +188,7 @@ def _tables(
 def _load(run: Run, plan: Plan) -> Mapping[Key, Blocks]:
     """Response times of all requests together, and of those that have an objective alone."""
     wanted = {objective.request for objective in plan.objectives} | {None}
-    return load_blocks(
-        run, kind=Kind.RESPONSE, judged=False, step_s=step_for(run), requests=wanted
-    )
+    return load_blocks(run, kind=Kind.RESPONSE, judged=False, step_s=step_for(run), requests=wanted)
 
 
 def build_facts(run: Run, baselines: Sequence[Baseline]) -> ReportFacts:
@@ -206,7 +199,7 @@ def build_facts(run: Run, baselines: Sequence[Baseline]) -> ReportFacts:
     mark = f" [{scale}]" if scale else ""
     blocks = _load(run, plan) if stages else {}
     overall = {stage: one for (stage, request), one in blocks.items() if request is None}
-    intervals = build_intervals(run, plan, verdict, _drawn(stages), blocks)
+    intervals = build_intervals(run, plan, verdict, stages, blocks)
     baseline = choose_baseline(baselines, run.manifest, verdict)
     spectra, gap = _spectra(stages, plan, intervals, baseline, mark)
     over_time = _over_time(run, plan, list(overall.values()), mark)

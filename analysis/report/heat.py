@@ -52,7 +52,7 @@ def build_heat_map(blocks: Iterable[Blocks], first_s: int, length_s: int) -> Hea
     if not parts:
         return None
     edges_us = _edges_us(parts)
-    step_s = max(step_for(length_s, _COLUMNS), max(one.step_s for one in parts))
+    step_s = max(step_for(length_s, _COLUMNS), *(one.step_s for one in parts))
     columns = -(-length_s // step_s)
     counts = np.zeros((columns, edges_us.size - 1), dtype=np.int64)
     for one in (chunk for part in parts for chunk in chunks_of(part)):

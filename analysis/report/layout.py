@@ -114,9 +114,7 @@ def _sections(facts: ReportFacts, pictures: Sequence[Picture]) -> tuple[Section,
     drawn = {picture.name: picture for picture in pictures}
     placed = {name for place in _PLACES for name in place.tables}
     others = tuple(name for name in tables if name not in placed)
-    further = _Place(
-        anchor=_OTHERS.anchor, title=_OTHERS.title, note=_OTHERS.note, tables=others
-    )
+    further = _Place(anchor=_OTHERS.anchor, title=_OTHERS.title, note=_OTHERS.note, tables=others)
     sections = (
         Section(
             anchor=place.anchor,

@@ -9,11 +9,11 @@ from analysis.report.plots.canvas import Picture
 from analysis.report.plots.heat_map import heat_picture
 from analysis.report.plots.over_time import (
     cpu_picture,
+    has_trouble,
     in_flight_picture,
     rate_picture,
     response_picture,
     send_lag_picture,
-    has_trouble,
     trouble_picture,
 )
 from analysis.report.plots.spectra import gap_picture, spectrum_picture

@@ -109,7 +109,8 @@ def event_table(run: Run) -> Table:
 
 
 def _engine_rows(run: Run) -> Iterator[Row]:
-    finals = {engine.engine: engine.has_final for engine in run.manifest.engine_sums}
+    sums = run.manifest.engine_sums
+    finals = {engine.engine: "yes" if engine.has_final else "no" for engine in sums}
     for engine, rows in run.engines.groupby("engine", observed=True):
         live = rows[rows["wall_ns"] > 0]
         cpu = live["cpu_ns"] / live["wall_ns"]
@@ -122,7 +123,7 @@ def _engine_rows(run: Run) -> Iterator[Row]:
             Cell(text=ratio(highest), value=highest),
             latency_cell(float(rows["stalled_ns"].max()) / 1000),
             count_cell(int(rows["backlog"].max())),
-            words({True: "yes", False: "no"}.get(finals.get(str(engine), None), UNKNOWN)),  # type: ignore[arg-type]
+            words(finals.get(str(engine), UNKNOWN)),
         )
 
 
@@ -215,7 +216,7 @@ def _extreme_rows(run: Run) -> Iterator[Row]:
         if not values.size or np.isnan(values).all() or not np.nanmax(values) > 0:
             continue
         at = judged.index[int(np.nanargmax(values))]
-        row: pd.Series = run.windows.loc[at]  # type: ignore[type-arg]
+        row: pd.Series = run.windows.loc[at]
         value = float(row[column])
         cell = latency_cell(value) if column.endswith("_us") else count_cell(int(value))
         place = (words(str(row[name])) for name in ("stage", "request", "node"))

@@ -124,23 +124,28 @@ def _cannot_show(plan: Plan) -> str:
     return ""
 
 
+def _why_not(part: _Stage, demand: Demand, objective: Objective, judged: State, reason: str) -> str:
+    """Why a target that is not missed is not met either; "" when it is."""
+    is_full, planned = part.is_offered(demand.rate), f"{rate(part.planned_per_s())} rps planned"
+    if objective is demand.rate and not is_full:
+        return planned
+    if judged is State.INCONCLUSIVE:
+        return reason
+    if not is_full:
+        return f"holds, but at {planned}"
+    is_reached = part.judge(demand.rate)[1] is State.PASS
+    return "" if is_reached else "holds, but the full rate was not reached"
+
+
 def _target(part: _Stage, demand: Demand, objective: Objective) -> tuple[Reading, Shown, str]:
     reading, state, reason = part.judge(objective)
-    planned = part.planned_per_s()
-    is_full = part.is_offered(demand.rate)
     if why := _cannot_show(part.plan):
         return reading, Shown.NOT_SHOWN, why
-    if objective is demand.rate and not is_full:
-        return reading, Shown.NOT_SHOWN, f"the plan had {rate(planned)} rps"
-    if state is State.FAIL:
-        return reading, Shown.MISSED, f"{reason} at {rate(planned)} rps planned"
-    if state is State.INCONCLUSIVE:
-        return reading, Shown.NOT_SHOWN, reason
-    if not is_full:
-        return reading, Shown.NOT_SHOWN, f"holds, but at {rate(planned)} rps planned"
-    if part.judge(demand.rate)[1] is not State.PASS:
-        return reading, Shown.NOT_SHOWN, "holds, but the full rate was not reached"
-    return reading, Shown.MET, reason
+    is_asked = objective is not demand.rate or part.is_offered(demand.rate)
+    if state is State.FAIL and is_asked:
+        return reading, Shown.MISSED, f"{reason} at {rate(part.planned_per_s())} rps planned"
+    why = _why_not(part, demand, objective, state, reason)
+    return reading, Shown.NOT_SHOWN if why else Shown.MET, why or reason
 
 
 def _alert(part: _Stage, alert: Objective) -> AlertState:

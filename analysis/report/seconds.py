@@ -51,7 +51,8 @@ class Seconds:
     def answered(self) -> Floats:
         """Requests that ended in the second, whatever became of them."""
         ended = (Count.OK, Count.CLIENT_ERROR, Count.FAILED)
-        return np.sum([self.counts[count] for count in ended], axis=0)
+        total: Floats = np.sum([self.counts[count] for count in ended], axis=0)
+        return total
 
 
 class _Axis:

@@ -60,7 +60,7 @@ SOURCES: Final[dict[str, Source]] = {
         f"{PLAN_FILE} + {TOTALS_FILE} + {_WINDOWS} + {LATENCY_FILE}",
         "objectives of the plan; judged histograms and counters",
         "rows with judged = true; rates: those inside the stage and one second later",
-        "judged as `headroom show` does; the interval resamples the stage's seconds in blocks",
+        "judged as `headroom show` does; intervals: of seconds in blocks",
     ),
     "requirement": _source(
         f"{TOTALS_FILE} + {_WINDOWS}",

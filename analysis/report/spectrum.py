@@ -7,6 +7,7 @@ beyond that it is what was seen and nothing to rely on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.figures import StageFigures
+from analysis.stage_tables import shown
 from loadtests.plan.objectives import required_samples
 from loadtests.record.histogram import HIGHEST_EQUIVALENT_US, Histogram
 
 Floats = NDArray[np.float64]
 _VALUES_US: Final = np.append(HIGHEST_EQUIVALENT_US.astype(np.float64), np.inf)
+MOST_STAGES: Final = 4  # a line each, of as many colours as can be told apart
 _PER_HALVING: Final = 8  # points each time the distance to 100 % is halved
 
 
@@ -57,6 +60,16 @@ class StageSpectra:
     response: Spectrum
     service: Spectrum
     band: Confidence | None
+
+
+def filled_stages(stages: Sequence[StageFigures]) -> Sequence[StageFigures]:
+    """The judged stages (or all, without one) that have an ok answer."""
+    return [stage for stage in shown(stages) if stage.overall.tally.response.n]
+
+
+def drawn_stages(stages: Sequence[StageFigures]) -> Sequence[StageFigures]:
+    """The last of them, as many as a figure has room for."""
+    return filled_stages(stages)[-MOST_STAGES:]
 
 
 def carried_quantile(samples: int) -> float:

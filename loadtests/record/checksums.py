@@ -1,9 +1,9 @@
 """`SHA256SUMS`: what it promises about the files of an archive, and whether they keep it.
 
 It lists every file of a complete archive, `run.json` included, and later what was made of
-it (`verdict.json`, the report). `sha256sum --check` reads it. A file that is missing, cut or one bit
-off is named. It finds damage and careless edits; who rewrites the list itself is not found,
-since nothing here is signed.
+it (`verdict.json`, the report). `sha256sum --check` reads it. A file that is missing, cut or
+one bit off is named. It finds damage and careless edits; who rewrites the list itself is not
+found, since nothing here is signed.
 """
 
 from __future__ import annotations

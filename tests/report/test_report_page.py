@@ -12,9 +12,20 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from report_runs import eventful_plan, eventful_run, eventful_traces, lossy, texts_of, write_events
+from report_runs import (
+    eventful_plan,
+    eventful_run,
+    eventful_traces,
+    facts_of,
+    laid_out,
+    lossy,
+    short_plan,
+    texts_of,
+    write_events,
+)
 from synthetic_run import S, good_plan, good_traces, manifest_of, with_objectives, write_run
 
+from analysis.report.facts import ReportFacts
 from analysis.report.index import to_index
 from analysis.report.layout import MOST_ROWS, _part
 from analysis.report.page import scenario_lines
@@ -83,14 +94,20 @@ def compare(name: str, text: str) -> None:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run in which much happened."""
+    """Two stages, a fault, errors."""
     return eventful_run(tmp_path_factory.mktemp("results"))
 
 
 @pytest.fixture(scope="module")
-def texts(run: Run) -> tuple[str, str]:
+def facts(run: Run) -> ReportFacts:
+    """What is reported of it."""
+    return facts_of(run)
+
+
+@pytest.fixture(scope="module")
+def texts(facts: ReportFacts) -> tuple[str, str]:
     """Its page and its Markdown."""
-    return texts_of(run)
+    return laid_out(facts)
 
 
 def test_the_markdown_is_as_agreed(texts: tuple[str, str]) -> None:
@@ -242,7 +259,7 @@ def test_hostile_names_are_text_in_markdown(hostile: tuple[str, str]) -> None:
 
 def test_a_scaled_run_says_so_in_every_heading(tmp_path: Path) -> None:
     """Whatever is cut out of the page says that it is scaled."""
-    page, text = texts_of(eventful_run(tmp_path, scale=0.01))
+    page, text = texts_of(write_run(tmp_path, good_plan(scale=0.01)))
     headings = re.findall(r"<h[23][^>]*>(.*?)</h[23]>", page)
     own = {"Where each number comes from", "To compute them again",
            "The scenario, as it was written"}  # fmt: skip
@@ -257,12 +274,13 @@ def test_a_scaled_run_says_so_in_every_heading(tmp_path: Path) -> None:
 
 def test_a_lost_window_and_an_abort_are_told(tmp_path: Path) -> None:
     """What was lost is shaded and listed; the end is in the warning."""
+
     def change(manifest: Manifest) -> Manifest:
         return msgspec.structs.replace(
             lossy(manifest), outcome=Outcome.ABORTED, outcome_reason="SIGINT by its user"
         )
 
-    plan = eventful_plan()
+    plan = short_plan()
     path = write_events(tmp_path, plan, eventful_traces(plan), change=change)
     page, _ = texts_of(load_run(path))
     assert "The run was aborted: it did not reach its end." in page
@@ -274,7 +292,7 @@ def test_a_lost_window_and_an_abort_are_told(tmp_path: Path) -> None:
 
 def test_a_partial_run_names_its_journal(tmp_path: Path) -> None:
     """A run that died is reported from what it handed over, and every source says from where."""
-    plan = eventful_plan()
+    plan = short_plan()
     path = write_events(tmp_path, plan, eventful_traces(plan), is_finished=False)
     page, text = texts_of(load_run(path))
     assert "Not a complete archive" in page
@@ -315,26 +333,24 @@ def test_a_run_without_an_answer_has_no_latency(tmp_path: Path) -> None:
 
 def test_closed_load_says_that_stalls_are_under_counted(tmp_path: Path) -> None:
     """The table's title says it, and no target of the requirement is met."""
-    page, text = texts_of(eventful_run(tmp_path, load_model=LoadModel.CLOSED))
+    page, text = texts_of(write_run(tmp_path, good_plan(load_model=LoadModel.CLOSED)))
     assert "closed load: equals service time, stalls are under-counted" in page
     rows = [line for line in text.splitlines() if "| REST |" in line]
     assert all("| not shown | closed load: stalls are under-counted |" in row for row in rows)
 
 
-def test_a_long_table_is_cut_and_says_so(run: Run) -> None:
+def test_a_long_table_is_cut_and_says_so(facts: ReportFacts) -> None:
     """A thousand endpoints do not fit a page; what is left out is counted."""
-    from report_runs import facts_of  # noqa: PLC0415 - one use
-
     row = (words("x"),)
     table = Table(name="errors", title="t", columns=(), rows=(row,) * 1000)
-    part = _part(table, facts_of(run))
+    part = _part(table, facts)
     assert len(part.table.rows) == MOST_ROWS
     assert part.left_out == 1000 - MOST_ROWS
 
 
 def test_the_report_is_listed_and_breaks_no_archive(tmp_path: Path) -> None:
     """The files have checksums, the archive stays sound, and an edited page is found."""
-    run = eventful_run(tmp_path)
+    run = write_run(tmp_path)
     written = write_report(run, (), None)
     assert [path.name for path in written] == ["report.html", "report.md"]
     assert {"report.html", "report.md"} <= read_checksums(run.path).keys()
@@ -345,13 +361,13 @@ def test_the_report_is_listed_and_breaks_no_archive(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in written] == before
     check = ["sha256sum", "--check", "--quiet", "SHA256SUMS"]
     assert subprocess.run(check, cwd=run.path, check=False).returncode == 0
-    written[0].write_bytes(before[0].replace(b"FAIL", b"PASS"))
+    written[0].write_bytes(before[0].replace(b"PASS", b"FAIL"))
     assert subprocess.run(check, cwd=run.path, capture_output=True, check=False).returncode == 1
 
 
 def test_a_run_that_is_being_written_gets_no_report_in_its_folder(tmp_path: Path) -> None:
     """It would stay there when the run goes on; elsewhere it is a view of the moment."""
-    plan = eventful_plan()
+    plan = short_plan()
     manifest = msgspec.structs.replace(
         manifest_of(plan, eventful_traces(plan)), outcome=Outcome.RUNNING
     )
@@ -366,7 +382,7 @@ def test_a_run_that_is_being_written_gets_no_report_in_its_folder(tmp_path: Path
 
 def test_the_index_lists_what_is_there(tmp_path: Path) -> None:
     """Runs with links, a damaged one, histories of scenarios; hostile names do nothing."""
-    run = eventful_run(tmp_path)
+    run = write_run(tmp_path)
     write_report(run, (), None)
     damaged = tmp_path / "runs" / "20260921T142640Z_bad_0123abcd"
     damaged.mkdir()
@@ -419,7 +435,7 @@ def test_the_same_archive_gives_the_same_bytes_anywhere(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """Time zone, locale, hash seed and a user's Matplotlib settings change no byte."""
-    run = eventful_run(tmp_path)
+    run = write_run(tmp_path)
     page, text = texts_of(run)
     settings = tmp_path / "settings"
     settings.mkdir()

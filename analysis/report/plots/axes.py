@@ -58,8 +58,8 @@ def time_axis(axes: Axes, timeline: Timeline) -> None:
     for place, mark in enumerate(timeline.marks):
         axes.axvline(mark.at_s, color=BAD, linewidth=1.1)
         axes.text(
-            mark.at_s, 0.02 + place % 3 * 0.1, f" {mark.number}", transform=above, va="bottom", color=BAD,
-            fontsize=9, fontweight="bold", clip_on=True,
+            mark.at_s, 0.02 + place % 3 * 0.1, f" {mark.number}", transform=above, va="bottom",
+            color=BAD, fontsize=9, fontweight="bold", clip_on=True,
         )  # fmt: skip
 
 
@@ -120,7 +120,9 @@ def draw_line(
 ) -> None:
     """A series over the band of its lowest and highest second: its mean, or the highest itself."""
     if series.is_thinned:
-        axes.fill_between(series.at_s, series.low, series.high, color=color, alpha=0.22, linewidth=0)
+        axes.fill_between(
+            series.at_s, series.low, series.high, color=color, alpha=0.22, linewidth=0
+        )
     values = series.mean if is_mean else series.high
     marker = "." if values.size <= _FEW else ""  # or a second between two unknown ones is not seen
     axes.plot(

@@ -13,12 +13,12 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import matplotlib as mpl
+from markupsafe import escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from markupsafe import escape
 
 from analysis.report.source import Source
 from analysis.text import clean
@@ -50,7 +50,7 @@ DASHES: Final[tuple[Dash, ...]] = (
     (0, (6, 2, 1.5, 2)),
 )
 
-_SETTINGS: Final = {
+_SETTINGS: Final[Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
@@ -118,7 +118,8 @@ def draw(name: str, alt: str, height_in: float, paint: Callable[[Axes], None]) -
         # Glyphs that the layout's font lacks are drawn by the reader's fonts.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         mpl.rcdefaults()
-        mpl.rcParams.update({**_SETTINGS, "svg.hashsalt": name})
+        mpl.rcParams.update(_SETTINGS)
+        mpl.rcParams["svg.hashsalt"] = name
         figure = Figure(figsize=(WIDTH_IN, height_in))
         bottom, top = _BELOW_IN / height_in, 1 - _ABOVE_IN / height_in
         paint(figure.add_axes((0.125, bottom, 0.86, top - bottom)))
@@ -143,7 +144,8 @@ def _inline(document: str, alt: str) -> str:
     view_box = _VIEW_BOX.search(head)
     assert view_box is not None, "Matplotlib writes one"
     body = _TAG.sub(lambda tag: _tidy(tag[0]), _STYLE.sub("", body, count=1))
-    return f'<svg {view_box[0]} role="img" aria-label="{escape(clean(alt, _LONGEST_ALT))}">{body.strip()}'
+    label = escape(clean(alt, _LONGEST_ALT))
+    return f'<svg {view_box[0]} role="img" aria-label="{label}">{body.strip()}'
 
 
 def _tidy(tag: str) -> str:

@@ -25,12 +25,11 @@ from analysis.report.plots.canvas import (
 )
 from analysis.report.plots.over_time import Limit
 from analysis.report.source import Source
-from analysis.report.spectrum import Curve, Spectrum, StageSpectra
+from analysis.report.spectrum import Curve, Floats, Spectrum, StageSpectra
 from analysis.text import count, latency
 
 _HEIGHT_IN: Final = 2.9
 _NINES: Final = (0, 0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999, 0.9999999)
-MOST_STAGES: Final = len(SERIES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +45,10 @@ class Spectra:
     mark: str
 
 
-def _nines(quantiles: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> object:
-    return 1 / (1 - quantiles)
+def _nines(quantiles: Floats) -> Floats:
+    """Places on the axis: 1 for the lowest, 10 for p90, 100 for p99."""
+    places: Floats = 1 / (1 - quantiles)
+    return places
 
 
 def _percentile_axis(axes: Axes, samples: int) -> None:
@@ -162,12 +163,12 @@ def gap_picture(stage: StageSpectra, mark: str, source: Source) -> Picture:
         put_legend(axes)
 
     alt = (
-        f"Coordinated-omission gap of stage {short(stage.stage)}: response time from the intended start "
-        "above service time from the sending, over the percentile."
+        f"Coordinated-omission gap of stage {short(stage.stage)}: response time from the intended "
+        "start above service time from the sending, over the percentile."
     )
     text = (
-        f"Stage {short(stage.stage)}, that with the widest gap at p99. Shaded: what a clock started at "
-        "the sending would have hidden. Faint: too few samples to rely on."
+        f"Stage {short(stage.stage)}, that with the widest gap at p99. Shaded: what a clock "
+        "started at the sending would have hidden. Faint: too few samples to rely on."
     )
     return Picture(
         name="gap",
@@ -177,4 +178,3 @@ def gap_picture(stage: StageSpectra, mark: str, source: Source) -> Picture:
         source=source,
         svg=draw("gap", alt, _HEIGHT_IN, paint),
     )
-
