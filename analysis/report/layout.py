@@ -15,6 +15,7 @@ from analysis.text import scale_text, utc
 from loadtests.record.directory import is_being_written
 from loadtests.record.manifest import Outcome
 
+_MOST_REASONS: Final = 8
 MOST_ROWS: Final = 300  # of one table: a thousand endpoints do not fit a page
 
 
@@ -32,7 +33,8 @@ class Section:
     """A section of the report; `note` is a sentence before its contents."""
 
     anchor: str
-    title: str
+    name: str
+    title: str  # the name, with the mark of a scaled run
     note: str
     parts: tuple[Part, ...]
     pictures: tuple[Picture, ...]
@@ -118,6 +120,7 @@ def _sections(facts: ReportFacts, pictures: Sequence[Picture]) -> tuple[Section,
     sections = (
         Section(
             anchor=place.anchor,
+            name=place.title,
             title=f"{place.title}{facts.mark}",
             note=place.note,
             parts=tuple(_part(tables[name], facts) for name in place.tables if name in tables),
@@ -157,9 +160,14 @@ def _warning(facts: ReportFacts) -> str:
 
 
 def _why(facts: ReportFacts) -> tuple[str, ...]:
+    """The reasons; of many the first, for the table of objectives has them all."""
+    reasons = facts.verdict.reasons
+    if len(reasons) > _MOST_REASONS:
+        more = len(reasons) - _MOST_REASONS
+        return (*reasons[:_MOST_REASONS], f"and {more} more, in the table of objectives")
     number = len(facts.verdict.objectives)
     held = f"all {number} objectives of the judged stages hold, each with enough samples"
-    return (held,) if facts.verdict.state is State.PASS else facts.verdict.reasons
+    return (held,) if facts.verdict.state is State.PASS else reasons
 
 
 def build_report(facts: ReportFacts, pictures: Sequence[Picture]) -> Report:

@@ -11,6 +11,7 @@ from typing import Final
 
 from analysis.figures import NS_PER_S
 from loadtests.record.archive import Run
+from loadtests.record.manifest import Outcome
 
 MOST_MARKS: Final = 20  # more would be a wall; the table of events has them all
 _ROUTINE: Final = frozenset(
@@ -72,10 +73,12 @@ def _bands(run: Run, first_s: int) -> tuple[Band, ...]:
 
 def build_timeline(run: Run, first_s: int, length_s: int) -> Timeline:
     """Stages, marks and gaps on an axis; marks outside of it are only in the table."""
+    is_whole = run.manifest.outcome is Outcome.COMPLETE  # then it stopped because it was over
+    routine = _ROUTINE | {"stopping"} if is_whole else _ROUTINE
     marks = [
         Mark(number=number, at_s=event.at_unix_ns / NS_PER_S - first_s, kind=event.kind)
         for number, event in enumerate(run.events, start=1)
-        if event.kind not in _ROUTINE
+        if event.kind not in routine
     ]
     inside = [mark for mark in marks if 0 <= mark.at_s <= length_s]
     return Timeline(

@@ -36,6 +36,7 @@ EVENTS = (
     (-1, "agent_joined", "a1", "2 engines"),
     (FAULT_S, "fault_injected", "n1", "node n1 stopped for 2 s"),
     (FAULT_S + 2, "fault_undone", "n1", "node n1 goes on"),
+    (114, "stopping", "master", "plan: the last stage is over"),
     (114, "finished", "master", "complete: the plan ended"),
 )
 
