@@ -10,23 +10,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from analysis.baseline_types import BaselineRow
 from analysis.compare.contrasts import Contrast, contrast_of, missing
 from analysis.compare.effects import Decision, Effect, Limits, build_effect, p_value_of
-from analysis.compare.estimates import Part, build_part, error_worth
+from analysis.compare.estimates import build_part
+from analysis.compare.filed import GONE, filed_contrasts
 from analysis.compare.likeness import Aspect, Unlike, unlike, unsound
-from analysis.compare.measures import ComparedMeasure, MeasureKind
+from analysis.compare.measures import ComparedMeasure
 from analysis.compare.subject import AnySubject, FiledSubject, Subject
 from analysis.figures import OVERALL
 from analysis.statistics.families import holm
-from analysis.statistics.ratios import Worth
 from loadtests.errors import Mistake, ScenarioError
 from loadtests.plan.model import Hold
 from loadtests.record.window import CONNECTION
 
-GONE: Final = "the baseline's archive is gone: its file has no windows"
 _WHERE: Final = "compare"
-_FILED_PERCENTILES: Final = {0.5: "p50_us", 0.95: "p95_us", 0.99: "p99_us", 0.999: "p999_us"}
 
 Sides = tuple[Sequence[AnySubject], Sequence[AnySubject]]
 
@@ -82,6 +79,10 @@ def _title(subject: AnySubject) -> tuple[str, float]:
     return subject.plan.scenario_name, subject.plan.scale
 
 
+def _is_filed(subject: AnySubject) -> bool:
+    return isinstance(subject, FiledSubject)
+
+
 def _differing(sides: Sides) -> tuple[Unlike, ...]:
     """Differences of every run from the first one, each said once."""
     first, *others = [*sides[0], *sides[1]]
@@ -98,6 +99,9 @@ def _mistakes(
         if isinstance(found.aspect, Aspect) and found.aspect not in allowed:
             expected = f"the same on both sides, or --allow {found.aspect.value}"
             yield Mistake(where=_WHERE, seen=str(found), expected=expected)
+    if any(map(_is_filed, (*sides[0], *sides[1]))) and len(ids) > 2:  # noqa: PLR2004 - one each
+        seen = "a baseline without its archive among several runs"
+        yield Mistake(where=_WHERE, seen=seen, expected="it and one run, or its archive")
     for subject in (subject for side in sides for subject in side):
         if Aspect.VERDICT not in allowed and (why := unsound(subject)) is not None:
             expected = f"a run that measured the target, or --allow {Aspect.VERDICT.value}"
@@ -118,7 +122,7 @@ def _allowed(sides: Sides, differing: Iterable[Unlike]) -> Iterator[str]:
 
 
 def _notes(sides: Sides) -> Iterator[str]:
-    if any(isinstance(subject, FiledSubject) for side in sides for subject in side):
+    if any(map(_is_filed, (*sides[0], *sides[1]))):
         yield (
             f"{GONE}. Its points are shown, without intervals; only error ratios are decided on, "
             "as if every request failed on its own."
@@ -133,9 +137,8 @@ def _notes(sides: Sides) -> Iterator[str]:
 
 
 def _contrasts(sides: Sides, measures: Sequence[ComparedMeasure]) -> Iterator[Contrast]:
-    filed = [s for side in sides for s in side if isinstance(s, FiledSubject)]
-    if filed:
-        yield from _filed_contrasts(sides, measures)
+    if any(map(_is_filed, (*sides[0], *sides[1]))):
+        yield from filed_contrasts(sides[0][0], sides[1][0], measures)
         return
     archived = tuple([s for s in side if isinstance(s, Subject)] for side in sides)
     for stage in dict.fromkeys(name for side in archived for s in side for name in s.stages):
@@ -163,83 +166,6 @@ def _varies(subjects: Sequence[Subject], stage: str) -> bool:
     found = [next(s for s in subject.plan.stages if s.name == stage) for subject in subjects]
     is_same = len({(s.profile, s.end_ns - s.start_ns) for s in found}) == 1
     return is_same and not isinstance(found[0].profile, Hold)
-
-
-def _filed_contrasts(sides: Sides, measures: Sequence[ComparedMeasure]) -> Iterator[Contrast]:
-    """What a promoted file allows: points of all requests together."""
-    if len(sides[0]) > 1 or len(sides[1]) > 1:
-        seen = "a baseline without its archive among several runs"
-        _refuse(iter([Mistake(where=_WHERE, seen=seen, expected="it alone, or its archive")]))
-    subjects = sides[0][0], sides[1][0]
-    names = [_stages_of(subject) for subject in subjects]
-    for stage in dict.fromkeys(name for side in names for name in side):
-        for measure in measures:
-            if all(stage in side for side in names):
-                yield _filed_contrast(measure, stage, subjects)
-            else:
-                yield missing(measure, stage, OVERALL, "not in every run")
-
-
-def _stages_of(subject: AnySubject) -> list[str]:
-    if isinstance(subject, FiledSubject):
-        return [row.stage for row in subject.baseline.rows]
-    return [name for name, figures in subject.stages.items() if figures.span.seconds]
-
-
-def _filed_contrast(
-    measure: ComparedMeasure, stage: str, subjects: tuple[AnySubject, AnySubject]
-) -> Contrast:
-    points = [_point(measure, stage, subject) for subject in subjects]
-    size: tuple[Worth, Worth] | str = GONE
-    if measure.kind is MeasureKind.ERROR_RATIO:
-        before, after = (_worth(stage, subject) for subject in subjects)
-        is_known = isinstance(before, Worth) and isinstance(after, Worth)
-        size = (before, after) if is_known else str(before if isinstance(before, str) else after)  # type: ignore[assignment]  # checked together
-    (value, samples), (other, other_samples) = points
-    return Contrast(
-        stage=stage,
-        request=OVERALL,
-        measure=measure,
-        before=value,
-        after=other,
-        samples_before=samples,
-        samples_after=other_samples,
-        size=size,
-        method="Fisher" if measure.kind is MeasureKind.ERROR_RATIO else "",
-    )
-
-
-def _row(stage: str, subject: FiledSubject) -> BaselineRow:
-    return next(row for row in subject.baseline.rows if row.stage == stage)
-
-
-def _point(measure: ComparedMeasure, stage: str, subject: AnySubject) -> tuple[float | None, int]:
-    """Value and sample size."""
-    if isinstance(subject, Subject):
-        found = contrast_of(measure, stage, OVERALL, (*_alone(subject, stage),), is_paired=False)
-        return found.before, found.samples_before
-    row = _row(stage, subject)
-    match measure.kind:
-        case MeasureKind.PERCENTILE:
-            name = _FILED_PERCENTILES.get(measure.quantile or 0.0)
-            return (None if name is None else getattr(row, name)), row.n
-        case MeasureKind.THROUGHPUT:
-            return row.throughput_per_s, row.n
-        case MeasureKind.ERROR_RATIO:
-            return row.error_ratio, row.n
-
-
-def _alone(subject: Subject, stage: str) -> tuple[list[Part], list[Part]]:
-    part = build_part(subject, stage, OVERALL)
-    return [part], [part]
-
-
-def _worth(stage: str, subject: AnySubject) -> Worth | str:
-    if isinstance(subject, Subject):
-        return error_worth([build_part(subject, stage, OVERALL)])
-    row = _row(stage, subject)
-    hits = float(round(row.error_ratio * row.n))
-    return Worth(hits=hits, trials=float(row.n), windows=row.duration_s, block_windows=1.0)
 
 
 def _effects(contrasts: Sequence[Contrast], limits: Limits) -> tuple[Effect, ...]:
