@@ -24,11 +24,11 @@ Key = tuple[str, str | None]  # stage; request, or OVERALL (None) for all togeth
 MOST_ROWS: Final = 3600  # an hour of seconds: more rows show and decide nothing more
 
 
-def step_for(run: Run) -> int:
-    """Seconds a row, so that no stage has more than `MOST_ROWS` of them: 1 up to an hour."""
+def step_for(run: Run, most_rows: int = MOST_ROWS) -> int:
+    """Seconds a row, so that no stage has more than so many of them: 1 up to an hour."""
     t0_ns = run.manifest.t0_unix_ns or 0
     longest_s = max(span_of(facts, t0_ns).seconds for facts in run.manifest.stages)
-    return max(1, -(-longest_s // MOST_ROWS))
+    return max(1, -(-longest_s // most_rows))
 
 
 def load_blocks(

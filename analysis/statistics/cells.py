@@ -13,7 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.blocks import Blocks
 from analysis.statistics.interval import TooSmall
+from loadtests.record.histogram import Histogram
 
 MOST_CELLS: Final = 600
 LEAST_WINDOWS: Final = 45  # below, neither dependence nor spread of windows can be known
@@ -22,28 +24,34 @@ LEAST_BLOCKS: Final = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cells:
-    """Which cell each row belongs to; the last one may hold fewer rows."""
+    """`places` (rows,) is the cell of each row; `rows_per_cell` windows make one."""
 
-    rows: int
+    places: NDArray[np.int64]
+    count: int
     rows_per_cell: int
 
-    @property
-    def count(self) -> int:
-        """Number of cells."""
-        return -(-self.rows // self.rows_per_cell)
-
     def sums(self, values: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Sums over the rows of each cell; `values` is (rows, ...)."""
-        begins = np.arange(0, self.rows, self.rows_per_cell)
-        summed: NDArray[np.float64] = np.add.reduceat(values, begins, axis=0).astype(np.float64)
-        return summed
+        """Sums over the rows of each cell; `values` is (rows,)."""
+        summed = np.zeros(self.count, dtype=np.int64)
+        np.add.at(summed, self.places, values)
+        return summed.astype(np.float64)
 
 
 def cells_of(rows: int) -> Cells | TooSmall:
-    """Cells for so many windows; `TooSmall` with fewer than `LEAST_WINDOWS`."""
-    if rows < LEAST_WINDOWS:
-        return TooSmall(have=rows, need=LEAST_WINDOWS, what="windows")
-    return Cells(rows=rows, rows_per_cell=-(-rows // MOST_CELLS))
+    """Cells of so many consecutive windows; `TooSmall` with fewer than `LEAST_WINDOWS`."""
+    return cells_at(np.arange(rows), rows)
+
+
+def cells_at(offsets: NDArray[np.int64], length: int) -> Cells | TooSmall:
+    """Cells of windows by their offset in a stretch of `length`; what lies outside is at its edge.
+
+    `TooSmall` with fewer than `LEAST_WINDOWS`.
+    """
+    if length < LEAST_WINDOWS:
+        return TooSmall(have=length, need=LEAST_WINDOWS, what="windows")
+    rows_per_cell = -(-length // MOST_CELLS)
+    places = np.clip(offsets, 0, length - 1) // rows_per_cell
+    return Cells(places=places, count=-(-length // rows_per_cell), rows_per_cell=rows_per_cell)
 
 
 def too_few_blocks(cells: Cells, block: int) -> TooSmall | None:
@@ -51,4 +59,49 @@ def too_few_blocks(cells: Cells, block: int) -> TooSmall | None:
     if cells.count >= LEAST_BLOCKS * block:
         return None
     need = LEAST_BLOCKS * block * cells.rows_per_cell
-    return TooSmall(have=cells.rows, need=need, what="windows, as far as they depend on each other")
+    have = cells.count * cells.rows_per_cell
+    return TooSmall(have=have, need=need, what="windows, as far as they depend on each other")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Population:
+    """The histograms of a population's cells, running sums over the buckets that were hit.
+
+    `reached` (cells, buckets): samples of a cell in buckets up to `lowest` + column.
+    """
+
+    cells: Cells
+    total: Histogram
+    lowest: int
+    reached: NDArray[np.int64]
+    window_s: int  # of a row
+
+    @property
+    def samples(self) -> NDArray[np.float64]:
+        """Samples of each cell."""
+        return self.reached[:, -1].astype(np.float64)
+
+    def at_most(self, buckets: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Samples of each cell in buckets up to each one given: (cells, buckets)."""
+        columns = np.minimum(buckets - self.lowest, self.reached.shape[1] - 1)
+        found = self.reached[:, np.maximum(columns, 0)]
+        return np.where(columns >= 0, found, 0).astype(np.float64)
+
+
+def population_of(blocks: Blocks, cells: Cells | None = None) -> Population | TooSmall:
+    """Add a population's windows up to cells; those with samples, one after the other, if None."""
+    made = cells_of(len(blocks)) if cells is None else cells
+    if isinstance(made, TooSmall):
+        return made
+    lowest, highest = int(blocks.buckets.min()), int(blocks.buckets.max())
+    width = highest - lowest + 1
+    reached = np.zeros(made.count * width, dtype=np.int64)
+    rows = np.repeat(made.places * width - lowest, np.diff(blocks.starts))
+    np.add.at(reached, rows + blocks.buckets, blocks.counts.astype(np.int64))
+    return Population(
+        cells=made,
+        total=blocks.histogram(),
+        lowest=lowest,
+        reached=np.cumsum(reached.reshape(made.count, width), axis=1),
+        window_s=blocks.step_s,
+    )

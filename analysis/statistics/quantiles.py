@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from analysis.blocks import Blocks
 from analysis.statistics.block_bootstrap import block_weights, log_error, t_factor
 from analysis.statistics.block_length import block_length
-from analysis.statistics.cells import Cells, cells_of, too_few_blocks
+from analysis.statistics.cells import Population, population_of, too_few_blocks
 from analysis.statistics.interval import CONFIDENCE, Interval, TooSmall
+from analysis.statistics.totals import total_error
 from loadtests.plan.objectives import required_samples
 from loadtests.record.histogram import HIGHEST_EQUIVALENT_US, Histogram
 
@@ -44,7 +45,6 @@ class QuantileCells:
 
     q: float
     value_us: float
-    cells: Cells
     samples: NDArray[np.float64]
     edges: NDArray[np.int64]
     below: NDArray[np.float64]
@@ -78,44 +78,33 @@ class QuantileCells:
         return np.where(known, lower * ratio**share, upper)
 
 
-def quantile_cells(blocks: Blocks, q: float) -> QuantileCells | TooSmall:
+def quantile_cells(population: Population, q: float) -> QuantileCells | TooSmall:
     """Prepare a percentile (q in (0, 1)) for resampling; `TooSmall` where it has no interval."""
-    total = blocks.histogram()
+    total = population.total
     if total.n < (need := required_samples(q)):
         return TooSmall(have=total.n, need=need, what="samples")
-    cells = cells_of(len(blocks))
-    if isinstance(cells, TooSmall):
-        return cells
     # The median is the best witness of how long windows depend on each other.
-    influence, of_median = (_influence(blocks, total, cells, at) for at in (q, 0.5))
+    influence, of_median = (_influence(population, at) for at in (q, 0.5))
     block = block_length(influence, of_median)
-    if (too_few := too_few_blocks(cells, block)) is not None:
+    if (too_few := too_few_blocks(population.cells, block)) is not None:
         return too_few
-    edges = _edges(total, q, _share_error(influence, block, total.n))
+    edges = _edges(total, q, total_error(influence, block) / total.n)
     return QuantileCells(
         q=q,
         value_us=total.quantile_us(q),
-        cells=cells,
-        samples=cells.sums(blocks.samples()),
+        samples=population.samples,
         edges=edges,
-        below=cells.sums(blocks.at_most(edges)),
+        below=population.at_most(edges),
         block=block,
     )
 
 
-def _influence(blocks: Blocks, total: Histogram, cells: Cells, q: float) -> NDArray[np.float64]:
+def _influence(population: Population, q: float) -> NDArray[np.float64]:
     """How far each cell moves the share of samples up to a percentile: sums to zero."""
+    total = population.total
     bucket = int(np.searchsorted(_VALUES_US, total.quantile_us(q)))
     share = float(total.counts[: bucket + 1].sum()) / total.n
-    below = cells.sums(blocks.at_most(np.array([bucket])))[:, 0]
-    return below - share * cells.sums(blocks.samples())
-
-
-def _share_error(influence: NDArray[np.float64], block: int, n: int) -> float:
-    """Standard error of the share of samples up to a value, from sums of circular blocks."""
-    circle = np.concatenate(([0.0], np.cumsum(np.concatenate((influence, influence[: block - 1])))))
-    sums = circle[block:] - circle[:-block]
-    return float(sums.std()) * math.sqrt(influence.size / block) / n
+    return population.at_most(np.array([bucket]))[:, 0] - share * population.samples
 
 
 def _edges(total: Histogram, q: float, error: float) -> NDArray[np.int64]:
@@ -140,19 +129,30 @@ def percentile_interval(
     The same blocks and seed give the same numbers. `high` is `inf` where it may lie beyond
     the histogram's hour.
     """
-    found = quantile_cells(blocks, q)
+    population = population_of(blocks)
+    if isinstance(population, TooSmall):
+        return population
+    return interval_of_quantile(population, q, seed=seed, confidence=confidence)
+
+
+def interval_of_quantile(
+    population: Population, q: float, *, seed: int, confidence: float = CONFIDENCE
+) -> Interval | TooSmall:
+    """The same of a population made before: several percentiles of it cost little more."""
+    found = quantile_cells(population, q)
     if isinstance(found, TooSmall):
         return found
+    cells, value_us = population.cells, found.value_us
     weights = block_weights(found.samples.size, found.block, seed)
     error = log_error(found.replicates_us(weights), found.blocks)
-    reach = t_factor(confidence, found.blocks - 1) * error + layout_log(found.value_us)
+    reach = t_factor(confidence, found.blocks - 1) * error + layout_log(value_us)
     return Interval(
-        value=found.value_us,
-        low=found.value_us * math.exp(-reach),
-        high=found.value_us * math.exp(reach),
+        value=value_us,
+        low=value_us * math.exp(-reach),
+        high=math.inf if math.isinf(reach) else value_us * math.exp(reach),
         confidence=confidence,
-        windows=len(blocks),
-        block_windows=found.block * found.cells.rows_per_cell,
+        windows=cells.places.size,
+        block_windows=found.block * cells.rows_per_cell,
         method=METHOD,
     )
 

@@ -20,6 +20,7 @@ from loadtests.commands import (
     calibrate,
     check,
     cluster,
+    compare,
     demo,
     report,
     run,
@@ -28,7 +29,7 @@ from loadtests.commands import (
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, HeadroomError
 
-COMMANDS = (demo, run, worker, check, cluster, calibrate, archive, report, baseline)
+COMMANDS = (demo, run, worker, check, cluster, calibrate, archive, report, compare, baseline)
 EPILOG = """\
 exit codes: 0 PASS, 1 FAIL, 2 usage or scenario error, 3 INCONCLUSIVE,
             4 aborted by the user or a guard, 5 harness error
