@@ -172,7 +172,7 @@ def _tables(
     judged = [t for t in build_tables(run, verdict, stages) if t.name != "objectives"]
     own = (
         objective_table(verdict, intervals),
-        requirement_table(compare_with_requirement(plan, verdict, stages, load_demands())),
+        requirement_table(compare_with_requirement(run, plan, verdict, stages, load_demands())),
         stage_table(plan),
         extreme_table(run),
         engine_table(run),

@@ -95,6 +95,10 @@ _PLACES: Final = (
         ),
         pictures=("send_lag", "cpu"),
     ),
+    _Place(
+        anchor="server", title="Server side", note="",
+        tables=("saturation", "server", "failed_scrapes"), pictures=("server_cpu",),
+    ),
     _Place(anchor="events", title="Events", note="", tables=("events",)),
     _Place(anchor="worst", title="Worst seconds", note="", tables=("extremes",)),
     _Place(anchor="manifest", title="Manifest", note="", tables=("run", "files")),

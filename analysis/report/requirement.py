@@ -18,15 +18,18 @@ from typing import Final
 from analysis.cells import count_cell, number_column, text_column, whole_column
 from analysis.figures import Figures, StageFigures, together
 from analysis.findings import Finding
-from analysis.judging import Case, State, judge_objective
+from analysis.judging import Case, State, judge_objective, reading_of
 from analysis.pool_use import PoolUse
-from analysis.reading import Reading, read
+from analysis.reading import Reading
+from analysis.server_side.levels import Level, levels_of
+from analysis.server_side.series import build_server_side
 from analysis.tables import Cell, Table, words
 from analysis.text import rate, reading_text, with_unit
 from analysis.verdict import AlertState, Verdict
 from loadtests.plan.call import Protocol
-from loadtests.plan.model import LoadModel, Objective, Plan
+from loadtests.plan.model import LoadModel, MeasureKind, Objective, Plan
 from loadtests.plan.objectives import RATE_KINDS, is_met, parse_alert, parse_objective
+from loadtests.record.archive import Run
 from loadtests.record.window import Count
 
 _FILE: Final = "requirement.toml"
@@ -78,13 +81,31 @@ class _Stage:
     stage: StageFigures
     figures: Figures
     findings: Sequence[Finding]
+    levels: Mapping[tuple[str, str], Level]
+
+    @property
+    def _no_pool(self) -> PoolUse:
+        """No limit here is of the stream pool."""
+        return PoolUse(span=self.stage.span, use={}, own={}, step=None)
+
+    def level(self, objective: Objective) -> Level | None:
+        """What the target said of itself, for objectives on that."""
+        return self.levels.get((self.stage.facts.name, objective.measure.server or ""))
+
+    def is_measured(self, objective: Objective) -> bool:
+        """Whether the run asked for it: of requests always, of the target perhaps."""
+        is_servers = objective.measure.kind is MeasureKind.SERVER
+        return not is_servers or self.level(objective) is not None
+
+    def read(self, objective: Objective) -> Reading:
+        """The value in this stage."""
+        return reading_of(objective, self.figures, self._no_pool, self.level(objective))
 
     def judge(self, objective: Objective) -> tuple[Reading, State, str]:
-        nothing = PoolUse(span=self.stage.span, use={}, own={}, step=None)
         result = judge_objective(
             Case(
                 plan=self.plan, stage=self.stage, objective=objective, figures=self.figures,
-                pool=nothing, findings=self.findings,
+                pool=self._no_pool, level=self.level(objective), findings=self.findings,
             )
         )  # fmt: skip
         return result.reading, result.state, result.reason
@@ -149,7 +170,7 @@ def _target(part: _Stage, demand: Demand, objective: Objective) -> tuple[Reading
 
 
 def _alert(part: _Stage, alert: Objective) -> AlertState:
-    reading = read(alert, part.figures, part.stage.span)
+    reading = part.read(alert)
     is_invalid = any(finding.is_invalid for finding in part.findings)
     if _cannot_show(part.plan) or is_invalid or reading.value is None:
         return AlertState.UNKNOWN
@@ -160,6 +181,8 @@ def _alert(part: _Stage, alert: Objective) -> AlertState:
 
 def _comparisons(part: _Stage, demand: Demand) -> Iterator[Comparison]:
     for target, alert in zip((demand.rate, *demand.targets), demand.alerts, strict=True):
+        if not part.is_measured(target):
+            continue
         reading, shown, why = _target(part, demand, target)
         yield Comparison(
             stage=part.stage.facts.name,
@@ -173,20 +196,36 @@ def _comparisons(part: _Stage, demand: Demand) -> Iterator[Comparison]:
         )
 
 
+def _levels(
+    run: Run, plan: Plan, stages: Sequence[StageFigures]
+) -> Mapping[tuple[str, str], Level]:
+    """What the target said of itself, as far as it was asked."""
+    side = build_server_side(run, plan)
+    measures = {measure.name for measure in plan.scraping.measures} if plan.scraping else set()
+    spans = [(stage.facts.name, stage.span) for stage in stages]
+    return levels_of(side, spans, measures, len(plan.nodes))
+
+
 def compare_with_requirement(
-    plan: Plan, verdict: Verdict, stages: Sequence[StageFigures], demands: Sequence[Demand]
+    run: Run,
+    plan: Plan,
+    verdict: Verdict,
+    stages: Sequence[StageFigures],
+    demands: Sequence[Demand],
 ) -> tuple[Comparison, ...]:
     """Every limit of every protocol that the plan uses, in every judged stage."""
+    judged = [stage for stage in stages if stage.facts.is_judged]
+    levels = _levels(run, plan, judged)
     found: list[Comparison] = []
-    for stage in stages:
-        if not stage.facts.is_judged:
-            continue
+    for stage in judged:
         findings = [f for f in verdict.findings if f.stage in {None, stage.facts.name}]
         for demand in demands:
             own = [r.name for r in plan.requests if r.protocol in demand.protocols]
             if own:
                 figures = together(stage.requests[name] for name in own)
-                part = _Stage(plan=plan, stage=stage, figures=figures, findings=findings)
+                part = _Stage(
+                    plan=plan, stage=stage, figures=figures, findings=findings, levels=levels
+                )
                 found.extend(_comparisons(part, demand))
     return tuple(found)
 

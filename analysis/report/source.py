@@ -97,6 +97,22 @@ SOURCES: Final[dict[str, Source]] = {
         "engines.parquet", "streams, streams_in_use", "rows inside the judged time, by window_s",
         "sums over engines and their ratio",
     ),
+    "server": _source(
+        "server.parquet", "value by node and measure", "rows inside the judged time",
+        "highest mean over a minute of the worst node; mean; highest value",
+    ),
+    "failed_scrapes": _source(
+        "server.parquet", "measure scrape, failure", "rows with value 0", "counted"
+    ),
+    "saturation": _source(
+        f"server.parquet + engines.parquet + {_WINDOWS}",
+        "cpu; cpu_ns / wall_ns, in_flight, backlog; sent, dropped, send_lag_p99_us",
+        "judged stages, by second", "the first of three seconds on end at the limit",
+    ),
+    "server_cpu": _source(
+        "server.parquet + engines.parquet", "value of measure cpu by node; cpu_ns / wall_ns",
+        "all rows, by time", "as scraped; the highest engine of each second",
+    ),
     "conservation": _source(
         MANIFEST_FILE, "total_sums, engine_sums, lost_requests, lost_windows", "the whole run",
         "as the engines counted them",

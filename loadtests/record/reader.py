@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -38,10 +38,11 @@ from loadtests.record.files import read_file
 from loadtests.record.histogram import LENGTH, Histogram
 from loadtests.record.hlog import parse_log
 from loadtests.record.hold_back import windows_in_order
-from loadtests.record.journal import JournalReader
+from loadtests.record.journal import Batch, JournalReader, ServerBatch
 from loadtests.record.manifest import Manifest, Outcome, decode_manifest
 from loadtests.record.parquet import read_table
-from loadtests.record.tables import SCHEMAS, RowBuilder, frame_of, table_of
+from loadtests.record.server import SERVER_TABLE, server_batch
+from loadtests.record.tables import ALL_SCHEMAS, SCHEMAS, RowBuilder, frame_of, table_of
 from loadtests.record.totals import KeyCounts, Totals, keys_of
 from loadtests.record.window import (
     Count,
@@ -65,7 +66,9 @@ class Run:
 
     `windows`: the columns of `tables.WINDOWS`; `errors`: those of `tables.ERRORS` without
     the message; `engines`, `hiccups`: window_s and the fields of `EngineHealth`, `Hiccup`.
-    Names (stage, request, node, kind, engine, agent) are categories: group with
+    `server`: the columns of `server.SERVER`, one row a scrape and measure; no row where the
+    scenario asked for none, or before it could.
+    Names (stage, request, node, kind, engine, agent, measure) are categories: group with
     `observed=True`. Rows add up; a window that came in parts has several (`part`).
     `judged_sum` and `everything_sum` are merged windows (counters and histograms, without
     health), fit for `tally_of`.
@@ -79,6 +82,7 @@ class Run:
     errors: pd.DataFrame
     engines: pd.DataFrame
     hiccups: pd.DataFrame
+    server: pd.DataFrame
     events: tuple[Event, ...]
     messages: Mapping[ErrorKey, str]  # one sample of each
     plan_bytes: bytes
@@ -139,11 +143,12 @@ def _load_complete(path: Path, manifest: Manifest, manifest_data: bytes) -> Run:
         raise HarnessError(
             where=str(path / EVENTS_FILE), seen="a torn last line", expected="whole lines"
         )
-    tables = {name: table_of(name, []) for name in SCHEMAS}
-    log = b""
-    if has_load:
-        tables = {name: read_table(path / f"{name}.parquet", name) for name in SCHEMAS}
-        log = read_file(path / TOTALS_FILE)
+    files = {name: f"{name}.parquet" for name in ALL_SCHEMAS}
+    tables = {
+        name: read_table(path / file, name) if file in manifest.checksums else table_of(name, [])
+        for name, file in files.items()
+    }
+    log = read_file(path / TOTALS_FILE) if has_load else b""
     frames = {name: frame_of(table) for name, table in tables.items()}
     judged, everything = _sums_of_log(path, log, manifest, frames)
     return _run(
@@ -246,7 +251,7 @@ def _load_partial(path: Path, manifest: Manifest) -> Run:
     rebuilt = _Rebuilt(manifest)
     if (path / JOURNAL_FILE).exists():
         journal = JournalReader(path / JOURNAL_FILE, manifest.slots)
-        for window in windows_in_order(journal):
+        for window in windows_in_order(rebuilt.batches(journal)):
             rebuilt.add(window)
         if journal.cut_bytes:
             findings.append(f"the journal's last {journal.cut_bytes} bytes are damaged: left out")
@@ -281,7 +286,15 @@ class _Rebuilt:
     def __init__(self, manifest: Manifest) -> None:
         self.totals = Totals(manifest)
         self._rows = RowBuilder(manifest, str)  # texts were cleaned when they were written
-        self._columns: dict[str, list[pa.RecordBatch]] = {name: [] for name in SCHEMAS}
+        self._columns: dict[str, list[pa.RecordBatch]] = {name: [] for name in ALL_SCHEMAS}
+
+    def batches(self, journal: Iterable[Batch | ServerBatch | bytes]) -> Iterator[Batch]:
+        """The batches of windows of a journal; rows of scrapes are kept on the way."""
+        for batch in journal:
+            if isinstance(batch, ServerBatch):
+                self._columns[SERVER_TABLE].append(server_batch(batch.rows))
+            elif isinstance(batch, Batch):
+                yield batch
 
     def add(self, window: Window) -> None:
         """Take a window, or a further part of one."""
@@ -319,6 +332,7 @@ def _run(
         errors=frames["errors"].drop(columns="message"),
         engines=frames["engines"],
         hiccups=frames["hiccups"],
+        server=frames[SERVER_TABLE],
         events=events,
         messages=messages,
         plan_bytes=plan,

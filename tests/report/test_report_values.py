@@ -185,7 +185,8 @@ def _demand(rate: str) -> Demand:
 
 
 def _states(run: Run, demand: Demand) -> dict[str, tuple[Shown, AlertState, str]]:
-    comparisons = compare_with_requirement(plan_of(run), judge(run), build_figures(run), [demand])
+    stages = build_figures(run)
+    comparisons = compare_with_requirement(run, plan_of(run), judge(run), stages, [demand])
     return {c.target.text: (c.shown, c.alert_state, c.why) for c in comparisons}
 
 
