@@ -49,10 +49,13 @@ from analysis.report.spectrum import (
 )
 from analysis.report.timeline import build_timeline
 from analysis.run_tables import build_tables, objective_table, with_scale
+from analysis.server_side.saturation import find_saturation
+from analysis.server_side.series import NodeSeries, build_server_side
 from analysis.tables import Table
 from analysis.text import scale_text
 from analysis.verdict import Verdict, judge, plan_of
 from loadtests.plan.model import MeasureKind, Plan
+from loadtests.plan.server_metrics import CPU
 from loadtests.record.archive import Run
 from loadtests.record.window import Kind
 
@@ -78,6 +81,8 @@ class ReportFacts:
     spectra: Spectra | None
     gap: StageSpectra | None
     load_points: tuple[LoadPoint, ...]
+    server_cpu: tuple[NodeSeries, ...]  # of each node of the target that was asked
+    saturation: tuple[str, ...]  # which saturated first; empty where nobody asked the target
     limits: tuple[Limit, ...]
 
 
@@ -194,7 +199,7 @@ def _load(run: Run, plan: Plan) -> Mapping[Key, Blocks]:
 def build_facts(run: Run, baselines: Sequence[Baseline]) -> ReportFacts:
     """Compute a report's contents; HarnessError when the archive cannot be read."""
     plan, verdict = plan_of(run), judge(run)
-    stages = build_figures(run)
+    stages, side = build_figures(run), build_server_side(run, plan)
     scale = scale_text(verdict.scale)
     mark = f" [{scale}]" if scale else ""
     blocks = _load(run, plan) if stages else {}
@@ -218,5 +223,7 @@ def build_facts(run: Run, baselines: Sequence[Baseline]) -> ReportFacts:
         spectra=spectra,
         gap=gap,
         load_points=build_load_points(stages),
+        server_cpu=() if side is None else side.of(CPU),
+        saturation=() if side is None else find_saturation(run, plan, stages, side).sentences,
         limits=_limits(plan),
     )

@@ -126,7 +126,7 @@ def _sections(facts: ReportFacts, pictures: Sequence[Picture]) -> tuple[Section,
             anchor=place.anchor,
             name=place.title,
             title=f"{place.title}{facts.mark}",
-            note=place.note,
+            note="; ".join(facts.saturation) if place.anchor == "server" else place.note,
             parts=tuple(_part(tables[name], facts) for name in place.tables if name in tables),
             pictures=tuple(drawn[name] for name in place.pictures if name in drawn),
         )
