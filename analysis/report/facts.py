@@ -17,7 +17,12 @@ from analysis.attribution import send_lag_limit_ns
 from analysis.baseline_types import Baseline
 from analysis.blocks import Blocks, Key, load_blocks, step_for
 from analysis.figures import StageFigures, build_figures
-from analysis.report.baseline_overlay import choose_baseline, curve_of, row_of
+from analysis.report.baseline_overlay import (
+    baseline_table,
+    choose_baseline,
+    curve_of,
+    row_of,
+)
 from analysis.report.heat import HeatMap, build_heat_map
 from analysis.report.intervals import Intervals, build_intervals
 from analysis.report.load_points import LoadPoint, build_load_points
@@ -173,11 +178,13 @@ def _tables(
     verdict: Verdict,
     stages: Sequence[StageFigures],
     intervals: Mapping[int, str],
+    baseline: Baseline | None,
 ) -> tuple[Table, ...]:
     judged = [t for t in build_tables(run, verdict, stages) if t.name != "objectives"]
     own = (
         objective_table(verdict, intervals),
         requirement_table(compare_with_requirement(run, plan, verdict, stages, load_demands())),
+        baseline_table(baseline, stages),
         stage_table(plan),
         extreme_table(run),
         engine_table(run),
@@ -217,7 +224,7 @@ def build_facts(run: Run, baselines: Sequence[Baseline]) -> ReportFacts:
         plan=plan,
         verdict=verdict,
         mark=mark,
-        tables=_tables(run, plan, verdict, stages, intervals.texts),
+        tables=_tables(run, plan, verdict, stages, intervals.texts, baseline),
         over_time=over_time,
         heat_map=heat_map,
         spectra=spectra,

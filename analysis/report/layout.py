@@ -82,8 +82,8 @@ _PLACES: Final = (
         "time counts from the sending; their difference is what closed-loop tools do not see "
         "(coordinated omission). Percentiles come from merged histograms, never averaged.",
         tables=(
-            "response_time", "service_time", "coordinated_omission_gap", "failed_response_time",
-            "streaming_calls",
+            "response_time", "baseline", "service_time", "coordinated_omission_gap",
+            "failed_response_time", "streaming_calls",
         ),
         pictures=("response", "heat_map", "spectrum", "gap"),
     ),

@@ -76,6 +76,11 @@ SOURCES: Final[dict[str, Source]] = {
     ),
     "outcomes": _source(_WINDOWS, "ok, client_error, failed", _JUDGED, "sums and their ratios"),
     "response_time": _source(TOTALS_FILE, _tag("response"), "one interval each", _QUANTILE),
+    "baseline": _source(
+        f"{TOTALS_FILE} + {_WINDOWS}",
+        "as in the tables of rates and response time; the baseline's: rows of its file in "
+        "results/baselines/", "one judged stage each", "value / baseline's value - 1",
+    ),
     "service_time": _source(TOTALS_FILE, _tag("service"), "one interval each", _QUANTILE),
     "failed_response_time": _source(
         TOTALS_FILE, _tag("failed_response"), "one interval each", _QUANTILE

@@ -25,13 +25,15 @@ from report_runs import (
 )
 from synthetic_run import S, good_plan, good_traces, manifest_of, with_objectives, write_run
 
-from analysis.report.facts import ReportFacts
+from analysis.baselines import list_baselines, promote
+from analysis.report.facts import ReportFacts, build_facts
 from analysis.report.index import to_index
 from analysis.report.layout import MOST_ROWS, _part
 from analysis.report.page import scenario_lines
 from analysis.report.source import SOURCES
 from analysis.report.writing import write_report
 from analysis.tables import Table, words
+from analysis.verdict import judge
 from loadtests.errors import HarnessError
 from loadtests.plan.codec import encode_plan
 from loadtests.plan.model import Hold, LoadModel, Stage
@@ -408,7 +410,7 @@ def test_a_scenario_keeps_its_lines_and_loses_what_is_active() -> None:
 
 def test_sources_name_files_of_the_archive(run: Run) -> None:
     """No source is of a file that an archive does not have."""
-    files = {path.name for path in run.path.iterdir()}
+    files = {path.name for path in run.path.iterdir()} | {"server.parquet"}
     assert {file for source in SOURCES.values() for file in source.files} <= files
 
 
@@ -451,3 +453,31 @@ def test_the_same_archive_gives_the_same_bytes_anywhere(
         cwd=settings,
     )
     assert made.stdout == (page + text).encode()
+
+
+def test_the_newest_baseline_of_the_same_kind_stands_beside(tmp_path: Path) -> None:
+    """Its points are in the spectrum, its values in a table; one of another scale is not used."""
+    first = write_run(tmp_path)
+    promote(first, judge(first), tmp_path)
+    kept = list_baselines(tmp_path)
+
+    def later(manifest: Manifest) -> Manifest:
+        return msgspec.structs.replace(
+            manifest, run_id="20260922T142640Z_good_0123abcd",
+            created_unix_ns=manifest.created_unix_ns + 86_400 * S,
+        )  # fmt: skip
+
+    plan = good_plan()
+    traces = good_traces(plan)
+    for trace in traces:
+        trace.delay(trace.done_ns > 0, 20_000_000)
+    second = write_run(tmp_path, plan, traces, change=later)
+    facts = build_facts(second, kept)
+    page, text = laid_out(facts)
+    assert f"Diamonds: the baseline, stage steady of {first.manifest.run_id}." in page
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| steady | p50 |")]
+    assert rows[0][2:4] == ["40.2 ms", "20.2 ms"]
+    assert float(rows[0][4].split()[0]) == pytest.approx(99, abs=3)
+    assert "Diamonds" not in laid_out(build_facts(first, kept))[0]
+    scaled = [msgspec.structs.replace(kept[0], scale=0.5)]
+    assert "Diamonds" not in laid_out(build_facts(second, scaled))[0]
