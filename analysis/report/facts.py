@@ -174,12 +174,12 @@ def _spectra(
 
 def _tables(
     run: Run,
-    plan: Plan,
     verdict: Verdict,
     stages: Sequence[StageFigures],
     intervals: Mapping[int, str],
     baseline: Baseline | None,
 ) -> tuple[Table, ...]:
+    plan = plan_of(run)
     judged = [t for t in build_tables(run, verdict, stages) if t.name != "objectives"]
     own = (
         objective_table(verdict, intervals),
@@ -224,7 +224,7 @@ def build_facts(run: Run, baselines: Sequence[Baseline]) -> ReportFacts:
         plan=plan,
         verdict=verdict,
         mark=mark,
-        tables=_tables(run, plan, verdict, stages, intervals.texts, baseline),
+        tables=_tables(run, verdict, stages, intervals.texts, baseline),
         over_time=over_time,
         heat_map=heat_map,
         spectra=spectra,

@@ -113,8 +113,9 @@ def texts(facts: ReportFacts) -> tuple[str, str]:
 
 
 def test_the_markdown_is_as_agreed(texts: tuple[str, str]) -> None:
-    """The whole text, verdict first, each table with its source."""
-    compare("report.md", texts[1])
+    """The whole text, verdict first, each table with its source; sums and sizes left out."""
+    text = re.sub(r"\b[0-9a-f]{64}\b", "SHA-256", texts[1])
+    compare("report.md", re.sub(r"(?m)^(\| [a-z.]+ \| )[\d,]+( \| SHA-256 \|)$", r"\1-\2", text))
 
 
 def test_the_page_begins_with_the_verdict(texts: tuple[str, str]) -> None:
