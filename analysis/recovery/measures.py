@@ -1,9 +1,10 @@
 """The failover measures of a run: for each fault, of all requests and of each part of them.
 
 Nothing here says good or bad. What speaks against the figures (`doubts`) is on them: lost
-windows, a generator that stood still, load that waits for answers. Their resolution is on them too: a bin, or the gap between arrivals where
-that is longer, plus half a round trip between hosts and the longest time that an engine
-stood still in a second with an edge of an outage.
+windows, a generator that stood still, load that waits for answers. Their resolution is on
+them too: a bin, or the gap between arrivals where that is longer, plus half a round trip
+between hosts and the longest time that an engine stood still in a second with an edge of an
+outage.
 """
 
 from __future__ import annotations
