@@ -14,6 +14,7 @@ import msgspec
 
 from loadtests.clock import NS_PER_S
 from loadtests.plan.model import Plan, Profile, Sine, Spike, Stage
+from loadtests.plan.scraping import default_timeout_ns
 from loadtests.plan.server_metrics import Scraping
 
 _SCRAPES_A_STAGE = 10
@@ -40,7 +41,7 @@ def _hastened(scraping: Scraping | None, stage_ns: int) -> Scraping | None:
     if scraping is None:
         return None
     every_ns = max(NS_PER_S, min(scraping.every_ns, stage_ns // _SCRAPES_A_STAGE))
-    timeout_ns = min(scraping.timeout_ns, every_ns)
+    timeout_ns = min(scraping.timeout_ns, default_timeout_ns(every_ns))
     return dataclasses.replace(scraping, every_ns=every_ns, timeout_ns=timeout_ns)
 
 

@@ -49,19 +49,25 @@ def build_scraping(
     every_ns = default_ns if spec.every is None else int(spec.every)
     if not SHORTEST_NS <= every_ns <= LONGEST_NS:
         mistakes.add("server.every", format_duration(every_ns), "1 s to 1 min")
-    if spec.timeout > every_ns:
-        seen, expected = format_duration(spec.timeout), f"at most {format_duration(every_ns)}"
+    timeout_ns = default_timeout_ns(every_ns) if spec.timeout is None else int(spec.timeout)
+    if timeout_ns > every_ns:
+        seen, expected = format_duration(timeout_ns), f"at most {format_duration(every_ns)}"
         mistakes.add("server.timeout", seen, f"{expected}, the time to the next scrape")
     _check_keys(spec, mistakes)
     return Scraping(
         every_ns=every_ns,
-        timeout_ns=spec.timeout,
+        timeout_ns=timeout_ns,
         response_limit_bytes=spec.response_limit,
         headers=_headers(spec.headers, mistakes),
         endpoints=() if spec.prometheus is not None else tuple(_endpoints(spec, nodes)),
         prometheus=source,
         measures=_measures(spec, mistakes),
     )
+
+
+def default_timeout_ns(every_ns: int) -> int:
+    """Long, because a target that is overloaded is to be seen; over before the next scrape."""
+    return every_ns * 4 // 5
 
 
 def _check_keys(spec: ServerSpec, mistakes: Mistakes) -> None:

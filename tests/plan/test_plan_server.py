@@ -119,7 +119,7 @@ def test_the_default_is_every_nodes_own_page(tmp_path: Path) -> None:
     first, second = scraping.endpoints
     assert (first.node, first.at.port, first.path) == ("127.0.0.1:9003", 9003, "/q/metrics")
     assert (second.node, second.at.port, second.path) == ("second", 9004, "/prefix/q/metrics")
-    assert (scraping.every_ns, scraping.timeout_ns) == (5 * NS_PER_S, NS_PER_S)
+    assert (scraping.every_ns, scraping.timeout_ns) == (5 * NS_PER_S, 4 * NS_PER_S)
     assert scraping.measures == tuple(DEFAULT_MEASURES.values())
     assert scraping.prometheus is None
 
@@ -277,7 +277,7 @@ def test_a_rehearsal_asks_more_often(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, '[server]\ntimeout = "3 s"')
     short = rehearse(plan, warm_up_ns=3 * NS_PER_S, stage_ns=10 * NS_PER_S).scraping
     assert short is not None
-    assert (short.every_ns, short.timeout_ns) == (NS_PER_S, NS_PER_S)
+    assert (short.every_ns, short.timeout_ns) == (NS_PER_S, 800 * NS_PER_MS)
     assert rehearse(good_plan(), warm_up_ns=1, stage_ns=NS_PER_MS).scraping is None
 
 
