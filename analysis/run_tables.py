@@ -21,6 +21,9 @@ from analysis.cells import (
 )
 from analysis.figures import StageFigures
 from analysis.little import little_of
+from analysis.recovery.measures import measure_recoveries
+from analysis.recovery.tables import recovery_tables, write_tables
+from analysis.recovery.writes import audit_writes
 from analysis.server_side.saturation import find_saturation
 from analysis.server_side.series import build_server_side
 from analysis.server_side.tables import saturation_table, scrape_table, server_table
@@ -217,6 +220,8 @@ def build_tables(run: Run, verdict: Verdict, stages: Sequence[StageFigures]) -> 
     response = "Response time (closed load: equals service time, stalls are under-counted)"
     tables = [
         objective_table(verdict),
+        *recovery_tables(run, measure_recoveries(run, plan)),
+        *write_tables(audit_writes(run, plan)),
         rate_table(plan, stages),
         outcome_table(stages),
         latency_table(

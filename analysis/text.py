@@ -47,9 +47,9 @@ def _visible(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004 - one byte
 
 
-def markdown_cell(text: str) -> str:
+def markdown_cell(text: str, longest: int = LONGEST_NAME) -> str:
     """Text for one cell of a Markdown table: no markup, link, HTML or further cell."""
-    safe = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    safe = clean(text, longest).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"\\{c}" if c in "\\`*[]|#~!" else c for c in safe)
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from loadtests.clock import NS_PER_S
 from loadtests.errors import HarnessError
+from loadtests.record.bin_rows import BINS_TABLE
 from loadtests.record.checksums import check_files, check_manifest
 from loadtests.record.directory import (
     EVENTS_FILE,
@@ -41,6 +42,7 @@ from loadtests.record.hold_back import HoldBack
 from loadtests.record.journal import Batch, JournalReader, ServerBatch
 from loadtests.record.manifest import Manifest, Outcome, decode_manifest
 from loadtests.record.parquet import read_table
+from loadtests.record.read_back import load_read_back
 from loadtests.record.server import SERVER_TABLE, server_batch
 from loadtests.record.tables import ALL_SCHEMAS, SCHEMAS, RowBuilder, frame_of, table_of
 from loadtests.record.totals import KeyCounts, Totals, keys_of
@@ -51,6 +53,7 @@ from loadtests.record.window import (
     Window,
     histogram_of,
 )
+from loadtests.record.writes import WRITES_TABLE
 
 TotalKey = tuple[str, str, str, Kind]  # stage, request, node, kind
 ErrorKey = tuple[str, str, str, str]  # stage, request, node, error kind
@@ -69,6 +72,8 @@ class Run:
 
     `windows`: the columns of `tables.WINDOWS`; `errors`: those of `tables.ERRORS` without
     the message; `engines`, `hiccups`: window_s and the fields of `EngineHealth`, `Hiccup`.
+    `bins`: the columns of `bin_rows.BINS`, where the scenario asked for bins.
+    `writes`: the columns of `writes.WRITES`, where it asked for an audit.
     `server`: the columns of `server.SERVER`, one row a scrape and measure; no row where the
     scenario asked for none, or before it could.
     Names (stage, request, node, kind, engine, agent, measure) are categories: group with
@@ -85,6 +90,9 @@ class Run:
     errors: pd.DataFrame
     engines: pd.DataFrame
     hiccups: pd.DataFrame
+    bins: pd.DataFrame
+    writes: pd.DataFrame
+    read_back: pd.DataFrame | None  # columns of `read_back.READ_BACK`; None: not read back
     server: pd.DataFrame
     events: tuple[Event, ...]
     messages: Mapping[ErrorKey, str]  # one sample of each
@@ -137,7 +145,7 @@ def load_run(path: Path) -> Run:
 
 
 def _load_complete(path: Path, manifest: Manifest, manifest_data: bytes) -> Run:
-    check_manifest(path, manifest, manifest_data)
+    sums = check_manifest(path, manifest, manifest_data)
     has_load = TOTALS_FILE in manifest.checksums  # else it ended before T0: no window, no table
     check_files(path, manifest, (*_ALWAYS, *(_OF_LOAD if has_load else ())))
     plan = read_file(path / PLAN_FILE)
@@ -165,6 +173,7 @@ def _load_complete(path: Path, manifest: Manifest, manifest_data: bytes) -> Run:
         plan=plan,
         judged=judged,
         everything=everything,
+        read_back=load_read_back(path, sums),
     )
 
 
@@ -335,6 +344,7 @@ def _run(
     plan: bytes,
     judged: Window,
     everything: Window,
+    read_back: pd.DataFrame | None = None,
 ) -> Run:
     slots = manifest.slots
     messages: dict[ErrorKey, str] = {}
@@ -350,6 +360,9 @@ def _run(
         errors=frames["errors"].drop(columns="message"),
         engines=frames["engines"],
         hiccups=frames["hiccups"],
+        bins=frames[BINS_TABLE],
+        writes=frames[WRITES_TABLE],
+        read_back=read_back,
         server=frames[SERVER_TABLE],
         events=events,
         messages=messages,
