@@ -21,7 +21,9 @@ from loadtests.commands import (
     capacity,
     check,
     cluster,
+    compare,
     demo,
+    report,
     run,
     trend,
     worker,
@@ -29,7 +31,10 @@ from loadtests.commands import (
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, HeadroomError
 
-COMMANDS = (demo, run, worker, check, cluster, calibrate, archive, baseline, trend, capacity)
+COMMANDS = (
+    demo, run, worker, check, cluster, calibrate,
+    archive, report, compare, trend, capacity, baseline,
+)  # fmt: skip
 EPILOG = """\
 exit codes: 0 PASS, 1 FAIL, 2 usage or scenario error, 3 INCONCLUSIVE,
             4 aborted by the user or a guard, 5 harness error

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -38,7 +38,7 @@ from loadtests.record.event import Event, decode_events
 from loadtests.record.files import read_file
 from loadtests.record.histogram import LENGTH, Histogram
 from loadtests.record.hlog import parse_log
-from loadtests.record.hold_back import HoldBack
+from loadtests.record.hold_back import windows_in_order
 from loadtests.record.journal import Batch, JournalReader, ServerBatch
 from loadtests.record.manifest import Manifest, Outcome, decode_manifest
 from loadtests.record.parquet import read_table
@@ -59,9 +59,6 @@ TotalKey = tuple[str, str, str, Kind]  # stage, request, node, kind
 ErrorKey = tuple[str, str, str, str]  # stage, request, node, error kind
 _COUNT_COLUMNS: Final = [count.name.lower() for count in Count]
 _SLOT_COLUMNS: Final = ["stage", "request", "node"]
-# Agents' windows of one second lie within some seconds of each other in a journal; what a
-# stalled agent hands over later than this becomes a further part of its second.
-_HOLD_S: Final = 60
 _ALWAYS: Final = (PLAN_FILE, EVENTS_FILE)  # files that every complete archive must list
 _OF_LOAD: Final = (*(f"{name}.parquet" for name in SCHEMAS), LATENCY_FILE)
 
@@ -159,9 +156,7 @@ def _load_complete(path: Path, manifest: Manifest, manifest_data: bytes) -> Run:
         name: read_table(path / file, name) if file in manifest.checksums else table_of(name, [])
         for name, file in files.items()
     }
-    log = ""
-    if has_load:
-        log = read_file(path / TOTALS_FILE).decode("ascii")
+    log = read_file(path / TOTALS_FILE) if has_load else b""
     frames = {name: frame_of(table) for name, table in tables.items()}
     judged, everything = _sums_of_log(path, log, manifest, frames)
     return _run(
@@ -178,13 +173,13 @@ def _load_complete(path: Path, manifest: Manifest, manifest_data: bytes) -> Run:
 
 
 def _sums_of_log(
-    path: Path, log: str, manifest: Manifest, frames: Mapping[str, pd.DataFrame]
+    path: Path, log: bytes, manifest: Manifest, frames: Mapping[str, pd.DataFrame]
 ) -> tuple[Window, Window]:
     """Both sums: histograms from the log of totals, counters and errors from the tables."""
     slots = manifest.slots
     keys: dict[str, list[KeyCounts]] = {"judged": [], "everything": []}
     try:
-        for interval in parse_log(log):
+        for interval in parse_log(log.splitlines()):
             keys[interval.names[0]].append(keys_of(interval, slots))
     except (ValueError, KeyError) as error:
         raise HarnessError(
@@ -265,14 +260,8 @@ def _load_partial(path: Path, manifest: Manifest) -> Run:
     rebuilt = _Rebuilt(manifest)
     if (path / JOURNAL_FILE).exists():
         journal = JournalReader(path / JOURNAL_FILE, manifest.slots)
-        for batch in journal:
-            match batch:
-                case Batch():
-                    rebuilt.add(batch)
-                case ServerBatch():
-                    rebuilt.add_server(batch)
-                case _:
-                    pass  # bytes of somebody else
+        for window in windows_in_order(rebuilt.batches(journal)):
+            rebuilt.add(window)
         if journal.cut_bytes:
             findings.append(f"the journal's last {journal.cut_bytes} bytes are damaged: left out")
     events: tuple[Event, ...] = ()
@@ -301,37 +290,30 @@ def _partial_state(path: Path, manifest: Manifest) -> str:
 
 
 class _Rebuilt:
-    """Merges what all sources handed over, second by second, and makes the same tables of it.
-
-    Windows are taken as they lie in the journal and let go when they are rows, so a long
-    run does not have to fit in memory.
-    """
+    """Makes the same tables and sums of windows as the writer of a complete archive."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.totals = Totals(manifest)
-        self._held = HoldBack(_HOLD_S)
         self._rows = RowBuilder(manifest, str)  # texts were cleaned when they were written
         self._columns: dict[str, list[pa.RecordBatch]] = {name: [] for name in ALL_SCHEMAS}
 
-    def add(self, batch: Batch) -> None:
-        for window in batch.windows:
-            self._held.add(window)
-        for window in self._held.due():
-            self._take(window)
+    def batches(self, journal: Iterable[Batch | ServerBatch | bytes]) -> Iterator[Batch]:
+        """The batches of windows of a journal; rows of scrapes are kept on the way."""
+        for batch in journal:
+            if isinstance(batch, ServerBatch):
+                self._columns[SERVER_TABLE].append(server_batch(batch.rows))
+            elif isinstance(batch, Batch):
+                yield batch
 
-    def add_server(self, batch: ServerBatch) -> None:
-        self._columns[SERVER_TABLE].append(server_batch(batch.rows))
-
-    def frames(self) -> dict[str, pd.DataFrame]:
-        """Tables of all that was added; ends the adding."""
-        for window in self._held.rest():
-            self._take(window)
-        return {name: frame_of(table_of(name, parts)) for name, parts in self._columns.items()}
-
-    def _take(self, window: Window) -> None:
+    def add(self, window: Window) -> None:
+        """Take a window, or a further part of one."""
         self.totals.add(window)
         for name, rows in self._rows.batches(window).items():
             self._columns[name].append(rows)
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Tables of all that was added."""
+        return {name: frame_of(table_of(name, parts)) for name, parts in self._columns.items()}
 
 
 def _run(

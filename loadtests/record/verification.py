@@ -24,7 +24,7 @@ from loadtests.record.directory import (
     check_run_directory,
     is_partial,
 )
-from loadtests.record.files import read_file, sha256_of
+from loadtests.record.files import open_file, read_file, reading, sha256_of
 from loadtests.record.hlog import Interval, parse_log
 from loadtests.record.manifest import Manifest, decode_manifest
 from loadtests.record.reader import Run, load_run
@@ -101,13 +101,13 @@ def _totals_of_log(run: Run) -> Totals:
     """Add up the intervals again, by second, as the writer did."""
     totals = Totals(run.manifest)
     where = run.path / LATENCY_FILE
-    text = read_file(where).decode("ascii", "replace")
     waiting: list[Interval] = []
     try:
-        for interval in parse_log(text):
-            waiting.append(interval)
-            if len(waiting) >= _BATCH_INTERVALS:
-                _add_intervals(totals, waiting, run.slots)
+        with reading(where), open_file(where) as file:
+            for interval in parse_log(file):
+                waiting.append(interval)
+                if len(waiting) >= _BATCH_INTERVALS:
+                    _add_intervals(totals, waiting, run.slots)
         _add_intervals(totals, waiting, run.slots)
     except ValueError as error:
         raise HarnessError(
