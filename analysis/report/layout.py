@@ -99,6 +99,10 @@ _PLACES: Final = (
         anchor="server", title="Server side", note="",
         tables=("saturation", "server", "failed_scrapes"), pictures=("resources",),
     ),
+    _Place(
+        anchor="failover", title="Failover", note="",
+        tables=("faults", "recovery", "connection_storm", "writes"),
+    ),
     _Place(anchor="events", title="Events", note="", tables=("events",)),
     _Place(anchor="worst", title="Worst seconds", note="", tables=("extremes",)),
     _Place(anchor="manifest", title="Manifest", note="", tables=("run", "files")),

@@ -102,6 +102,23 @@ SOURCES: Final[dict[str, Source]] = {
         "engines.parquet", "streams, streams_in_use", "rows inside the judged time, by window_s",
         "sums over engines and their ratio",
     ),
+    "faults": _source(
+        f"{EVENTS_FILE} + bins.parquet + {_WINDOWS}",
+        "fault events; bins of 100 ms by the time that a request was due; failed",
+        "from the fault's acknowledged time on", "as `headroom show` measures a failover",
+    ),
+    "recovery": _source(
+        f"{EVENTS_FILE} + bins.parquet", "fault events; bins of 100 ms by request",
+        "from the fault's acknowledged time on", "as `headroom show` measures a failover",
+    ),
+    "connection_storm": _source(
+        f"{EVENTS_FILE} + bins.parquet", "fault events; connects, connect_failures",
+        "from the fault's acknowledged time on", "the busiest second",
+    ),
+    "writes": _source(
+        "writes.parquet + read_back.parquet", "each write's end, and what another node has",
+        "all rows", "joined by the write's id",
+    ),
     "server": _source(
         "server.parquet", "value by node and measure", "rows inside the judged time",
         "highest mean over a minute of the worst node; mean; highest value",

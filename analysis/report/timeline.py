@@ -15,7 +15,12 @@ from loadtests.record.manifest import Outcome
 
 MOST_MARKS: Final = 20  # more would be a wall; the table of events has them all
 _ROUTINE: Final = frozenset(
-    {"agent_joined", "barrier_passed", "t0_chosen", "load_confirmed", "finished"}
+    {
+        *("agent_joined", "barrier_passed", "t0_chosen", "load_confirmed", "finished"),
+        # What goes along with a fault: its being applied and its being gone are marked.
+        *("prediction", "steady_state_reached", "fault_began", "fault_verified", "fault_undone"),
+        "failover_ended",
+    }
 )
 
 

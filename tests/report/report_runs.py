@@ -34,8 +34,8 @@ STAGES = (("warm-up", 0, 4, 30.0), ("low", 4, 54, 60.0), ("high", 54, 114, 120.0
 FAULT_S = 70
 EVENTS = (
     (-1, "agent_joined", "a1", "2 engines"),
-    (FAULT_S, "fault_injected", "n1", "node n1 stopped for 2 s"),
-    (FAULT_S + 2, "fault_undone", "n1", "node n1 goes on"),
+    (FAULT_S, "agent_lost", "a2", "no word for 2 s"),
+    (FAULT_S + 2, "agent_back", "a2", "it is here again"),
     (114, "stopping", "master", "plan: the last stage is over"),
     (114, "finished", "master", "complete: the plan ended"),
 )

@@ -25,10 +25,11 @@ from report_runs import (
 )
 from synthetic_run import S, good_plan, good_traces, manifest_of, with_objectives, write_run
 
+from analysis import run_tables
 from analysis.baselines import list_baselines, promote
 from analysis.report.facts import ReportFacts, build_facts
 from analysis.report.index import to_index
-from analysis.report.layout import MOST_ROWS, _part
+from analysis.report.layout import _PLACES, MOST_ROWS, _part
 from analysis.report.page import scenario_lines
 from analysis.report.source import SOURCES
 from analysis.report.writing import write_report
@@ -41,6 +42,9 @@ from loadtests.record.archive import Manifest, Run, create_archive, list_runs, l
 from loadtests.record.checksums import read_checksums
 from loadtests.record.manifest import Outcome
 
+TABLES = re.compile(
+    r"analysis\.(stage_tables|stream_tables|worker_table|(recovery|server_side)\.tables)"
+)
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -409,9 +413,24 @@ def test_a_scenario_keeps_its_lines_and_loses_what_is_active() -> None:
     assert scenario_lines("x\n" * 200_000).endswith("\n…")
 
 
+def test_every_table_that_a_run_can_have_has_a_source_and_a_place() -> None:
+    """One that somebody adds to `headroom show` is not forgotten: its report would fail."""
+    modules = [run_tables, *(sys.modules[name] for name in sys.modules if TABLES.fullmatch(name))]
+    names = {
+        name
+        for module in modules
+        for name in re.findall(r'name="([a-z_]+)"', Path(str(module.__file__)).read_text("utf-8"))
+    }
+    names |= {"response_time", "service_time", "failed_response_time"}
+    assert {"faults", "writes", "server", "streaming_calls", "conservation"} <= names
+    assert names <= SOURCES.keys()
+    assert names <= {name for place in _PLACES for name in place.tables}
+
+
 def test_sources_name_files_of_the_archive(run: Run) -> None:
     """No source is of a file that an archive does not have."""
-    files = {path.name for path in run.path.iterdir()} | {"server.parquet"}
+    asked = {"server.parquet", "bins.parquet", "writes.parquet", "read_back.parquet"}
+    files = {path.name for path in run.path.iterdir()} | asked
     assert {file for source in SOURCES.values() for file in source.files} <= files
 
 

@@ -168,7 +168,7 @@ def test_intervals_are_wide_where_one_event_made_the_value(facts: ReportFacts) -
     assert re.fullmatch(r"[\d.]+ (us|ms) to ([\d.]+ s|> 1 h)", stalled), stalled
     rate = texts["high", "throughput >= 55 rps"]
     assert re.fullmatch(r"[\d.]+ rps to [\d.]+ rps|n too small \(60 of \d+ windows\)", rate), rate
-    assert re.fullmatch(r"[\d.]+ % to [\d.]+ %", texts["high", "error_ratio < 0.1 %"])
+    assert re.fullmatch(r"[\d.]+ % to [\d.]+ %", texts["low", "error_ratio < 0.1 %"])
 
 
 def test_a_stage_too_short_for_an_interval_says_so(tmp_path: Path) -> None:
@@ -252,11 +252,11 @@ def test_what_is_not_all_is_never_printed_as_all(value: float, text: str) -> Non
 
 
 def test_marks_are_events_that_not_every_run_has(facts: ReportFacts) -> None:
-    """Faults are marked with their line; joining and finishing are not."""
+    """Losses are marked with their line; joining and finishing are not."""
     over = facts.over_time
     assert over is not None
     assert [(m.number, m.kind) for m in over.timeline.marks] == [
-        (2, "fault_injected"), (3, "fault_undone"),
+        (2, "agent_lost"), (3, "agent_back"),
     ]  # fmt: skip
     assert [round(m.at_s) for m in over.timeline.marks] == [FAULT_S, FAULT_S + 2]
 
