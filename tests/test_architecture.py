@@ -25,7 +25,11 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "loadtests.record",
             "loadtests.plan",
             "loadtests.engine.messages",
+            "loadtests.failover.messages",
         }
+    ),
+    "loadtests.failover": frozenset(
+        {"loadtests.errors", "loadtests.clock", "loadtests.record", "loadtests.plan"}
     ),
     "loadtests.cluster": frozenset({"loadtests.errors", "loadtests.clock"}),
     "analysis": frozenset({"loadtests.record", "loadtests.plan", "loadtests.errors"}),

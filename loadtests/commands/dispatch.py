@@ -21,13 +21,14 @@ from loadtests.commands import (
     check,
     cluster,
     demo,
+    failover,
     run,
     worker,
 )
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, HeadroomError
 
-COMMANDS = (demo, run, worker, check, cluster, calibrate, archive, baseline)
+COMMANDS = (demo, run, worker, check, cluster, calibrate, failover, archive, baseline)
 EPILOG = """\
 exit codes: 0 PASS, 1 FAIL, 2 usage or scenario error, 3 INCONCLUSIVE,
             4 aborted by the user or a guard, 5 harness error

@@ -26,7 +26,7 @@ from typing import Any, Final
 from loadtests.errors import ScenarioError, TargetError
 from loadtests.plan.attachments import read_text
 from loadtests.plan.decoding import unknown_key
-from loadtests.plan.model import Plan
+from loadtests.plan.model import Plan, is_loopback
 from loadtests.plan.spec import MIB
 from loadtests.plan.units import UnitError, parse_rate_per_s
 from loadtests.plan.values import Mistakes, shown
@@ -176,12 +176,20 @@ def authorisation_of(host: str, configuration: Configuration, now: datetime) -> 
     )
 
 
+def foreign_fault_hosts(plan: Plan) -> tuple[str, ...]:
+    """Hosts that faults strike and are not loopback: authorised like those that get load."""
+    hosts = () if plan.failover is None else plan.failover.hosts
+    return tuple(host for host in hosts if not is_loopback(host))
+
+
 def refuse_unauthorised(plan: Plan, configuration: Configuration, now: datetime) -> None:
     """Return when every node may get this load at `now` (with a zone); TargetError otherwise.
 
     An entry's max_rate is held against the part of the plan's hard ceiling (not only of
     its planned rate) that its nodes can get.
     """
+    for host in foreign_fault_hosts(plan):
+        authorisation_of(host, configuration, now)
     total = sum(node.weight for node in plan.nodes)
     rates: dict[str, float] = {}
     for node in plan.nodes:

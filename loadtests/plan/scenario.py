@@ -19,6 +19,15 @@ with its path. Nothing is started from a file that has one.
                   timeout, messages, pace
     [[stages]]    name, duration, shape and its levels, judged
     [criteria]    objectives, alerts, aborts
+    [failover]    system ("own", "embedded"), quorum ("none", "majority"), election, health
+    [failover.steady_state]  for, within
+    [failover.leader]        path, pointer, own, method, body
+    [failover.haproxy]       admin, inter, fastinter, check_timeout, fall, rise
+    [[failover.nodes]]       name, zone, url, voter, pid_file, start, servers, namespace,
+                             interface, proxy
+    [[failover.faults]]      name, action, on, at, after, undo_after, timeout, and what the
+                             action takes: latency, bandwidth, weight, command, undo_command,
+                             verify_command
 """
 
 from __future__ import annotations
