@@ -92,6 +92,10 @@ class Injector:
                 else expected.detection_ns[1],
             )
 
+    def move(self, t0_ns: int, t0_unix_ns: int) -> None:
+        """Another T0: the one before had to be given up before it came."""
+        self._t0_ns, self._t0_unix_ns = t0_ns, t0_unix_ns
+
     def observe(self, until_ns: int, *, holds: bool, reason: str) -> None:
         """Take what the master saw of one second."""
         self._carry_out(self._timeline.observe(until_ns, holds=holds, reason=reason))

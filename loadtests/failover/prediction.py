@@ -145,7 +145,9 @@ def _text(
         )
         parts.append(f"what needs consensus fails {until}")
         return "; ".join(parts)
-    if fault.action in _ORDERLY:
+    if fault.action == "noop":
+        parts.append("nothing is done to the nodes")
+    elif fault.action in _ORDERLY:
         parts.append("no request should fail")
     elif found is not None:
         least, most = map(format_duration, found)

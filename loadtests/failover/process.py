@@ -130,7 +130,9 @@ def inject(order: InjectOrder, control: Control, mouth: Mouth) -> str:
             while not control.reason:
                 for line in control.lines(TICK_S):
                     message = decode_to_injector(line)
-                    if isinstance(message, Began) and injector is None:
+                    if isinstance(message, Began) and injector is not None:
+                        injector.move(message.t0_ns, message.t0_unix_ns)
+                    elif isinstance(message, Began):
                         injector = Injector(
                             order.failover,
                             order.seed,

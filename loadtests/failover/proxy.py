@@ -26,6 +26,7 @@ import signal
 import socket
 import struct
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -43,8 +44,10 @@ _LOSING: Final = frozenset({Mode.BLACK_HOLE, Mode.HALF_OPEN})
 class Link:
     """One client's connection and its counterpart to the node."""
 
-    def __init__(self, proxy: FaultProxy, client: asyncio.StreamWriter) -> None:
-        self._proxy = proxy
+    def __init__(
+        self, proxy: FaultProxy, to: tuple[str, int], client: asyncio.StreamWriter
+    ) -> None:
+        self._proxy, self._to = proxy, to
         self._client = client
         self._node: asyncio.StreamWriter | None = None
         self.has_lost = False  # bytes, or the node's side
@@ -56,7 +59,7 @@ class Link:
             while await reader.read(_CHUNK):
                 pass
             return
-        node_reader, self._node = await asyncio.open_connection(*self._proxy.to)
+        node_reader, self._node = await asyncio.open_connection(*self._to)
         ways = [
             asyncio.create_task(self._pump(reader, self._node)),
             asyncio.create_task(self._pump(node_reader, self._client)),
@@ -139,14 +142,15 @@ class Link:
 class FaultProxy:
     """Listens, and does as ordered."""
 
-    def __init__(self, to: tuple[str, int]) -> None:
-        self.to = to
+    def __init__(self) -> None:
         self.orders = Orders(mode=Mode.PASS)
         self._links: set[Link] = set()
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(
+        self, to: tuple[str, int], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """One client's connection, from its acceptance to its end."""
-        link = Link(self, writer)
+        link = Link(self, to, writer)
         if self.orders.mode is Mode.RESET:
             link.reset()
             return
@@ -188,36 +192,48 @@ def parse_address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-async def run_proxy(listen: tuple[str, int], to: tuple[str, int], control: Path) -> None:
-    """Serve until told to end."""
-    proxy = FaultProxy(to)
+Way = tuple[tuple[str, int], tuple[str, int]]  # where to listen, where to connect
+
+
+async def run_proxy(ways: list[Way], control: Path) -> None:
+    """Serve until told to end; all ways of a node follow the same orders."""
+    proxy = FaultProxy()
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopped.set)
-    server = await asyncio.start_server(proxy.serve, *listen, backlog=1024)
+    servers = [
+        await asyncio.start_server(partial(proxy.serve, to), *listen, backlog=1024)
+        for listen, to in ways
+    ]
     steering = await asyncio.start_unix_server(proxy.control, control)
-    port = server.sockets[0].getsockname()[1]
-    sys.stdout.write(f"listening {port}\n")
+    ports = " ".join(str(server.sockets[0].getsockname()[1]) for server in servers)
+    sys.stdout.write(f"listening {ports}\n")
     sys.stdout.flush()
     await stopped.wait()
-    server.close()
+    for server in servers:
+        server.close()
     steering.close()
 
 
 def main() -> int:
     """Check the address, then serve."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.failover.proxy")
-    parser.add_argument("--listen", type=parse_address, required=True, metavar="HOST:PORT")
-    parser.add_argument("--to", type=parse_address, required=True, metavar="HOST:PORT")
+    for name in ("--listen", "--to"):
+        parser.add_argument(
+            name, type=parse_address, required=True, action="append", metavar="HOST:PORT"
+        )
     parser.add_argument("--control", type=Path, required=True, metavar="SOCKET")
     parser.add_argument("--anywhere", action="store_true", help="listen beyond loopback")
     options = parser.parse_args()
-    if not (options.anywhere or ipaddress.ip_address(options.listen[0]).is_loopback):
+    if len(options.listen) != len(options.to):
+        parser.error("as many --to as --listen")
+    hosts = [host for host, _port in options.listen]
+    if not (options.anywhere or all(ipaddress.ip_address(host).is_loopback for host in hosts)):
         parser.error("it has no login: listen on loopback, or say --anywhere")
     os.umask(0o077)  # of the control socket
     options.control.unlink(missing_ok=True)
-    asyncio.run(run_proxy(options.listen, options.to, options.control))
+    asyncio.run(run_proxy(list(zip(options.listen, options.to, strict=True)), options.control))
     options.control.unlink(missing_ok=True)
     return 0
 

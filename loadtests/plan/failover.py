@@ -168,8 +168,9 @@ class Failover:
     def hosts(self) -> tuple[str, ...]:
         """Hosts that faults reach: each must be loopback or authorised."""
         hosts = [node.host for node in self.nodes if node.host]
-        if self.haproxy is not None and not self.haproxy.admin.startswith("/"):
-            hosts.append(self.haproxy.admin.rpartition(":")[0].strip("[]"))
+        admin = "" if self.haproxy is None else self.haproxy.admin
+        if admin and not admin.startswith("/"):
+            hosts.append(admin.rpartition(":")[0].strip("[]"))
         return tuple(dict.fromkeys(hosts))
 
 

@@ -30,6 +30,7 @@ from loadtests.plan.failover import (
     static_choice,
     struck_count,
 )
+from loadtests.plan.model import Node
 from loadtests.plan.spec import FailoverSpec, FaultNodeSpec, FaultSpec, HaproxySpec
 from loadtests.plan.units import UnitError, format_duration
 from loadtests.plan.values import Mistakes, can_name, one_of, shown
@@ -71,13 +72,15 @@ def known_actions() -> tuple[str, ...]:
 
 
 def build_failover(
-    spec: FailoverSpec | None, *, duration_ns: int, mistakes: Mistakes
+    spec: FailoverSpec | None, targets: Sequence[Node], *, duration_ns: int, mistakes: Mistakes
 ) -> Failover | None:
     """The failover of a run of `duration_ns`; None where the scenario has none."""
     if spec is None:
         return None
     nodes = tuple(_node(one, index, spec.system, mistakes) for index, one in enumerate(spec.nodes))
     _check_sections(spec, mistakes)
+    if spec.system is System.EMBEDDED:
+        _check_front(targets, mistakes)
     leader = spec.leader
     failover = Failover(
         system=spec.system,
@@ -102,7 +105,14 @@ def build_failover(
             if (fault := _fault(one, index, nodes, spec, mistakes)) is not None
         ),
     )
-    _check_times(failover, duration_ns, mistakes)
+    for index, one in enumerate(spec.faults):
+        _check_time(
+            one,
+            f"failover.faults[{index}]",
+            hold_ns=failover.steady.hold_ns,
+            duration_ns=duration_ns,
+            mistakes=mistakes,
+        )
     return failover
 
 
@@ -135,6 +145,18 @@ def _node(spec: FaultNodeSpec, index: int, system: System, mistakes: Mistakes) -
         proxy=spec.proxy,
         owner_pid=0,
     )
+
+
+def _check_front(targets: Sequence[Node], mistakes: Mistakes) -> None:
+    """HAProxy of an embedded system listens where the one target is: on this host."""
+    if len(targets) > 1:
+        expected = "one: where HAProxy of the embedded system listens"
+        mistakes.add("target.nodes", f"{len(targets)} nodes", expected)
+    for index, node in enumerate(targets):
+        schemes = {node.scheme} if node.grpc is None else {node.scheme, node.grpc.scheme}
+        if node.foreign_hosts or schemes != {"http"}:
+            expected = "http:// on loopback: the harness listens there"
+            mistakes.add(f"target.nodes[{index}]", shown(node.name), expected)
 
 
 def _haproxy(spec: HaproxySpec | None) -> Haproxy | None:
@@ -283,16 +305,15 @@ def _check_after(
         mistakes.add(f"{where}.after", shown(spec.after), expected)
 
 
-def _check_times(failover: Failover, duration_ns: int, mistakes: Mistakes) -> None:
-    """Offsets must lie within the run, behind the time that the steady state needs."""
-    for index, fault in enumerate(failover.faults):
-        where = f"failover.faults[{index}].at"
-        if fault.after is not None:
-            continue
-        if fault.at_ns < failover.steady.hold_ns:
-            least = format_duration(failover.steady.hold_ns)
-            expected = f"{least} or later: the steady state is watched for so long before"
-            mistakes.add(where, format_duration(fault.at_ns), expected, rests_on=("failover",))
-        if fault.at_ns + (fault.undo_after_ns or 0) >= duration_ns:
-            expected = f"applied and undone before the last stage ends at {duration_ns / 1e9:g} s"
-            mistakes.add(where, format_duration(fault.at_ns), expected, rests_on=("stages",))
+def _check_time(
+    spec: FaultSpec, where: str, *, hold_ns: int, duration_ns: int, mistakes: Mistakes
+) -> None:
+    """An offset lies within the run, behind the time that the steady state needs."""
+    if spec.at is None or spec.after is not None:
+        return
+    if spec.at < hold_ns:
+        expected = f"{format_duration(hold_ns)} or later: the steady state is watched for so long"
+        mistakes.add(f"{where}.at", format_duration(spec.at), expected)
+    if spec.at + (spec.undo_after or 0) >= duration_ns:
+        expected = f"applied and undone before the run ends at {format_duration(duration_ns)}"
+        mistakes.add(f"{where}.at", format_duration(spec.at), expected, rests_on=("stages",))

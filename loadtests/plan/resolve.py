@@ -146,6 +146,7 @@ def build_plan(
         load_percent=_load_percent(load, mistakes),
         failover=build_failover(
             document.failover,
+            nodes,
             duration_ns=stages[-1].end_ns if stages else 0,
             mistakes=mistakes,
         ),

@@ -246,9 +246,9 @@ class Rig:
         for process in self.processes():
             with suppress(psutil.Error):
                 process.send_signal(signal.SIGKILL)
-        for process in self.started:
-            process.kill()
-            process.wait()
+        for started in self.started:
+            started.kill()
+            started.wait()
         wait_until(lambda: not self.processes(), "an end of the rig")
 
 

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from failover_rig import HAPROXY, Rig, fault, namespace_works, running, settings, wait_until
 
@@ -35,13 +37,18 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
         yield started
 
 
-def strike_of(rig: Rig, action: str, node: FaultNode | None = None, **changes: object) -> Strike:
+def on_node(strike: Strike, node: FaultNode) -> Strike:
+    """The same on another node."""
+    return msgspec.structs.replace(strike, node=node)
+
+
+def strike_of(rig: Rig, action: str, **changes: object) -> Strike:
     """A strike on node-2."""
     chosen: Settings = settings(**changes)
     return Strike(
         fault=f"the-{action}",
         action=action,
-        node=rig.nodes[1] if node is None else node,
+        node=rig.nodes[1],
         settings=chosen,
         admin=rig.admin,
         health_path="/health",
@@ -50,7 +57,7 @@ def strike_of(rig: Rig, action: str, node: FaultNode | None = None, **changes: o
     )
 
 
-SETTINGS: dict[str, dict[str, object]] = {
+SETTINGS: dict[str, dict[str, int]] = {
     "latency": {"latency_ns": 50_000_000},
     "bandwidth": {"bytes_per_s": 10_000},
     "weight": {"weight_percent": 0},
@@ -64,14 +71,16 @@ def test_an_action_takes_hold_and_leaves_nothing(rig: Rig, tmp_path: Path, actio
     told: list[Told] = []
     with Ledger(tmp_path) as ledger:
         strike = apply_strike(
-            strike_of(rig, action, **SETTINGS.get(action, {})), ledger, told.append
+            strike_of(rig, action, **SETTINGS.get(action, {})),
+            ledger,
+            told.append,
         )
         assert ledger.left == (strike,)
         assert verify_in_force(strike, told.append)
         assert rig.wrongs(), "the rig sees it as well"
         assert undo_strikes([strike], ledger, told.append) == ()
         action_of(action).undo(strike)
-        assert ledger.left == ()
+        assert not list(ledger.left)
         assert ledger.path.read_bytes() == b""
     wait_until(lambda: not rig.wrongs(), f"{rig.wrongs()}")
     kinds = [one.kind for one in told]
@@ -118,12 +127,13 @@ def test_a_node_that_does_not_run_is_not_killed(rig: Rig, tmp_path: Path) -> Non
     process.wait()
     stale.write_text(str(process.pid))
     node = rig.nodes[1]
-    from dataclasses import replace
 
     with Ledger(tmp_path / "ledger") as ledger:
         with pytest.raises(FaultError, match="no running process"):
             apply_strike(
-                strike_of(rig, "kill", replace(node, pid_file=str(stale))), ledger, lambda _: None
+                on_node(strike_of(rig, "kill"), replace(node, pid_file=str(stale))),
+                ledger,
+                lambda _: None,
             )
         assert ledger.left == ()
 
@@ -133,11 +143,10 @@ def test_a_later_process_of_the_same_pid_is_not_signalled(rig: Rig) -> None:
     one = identity_of(rig.pid(2))
     assert one is not None
     stale = strike_of(rig, "pause")
-    from msgspec.structs import replace
 
     before = {"pid": str(one.pid), "start_ticks": str(one.start_ticks - 1)}
     with pytest.raises(FaultError, match="had ended by itself"):
-        action_of("pause").apply(replace(stale, before=before))
+        action_of("pause").apply(msgspec.structs.replace(stale, before=before))
     assert not rig.wrongs()
 
 
@@ -213,10 +222,13 @@ def test_an_undo_that_fails_is_loud_and_kept(rig: Rig, tmp_path: Path) -> None:
 def test_what_ended_with_its_system_is_gone(rig: Rig, tmp_path: Path) -> None:
     """A node of the harness's own cluster is not started again when that has ended."""
     owner = subprocess.Popen(["sleep", "300"])
-    from msgspec.structs import replace
 
-    strike = replace(strike_of(rig, "exec", command=("true",)), owner=identity_of(owner.pid))
-    never = replace(strike, settings=settings(command=("true",), undo_command=("false",)))
+    strike = msgspec.structs.replace(
+        strike_of(rig, "exec", command=("true",)), owner=identity_of(owner.pid)
+    )
+    never = msgspec.structs.replace(
+        strike, settings=settings(command=("true",), undo_command=("false",))
+    )
     with Ledger(tmp_path) as ledger:
         applied = apply_strike(never, ledger, lambda _: None)
         owner.send_signal(signal.SIGKILL)
@@ -243,11 +255,10 @@ def test_a_cut_network_comes_back_with_its_routes(tmp_path: Path, rig: Rig) -> N
         inside("addr", "add", "10.9.0.2/24", "dev", "eth0")
         inside("route", "add", "default", "via", "10.9.0.1", "dev", "eth0")
         routes = inside("route", "show", "dev", "eth0")
-        from dataclasses import replace
 
         node = replace(rig.nodes[1], namespace=path, interface="eth0")
         with Ledger(tmp_path) as ledger:
-            applied = apply_strike(strike_of(rig, "cut", node), ledger, lambda _: None)
+            applied = apply_strike(on_node(strike_of(rig, "cut"), node), ledger, lambda _: None)
             assert verify_in_force(applied, lambda _: None)
             assert "default" not in inside("route", "show", "dev", "eth0")
             assert undo_strikes([applied], ledger, lambda _: None) == ()
@@ -259,12 +270,10 @@ def test_a_cut_network_comes_back_with_its_routes(tmp_path: Path, rig: Rig) -> N
 
 def test_a_namespace_that_is_not_there_is_refused(rig: Rig, tmp_path: Path) -> None:
     """With the words of the system, before anything was written down."""
-    from dataclasses import replace
-
     node = replace(rig.nodes[1], namespace="no-such-namespace", interface="eth0")
     with Ledger(tmp_path) as ledger:
         with pytest.raises(FaultError, match="no-such-namespace"):
-            apply_strike(strike_of(rig, "cut", node), ledger, lambda _: None)
+            apply_strike(on_node(strike_of(rig, "cut"), node), ledger, lambda _: None)
         assert ledger.left == ()
 
 

@@ -33,7 +33,7 @@ from loadtests.failover.messages import (
 from loadtests.plan.failover import Failover
 from loadtests.record.fault_events import FaultEvent, fault_steps
 
-DRIVER = Path(__file__).with_name("driver.py")
+DRIVER = Path(__file__).with_name("injector_driver.py")
 KILLS = 50
 
 pytestmark = [

@@ -1,6 +1,6 @@
 """A master for the injector: hands it an order, T0 and good seconds, prints what it says.
 
-python driver.py ORDER_FILE SECONDS: as a real master it is the injector's parent and holds
+python injector_driver.py ORDER_FILE SECONDS: as a real master it is the injector's parent and holds
 its control pipe; so killing it is killing the harness. Prints the injector's lines as they come.
 """
 
