@@ -31,7 +31,12 @@ class Server:
 
 
 def find_haproxy() -> str | None:
-    """Its path, also where Debian puts it; None when it is not installed."""
+    """Its path, also where Debian puts it; None when it is not installed.
+
+    $HEADROOM_HAPROXY names another one; `none` stands for a host without.
+    """
+    if named := os.environ.get("HEADROOM_HAPROXY"):
+        return None if named == "none" else named
     sbin = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin"
     return shutil.which("haproxy", path=sbin)
 
