@@ -37,7 +37,6 @@ _TICK_S: Final = 0.05
 _GRACE_S: Final = 3.0
 _LONGEST: Final = 4096
 _LIBC: Final = ctypes.CDLL(None)
-_HERE: Final = "hr-host"  # the host's own interface to the bridge
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +114,9 @@ class Supervisor:
         in_switch = ("nsenter", f"--net=/proc/{switch}/ns/net", "ip")
         _run(*in_switch, "link", "add", "br0", "type", "bridge")
         _run(*in_switch, "link", "set", "br0", "up")
-        self._plug(in_switch, "port0", str(os.getpid()), _HERE, self._spec.host_address)
+        self._plug(
+            in_switch, "port0", str(os.getpid()), f"hr-{os.getpid()}", self._spec.host_address
+        )
         for number, network in enumerate(self._spec.networks, start=1):
             pid = str(self._hold(network.name))
             self._plug(in_switch, f"port{number}", pid, "eth0", network.address)
