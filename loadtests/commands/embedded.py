@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Final
 
 from loadtests.cluster.launch import DISCLAIMER
-from loadtests.commands.preparation import build_plan
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import HarnessError, TargetError
 from loadtests.failover.asking import get_status
@@ -32,11 +31,13 @@ from loadtests.failover.supervisor import Program, StandSpec
 from loadtests.plan.failover import ACTIONS, Failover, FaultNode, Haproxy, System
 from loadtests.plan.model import Plan
 from loadtests.plan.spec import HaproxySpec
+from loadtests.plan.targets import parse_node
 
 READY_TIMEOUT_S: Final = 30.0
 _HOST: Final = "127.0.0.1"
 _HEALTH: Final = "/q/health/ready"
 _POLL_S: Final = 0.05
+_CONNECTIONS_A_NODE: Final = 4  # as of a plan that says nothing
 _SERVER_UP: Final = "2"  # srv_op_state of `show servers state`: running
 
 
@@ -146,12 +147,28 @@ class _System:
         rest = f"{_HOST}:{ports.rest_way}"
         return Server(name=node.name, rest=rest, grpc=f"{_HOST}:{ports.grpc_way}", check=rest)
 
-    def targets(self) -> list[str]:
-        """The nodes themselves, for balancing by the client."""
-        ports = self.ports.values()
-        return [
-            f"http://{_HOST}:{one.rest_way},grpc=http://{_HOST}:{one.grpc_way}" for one in ports
-        ]
+    def balanced_by_client(self) -> Plan:
+        """The plan to the nodes themselves, with enough connections for each of them."""
+        nodes = tuple(
+            parse_node(
+                f"http://{_HOST}:{one.rest_way}",
+                name=name,
+                weight=1.0,
+                grpc=f"http://{_HOST}:{one.grpc_way}",
+            )
+            for name, one in self.ports.items()
+        )
+        least = _CONNECTIONS_A_NODE * len(nodes)
+        multiplexing = self.plan.multiplexing
+        return replace(
+            self.plan,
+            nodes=nodes,
+            connections=self.plan.connections and max(self.plan.connections, least),
+            multiplexing=replace(
+                multiplexing,
+                connections=multiplexing.connections and max(multiplexing.connections, least),
+            ),
+        )
 
     def filled(self, owner_pid: int) -> Failover:
         """The failover with what is known of its nodes now."""
@@ -236,9 +253,7 @@ def _default_checks() -> Haproxy:
 
 
 @contextmanager
-def system_under_test(
-    plan: Plan, path: Path, terminal: Terminal, *, scale: float = 1.0, seed: int | None = None
-) -> Iterator[Plan]:
+def system_under_test(plan: Plan, terminal: Terminal) -> Iterator[Plan]:
     """Start what the plan asks for, and yield the plan that knows of it; nothing for others."""
     if plan.failover is None or plan.failover.system is not System.EMBEDDED:
         yield plan
@@ -251,7 +266,7 @@ def system_under_test(
                 "HAProxy is not installed: the run balances over the nodes by itself, so nothing "
                 "takes a node out, and requests to one that is down fail until it is back"
             )
-            plan = build_plan(path, scale=scale, seed=seed, targets=system.targets())
+            plan = system.balanced_by_client()
         spec = StandSpec(
             programs=system.programs(), networks=(), host_address="", control=system.control
         )

@@ -130,9 +130,7 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     say_prediction(terminal, plan)
     if arguments.web:
         warn_of_strangers(arguments.web_host, terminal)
-    with system_under_test(
-        plan, arguments.scenario, terminal, scale=arguments.scale, seed=arguments.seed
-    ) as running:
+    with system_under_test(plan, terminal) as running:
         run, verdict = run_and_judge(running, arguments, terminal)
     return exit_code_of(run.manifest.outcome, verdict.state)
 
