@@ -32,7 +32,10 @@ class Unit(Enum):
 
     NANOSECONDS = "ns"
     RATIO = "ratio"
-    PER_SECOND = "per_s"
+    PER_SECOND = "per_s"  # requests
+    BYTES = "bytes"
+    COUNT = "count"
+    COUNT_PER_SECOND = "count_per_s"  # of whatever a counter of the target counts
 
 
 QUANTILE_KINDS: Final = frozenset(

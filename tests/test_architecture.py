@@ -26,6 +26,17 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "loadtests.plan",
             "loadtests.engine.messages",
             "loadtests.failover.messages",
+            "loadtests.scrape.order",
+        }
+    ),
+    "loadtests.scrape": frozenset(
+        {
+            "loadtests.errors",
+            "loadtests.clock",
+            "loadtests.record",
+            "loadtests.plan",
+            "loadtests.engine.authority",
+            "loadtests.engine.tls",
         }
     ),
     "loadtests.failover": frozenset(

@@ -8,7 +8,7 @@ length of the body that is sent, for every sequence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, cast
 
 import numpy as np
@@ -126,13 +126,13 @@ class _Source:
         """Return the bytes that every sequence has on this node."""
         return self._for_node(self._template.render(0), node)
 
-    def render(self, sequences: NDArray[np.int64], nodes: Sequence[int]) -> list[bytes]:
-        """Bytes for each sequence on its node."""
-        rendered = self._template.render_many(sequences)
+    def prepare(self, sequences: NDArray[np.int64], nodes: Sequence[int]) -> Iterator[bytes]:
+        """Bytes for each sequence on its node: values now, bytes when taken."""
+        rendered = zip(self._template.prepare(sequences), nodes, strict=True)
         heads = self._heads
         if heads is not None:
-            return [heads[node] + data for data, node in zip(rendered, nodes, strict=True)]
-        return [self._for_node(data, node) for data, node in zip(rendered, nodes, strict=True)]
+            return (heads[node] + data for data, node in rendered)
+        return (self._for_node(data, node) for data, node in rendered)
 
 
 def _source(
@@ -177,25 +177,42 @@ class Catalogue:
         task = self._sources[request].tasks[slot % self._nodes]
         return len(payload) << SLOT_BITS | slot, task, payload
 
-    def parcels(self, sequences: NDArray[np.int64], slots: Sequence[int]) -> list[Parcel]:
-        """Parcel of each arrival, a sequence number and a slot each, in order."""
-        ready = self._parcels
-        found = [ready[slot] for slot in slots]
-        if self._varies:
-            self._render(found, sequences, slots)
-        return cast("list[Parcel]", found)  # nothing of it is None any more
+    def parcels(self, sequences: NDArray[np.int64], slots: Sequence[int]) -> Iterator[Parcel]:
+        """Parcel of each arrival, a sequence number and a slot each, in order.
 
-    def _render(
-        self, found: list[Parcel | None], sequences: NDArray[np.int64], slots: Sequence[int]
-    ) -> None:
-        """Render what differs between sequences, a batch for each request."""
+        What takes NumPy is done now, the rest when a parcel is taken: so the work of a batch
+        does not hold up what becomes due meanwhile.
+        """
+        ready = self._parcels
+        if not self._varies:
+            return iter(cast("list[Parcel]", [ready[slot] for slot in slots]))
+        return self._taken(slots, self._prepared(sequences, slots))
+
+    def _prepared(
+        self, sequences: NDArray[np.int64], slots: Sequence[int]
+    ) -> dict[int, Iterator[bytes]]:
+        """Payloads that differ between sequences, by request, each in order."""
         nodes, varying = self._nodes, dict[int, list[int]]()
-        for position, parcel in enumerate(found):
+        for position, slot in enumerate(slots):
+            if self._parcels[slot] is None:
+                varying.setdefault(slot // nodes % self._rows, []).append(position)
+        return {
+            request: self._sources[request].prepare(
+                sequences[positions], [slots[position] % nodes for position in positions]
+            )
+            for request, positions in varying.items()
+        }
+
+    def _taken(
+        self, slots: Sequence[int], prepared: Mapping[int, Iterator[bytes]]
+    ) -> Iterator[Parcel]:
+        ready, nodes, rows, sources = self._parcels, self._nodes, self._rows, self._sources
+        for slot in slots:
+            parcel = ready[slot]
             if parcel is None:
-                request = slots[position] // nodes % self._rows
-                varying.setdefault(request, []).append(position)
-        for request, positions in varying.items():
-            on_nodes = [slots[position] % nodes for position in positions]
-            rendered = self._sources[request].render(sequences[positions], on_nodes)
-            for position, payload in zip(positions, rendered, strict=True):
-                found[position] = self._parcel(slots[position], request, payload)
+                request = slot // nodes % rows
+                payload = next(prepared[request])
+                task = sources[request].tasks[slot % nodes]
+                yield len(payload) << SLOT_BITS | slot, task, payload
+            else:
+                yield parcel

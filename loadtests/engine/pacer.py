@@ -164,7 +164,7 @@ class Pacer:
         to = [pools[slot] for slot in slots]
         self._dues_ns = (part.offsets_ns + self._t0_ns).tolist()
         self._arrivals = zip(self._dues_ns, to, parcels, strict=True)
-        self._at, self._size = 0, len(parcels)
+        self._at, self._size = 0, len(slots)
         self._traffic.due_ns = self._dues_ns[0]
 
     def _extend(self) -> None:

@@ -176,6 +176,12 @@ def authorisation_of(host: str, configuration: Configuration, now: datetime) -> 
     )
 
 
+def foreign_metrics_hosts(plan: Plan) -> tuple[str, ...]:
+    """Hosts that are asked for metrics and are not loopback: authorised like any other."""
+    hosts = () if plan.scraping is None else plan.scraping.hosts
+    return tuple(host for host in hosts if not is_loopback(host))
+
+
 def foreign_fault_hosts(plan: Plan) -> tuple[str, ...]:
     """Hosts that faults strike and are not loopback: authorised like those that get load."""
     hosts = () if plan.failover is None else plan.failover.hosts
@@ -188,7 +194,7 @@ def refuse_unauthorised(plan: Plan, configuration: Configuration, now: datetime)
     An entry's max_rate is held against the part of the plan's hard ceiling (not only of
     its planned rate) that its nodes can get.
     """
-    for host in foreign_fault_hosts(plan):
+    for host in (*foreign_metrics_hosts(plan), *foreign_fault_hosts(plan)):
         authorisation_of(host, configuration, now)
     total = sum(node.weight for node in plan.nodes)
     rates: dict[str, float] = {}

@@ -21,6 +21,7 @@ import msgspec
 
 from loadtests.plan.call import Call, Endpoint, Multiplexing, Protocol, authority_of
 from loadtests.plan.failover import Failover
+from loadtests.plan.server_metrics import Scraping
 from loadtests.record.window import CONNECTION, SlotSpace
 
 
@@ -61,6 +62,7 @@ class MeasureKind(Enum):
     THROUGHPUT = "throughput"  # complete responses per second
     GOODPUT = "goodput"  # ok per second
     POOL_USE = "pool_use"  # streams in use / those that open HTTP/2 connections carry at once
+    SERVER = "server"  # what the target says of itself, in the unit of the measure
 
 
 class Comparison(Enum):
@@ -219,19 +221,23 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """A measurement that has a limit; `quantile` (0-1) for the quantile kinds, else None."""
+    """A measurement that has a limit; `quantile` (0-1) for the quantile kinds, else None.
+
+    `server` names the measure of `Plan.scraping` that a SERVER kind is about.
+    """
 
     kind: MeasureKind
     quantile: float | None
+    server: str | None = None  # archives of before the target was scraped have none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
     """`measure comparison limit`, over one request or all, in one judged stage or each.
 
-    `limit` is in ns, ratio or per second by the measure; `text` is as the author wrote it.
-    Throughput limits of a plan are already scaled. `sustain_ns` is how long an alert's
-    condition must last; 0: it is judged over the whole stage.
+    `limit` is in ns, ratio, bytes, a count or per second by the measure; `text` is as the
+    author wrote it. Throughput limits of a plan are already scaled. `sustain_ns` is how long
+    an alert's condition must last; 0: it is judged over the whole stage.
     """
 
     text: str
@@ -292,6 +298,7 @@ class Plan:
     baselines: tuple[tuple[str, float], ...]  # named rates, per second, unscaled
     load_percent: float | None  # of the baseline, where the scenario is a load profile
     failover: Failover | None = None  # archives of before there were faults have none
+    scraping: Scraping | None = None  # archives of before the target was scraped have none
 
     @property
     def duration_ns(self) -> int:

@@ -1,15 +1,17 @@
 """The grammar of objectives, alerts and aborts, and the one evaluation of a measure.
 
     objective  = measure comparison limit [ "on" name ] [ "in" name ]
-    alert      = objective [ "for" duration ]                  "for": of pool_use alone
+    alert      = objective [ "for" duration ]                  "for": of pool_use and server.
     abort      = objective "for" duration
     measure    = [ "service_" | "failed_" | "done_" ] "p" number        0 < number < 100
                | "max" | "error_ratio" | "slo_error_ratio" | "success_ratio"
                | "dropped_ratio" | "throughput" | "goodput" | "pool_use"
+               | "server." name                                a measure of [server]
     comparison = "<" | "<=" | ">" | ">="
     limit      = duration                                      of p.. and max
                | ratio                                         of .._ratio, pool_use
                | rate | percent [ "of" name ]                  of throughput, goodput
+               | ratio | size | number | rate                  of server., by its unit
 
 `on` names a request, `in` a judged stage; without them all requests together and each
 judged stage on its own are meant. A percentage of throughput is of the named baseline,
@@ -27,6 +29,13 @@ hold all the time, and a mean over the stage would hide ten minutes without a fr
 an hour. How long a level lasted is what `for` says, of an alert as of an abort:
 `pool_use > 90 % for 5 min` is about the highest level that held for five minutes on end.
 
+`server.` measures are what the target says of itself (`[server]`, `server_metrics.py`):
+`server.cpu < 80 %`, `server.memory < 512 MB`, `server.pool_in_use <= 80`. Each of its values
+is a sample of a level, and a stage's value is the *highest mean over a minute of the worst
+node* (over the stage, where that is shorter): a single sample may be a moment's peak or a
+heap just before it is collected, and a mean over the stage would hide minutes. They are of
+all requests (no `on`), lower is better, and no run is aborted on them: they come too seldom.
+
 An objective is good when true, an alert or abort is bad when true; a comparison that
 points the wrong way (`p95 > 200 ms` as an objective) is refused. Grammar and evaluation
 stand in one module, because a measure is added to both or to neither.
@@ -37,7 +46,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,12 +55,15 @@ from numpy.typing import NDArray
 
 from loadtests.clock import NS_PER_S
 from loadtests.plan.model import Abort, Comparison, Measure, MeasureKind, Objective
+from loadtests.plan.server_metrics import DEFAULT_MEASURES, ServerUnit
 from loadtests.plan.units import (
     UnitError,
+    parse_count,
     parse_duration_ns,
     parse_percent,
     parse_rate_per_s,
     parse_ratio,
+    parse_size_bytes,
 )
 from loadtests.record.error_kinds import NO_CONNECTION, TIMEOUT
 from loadtests.record.histogram import OVERFLOW, Histogram
@@ -59,7 +71,7 @@ from loadtests.record.tally import Tally
 from loadtests.record.window import Count
 
 _TEXT: Final = re.compile(
-    r"\s*(?P<measure>[\w.]+)\s*(?P<comparison><=|>=|<|>)\s*(?P<limit>[^<>]*?)"
+    r"\s*(?P<measure>[\w.-]+)\s*(?P<comparison><=|>=|<|>)\s*(?P<limit>[^<>]*?)"
     r"(?:\s+on\s+(?P<request>\S+))?(?:\s+in\s+(?P<stage>\S+))?"
     r"(?:\s+for\s+(?P<sustain>[^<>]+?))?\s*"
 )
@@ -100,8 +112,19 @@ RATIO_KINDS: Final = frozenset(
 RATE_KINDS: Final = frozenset({MeasureKind.THROUGHPUT, MeasureKind.GOODPUT})
 _HIGHER_IS_BETTER: Final = RATE_KINDS | {MeasureKind.SUCCESS_RATIO}
 MEASURE_EXPECTED: Final = ", ".join(
-    ("a measure: p95, p99.9 (any pN)", "service_pN", "failed_pN", "done_pN", *_PLAIN)
+    ("a measure: p95, p99.9 (any pN)", "service_pN", "failed_pN", "done_pN", *_PLAIN, "server.NAME")
 )
+_SERVER: Final = "server."
+_SERVER_LIMITS: Final[Mapping[ServerUnit, Callable[[str], float]]] = {
+    ServerUnit.RATIO: parse_ratio,
+    ServerUnit.BYTES: parse_size_bytes,
+    ServerUnit.COUNT: parse_count,
+    ServerUnit.PER_SECOND: parse_rate_per_s,
+}
+ServerUnits = Mapping[str, ServerUnit]  # by the name of a measure of [server]
+DEFAULT_UNITS: Final[ServerUnits] = {one.name: one.unit for one in DEFAULT_MEASURES.values()}
+# Levels at a time and no counts of requests: they have no "on", and alerts may say for how long.
+LEVEL_KINDS: Final = frozenset({MeasureKind.POOL_USE, MeasureKind.SERVER})
 OBJECTIVE_EXPECTED: Final = 'an objective, such as "p95 < 200 ms" or "throughput >= 1000 rps"'
 CONFIDENCE_RATIO: Final = 0.99  # of the zero-late rule
 
@@ -138,8 +161,14 @@ def parse_rate(text: str, reference: RateReference) -> float:
     return reference.per_s(parse_percent(relative["percent"]), relative["baseline"])
 
 
-def parse_measure(text: str) -> Measure:
+def parse_measure(text: str, server: ServerUnits = DEFAULT_UNITS) -> Measure:
     """One measure by its name; UnitError lists the known ones."""
+    if text.startswith(_SERVER):
+        name = text.removeprefix(_SERVER)
+        if name not in server:
+            known = ", ".join(server) or "none, because the scenario has no [server]"
+            raise UnitError(f"a measure of [server]: {known}", rests_on=("server",))
+        return Measure(kind=MeasureKind.SERVER, quantile=None, server=name)
     quantile = _QUANTILE.fullmatch(text)
     if quantile is not None and float(quantile["percent"]) > 0:
         # From decimal text, so that p99.9 is the float 0.999 and not 99.9 / 100.
@@ -153,7 +182,11 @@ def parse_measure(text: str) -> Measure:
     return Measure(kind=kind, quantile=None)
 
 
-def _parse_limit(measure: Measure, text: str, reference: RateReference) -> float:
+def _parse_limit(
+    measure: Measure, text: str, reference: RateReference, server: ServerUnits
+) -> float:
+    if measure.server is not None:
+        return float(_SERVER_LIMITS[server[measure.server]](text))
     if measure.kind in RATIO_KINDS or measure.kind is MeasureKind.POOL_USE:
         return parse_ratio(text)
     if measure.kind in RATE_KINDS:
@@ -170,48 +203,56 @@ def _check_direction(measure: Measure, comparison: Comparison, *, good_when_true
 
 
 def _parse(
-    text: str, reference: RateReference, *, good_when_true: bool
+    text: str, reference: RateReference, server: ServerUnits, *, good_when_true: bool
 ) -> tuple[Objective, str | None]:
     match = _TEXT.fullmatch(text)
     if match is None:
         raise UnitError(OBJECTIVE_EXPECTED)
-    measure = parse_measure(match["measure"])
+    measure = parse_measure(match["measure"], server)
     comparison = Comparison(match["comparison"])
     _check_direction(measure, comparison, good_when_true=good_when_true)
-    if measure.kind is MeasureKind.POOL_USE and match["request"] is not None:
-        raise UnitError('pool_use without "on": the pool is of all requests together')
+    if measure.kind in LEVEL_KINDS and match["request"] is not None:
+        raise UnitError(f'{match["measure"]} without "on": it is of all requests together')
     objective = Objective(
         text=" ".join(text.split()),
         measure=measure,
         comparison=comparison,
-        limit=_parse_limit(measure, match["limit"], reference),
+        limit=_parse_limit(measure, match["limit"], reference, server),
         request=match["request"],
         stage=match["stage"],
     )
     return objective, match["sustain"]
 
 
-def parse_objective(text: str, reference: RateReference = NO_BASELINES) -> Objective:
+def parse_objective(
+    text: str, reference: RateReference = NO_BASELINES, server: ServerUnits = DEFAULT_UNITS
+) -> Objective:
     """One objective, unscaled: its condition must hold; UnitError says what was expected."""
-    objective, sustain = _parse(text, reference, good_when_true=True)
+    objective, sustain = _parse(text, reference, server, good_when_true=True)
     if sustain is not None:
         raise UnitError('an objective without "for": it holds over the whole stage')
     return objective
 
 
-def parse_alert(text: str, reference: RateReference = NO_BASELINES) -> Objective:
+def parse_alert(
+    text: str, reference: RateReference = NO_BASELINES, server: ServerUnits = DEFAULT_UNITS
+) -> Objective:
     """One alert level, unscaled: its condition is bad news; UnitError otherwise."""
-    alert, sustain = _parse(text, reference, good_when_true=False)
+    alert, sustain = _parse(text, reference, server, good_when_true=False)
     if sustain is None:
         return alert
-    if alert.measure.kind is not MeasureKind.POOL_USE:
+    if alert.measure.kind not in LEVEL_KINDS:
         raise UnitError('an alert without "for": it is judged over the whole stage')
     return dataclasses.replace(alert, sustain_ns=_parse_sustain(sustain))
 
 
-def parse_abort(text: str, reference: RateReference = NO_BASELINES) -> Abort:
+def parse_abort(
+    text: str, reference: RateReference = NO_BASELINES, server: ServerUnits = DEFAULT_UNITS
+) -> Abort:
     """One abort condition with its sustain, at least a second; UnitError otherwise."""
-    condition, sustain = _parse(text, reference, good_when_true=False)
+    condition, sustain = _parse(text, reference, server, good_when_true=False)
+    if condition.measure.kind is MeasureKind.SERVER:
+        raise UnitError("no measure of the target itself: it is asked too seldom to abort on it")
     if sustain is None:
         raise UnitError('a condition with a sustain, such as "error_ratio > 5 % for 30 s"')
     return Abort(objective=condition, sustain_ns=_parse_sustain(sustain))
@@ -290,8 +331,8 @@ def _histogram(kind: MeasureKind, tally: Tally) -> Histogram:
             return tally.failed_response
         case MeasureKind.RESPONSE_MAX | MeasureKind.DONE_RESPONSE_QUANTILE:
             return _done_response(tally)
-        case MeasureKind.POOL_USE:
-            raise ValueError("pool_use is of the engines' health (StreamPool), not of requests")
+        case MeasureKind.POOL_USE | MeasureKind.SERVER:
+            raise ValueError(f"{kind.value} is a level at a time and not of requests")
         case _:
             return tally.response
 

@@ -25,6 +25,7 @@ from loadtests.plan.nodes import build_nodes, build_tls, check_target
 from loadtests.plan.objectives import RateReference
 from loadtests.plan.requests import build_request
 from loadtests.plan.schema import Schema
+from loadtests.plan.scraping import build_scraping
 from loadtests.plan.spec import Attachments, CallSpec, Document, LoadSpec, ScenarioFile
 from loadtests.plan.stages import Levels, build_stages
 from loadtests.plan.units import parse_percent
@@ -99,7 +100,10 @@ def build_plan(
     check_load(load, reference, mistakes)
     levels = Levels(load=load, reference=reference, scale=scale)
     stages = build_stages(document.stages, levels, document.stage_names, mistakes)
-    criteria = Criteria(document, stages, reference, scale, mistakes)
+    scraping = build_scraping(document.server, nodes, mistakes)
+    criteria = Criteria(
+        document, stages, reference, scale=scale, scraping=scraping, mistakes=mistakes
+    )
     objectives = criteria.objectives(document.criteria.objectives, "objectives")
     alerts = criteria.objectives(document.criteria.alerts, "alerts")
     aborts = criteria.aborts(document.criteria.aborts)
@@ -150,6 +154,7 @@ def build_plan(
             duration_ns=stages[-1].end_ns if stages else 0,
             mistakes=mistakes,
         ),
+        scraping=scraping,
     )
 
 

@@ -12,6 +12,8 @@ with its path. Nothing is started from a file that has one.
                   in_flight, backlog, pipelining, think_time, warm_up, grace, loss_policy
     [[feeds]]     name, file
     [grpc]        protos, includes | descriptor_set | reflection
+    [server]      path, port | prometheus, node_label; every, timeout, response_limit, headers
+    [server.measures.NAME]  unit ("ratio", "bytes", "count", "per_s"), series, query
     [[requests]]  name, method, path, headers, body | body_file, weight, expected_statuses,
                   checks, timeout
                   or, where method is "pkg.Service/Method": name, method, message |
@@ -28,6 +30,10 @@ with its path. Nothing is started from a file that has one.
     [[failover.faults]]      name, action, on, at, after, undo_after, timeout, and what the
                              action takes: latency, bandwidth, weight, command, undo_command,
                              verify_command
+
+With a `[server]`, even an empty one, the target's own metrics are read during the run: of
+each node, or of a Prometheus server. `server_metrics.py` has the default measures and the
+grammar of `series`.
 """
 
 from __future__ import annotations

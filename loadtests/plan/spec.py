@@ -16,6 +16,7 @@ from typing import NewType
 from loadtests.plan.call import Compression, Protocol
 from loadtests.plan.failover import Quorum, System
 from loadtests.plan.model import ArrivalProcess, Feed, LoadModel, LossPolicy
+from loadtests.plan.server_metrics import ServerUnit
 
 DurationNs = NewType("DurationNs", int)  # "200 ms"
 PositiveNs = NewType("PositiveNs", int)  # a duration above 0
@@ -365,6 +366,30 @@ class FailoverSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServerMeasureSpec:
+    """`[server.measures.NAME]`: texts of the grammar in `server_metrics.py`, or PromQL."""
+
+    unit: ServerUnit
+    series: tuple[str, ...] = ()  # the first that a node has counts
+    query: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSpec:
+    """`[server]`: the target's own metrics, of every node or of a Prometheus server."""
+
+    path: UrlPath | None = None  # None: Quarkus' /q/metrics
+    port: Whole | None = None  # None: that of the node's URL
+    prometheus: Url | None = None
+    node_label: str | None = None  # None: instance
+    every: PositiveNs | None = None  # None: 5 s, of a Prometheus server 15 s
+    timeout: PositiveNs = PositiveNs(SECOND)
+    response_limit: SizeBytes = SizeBytes(4 * MIB)
+    headers: Mapping[str, HeaderText] = field(default_factory=dict)
+    measures: Mapping[Name, ServerMeasureSpec] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """The whole file; where it has mistakes, stand-ins are in it."""
 
@@ -376,6 +401,7 @@ class Document:
     load: LoadSpec
     feeds: tuple[FeedSpec, ...] = ()
     grpc: GrpcSpec | None = None
+    server: ServerSpec | None = None
     requests: tuple[AnyRequestSpec, ...]
     stages: tuple[StageSpec, ...]
     criteria: CriteriaSpec = field(default_factory=CriteriaSpec)

@@ -38,10 +38,11 @@ from loadtests.record.files import read_file
 from loadtests.record.histogram import LENGTH, Histogram
 from loadtests.record.hlog import parse_log
 from loadtests.record.hold_back import HoldBack
-from loadtests.record.journal import Batch, JournalReader
+from loadtests.record.journal import Batch, JournalReader, ServerBatch
 from loadtests.record.manifest import Manifest, Outcome, decode_manifest
 from loadtests.record.parquet import read_table
-from loadtests.record.tables import SCHEMAS, RowBuilder, frame_of, table_of
+from loadtests.record.server import SERVER_TABLE, server_batch
+from loadtests.record.tables import ALL_SCHEMAS, SCHEMAS, RowBuilder, frame_of, table_of
 from loadtests.record.totals import KeyCounts, Totals, keys_of
 from loadtests.record.window import (
     Count,
@@ -68,7 +69,9 @@ class Run:
 
     `windows`: the columns of `tables.WINDOWS`; `errors`: those of `tables.ERRORS` without
     the message; `engines`, `hiccups`: window_s and the fields of `EngineHealth`, `Hiccup`.
-    Names (stage, request, node, kind, engine, agent) are categories: group with
+    `server`: the columns of `server.SERVER`, one row a scrape and measure; no row where the
+    scenario asked for none, or before it could.
+    Names (stage, request, node, kind, engine, agent, measure) are categories: group with
     `observed=True`. Rows add up; a window that came in parts has several (`part`).
     `judged_sum` and `everything_sum` are merged windows (counters and histograms, without
     health), fit for `tally_of`.
@@ -82,6 +85,7 @@ class Run:
     errors: pd.DataFrame
     engines: pd.DataFrame
     hiccups: pd.DataFrame
+    server: pd.DataFrame
     events: tuple[Event, ...]
     messages: Mapping[ErrorKey, str]  # one sample of each
     plan_bytes: bytes
@@ -142,10 +146,13 @@ def _load_complete(path: Path, manifest: Manifest, manifest_data: bytes) -> Run:
         raise HarnessError(
             where=str(path / EVENTS_FILE), seen="a torn last line", expected="whole lines"
         )
-    tables = {name: table_of(name, []) for name in SCHEMAS}
+    files = {name: f"{name}.parquet" for name in ALL_SCHEMAS}
+    tables = {
+        name: read_table(path / file, name) if file in manifest.checksums else table_of(name, [])
+        for name, file in files.items()
+    }
     log = ""
     if has_load:
-        tables = {name: read_table(path / f"{name}.parquet", name) for name in SCHEMAS}
         log = read_file(path / TOTALS_FILE).decode("ascii")
     frames = {name: frame_of(table) for name, table in tables.items()}
     judged, everything = _sums_of_log(path, log, manifest, frames)
@@ -250,8 +257,13 @@ def _load_partial(path: Path, manifest: Manifest) -> Run:
     if (path / JOURNAL_FILE).exists():
         journal = JournalReader(path / JOURNAL_FILE, manifest.slots)
         for batch in journal:
-            if isinstance(batch, Batch):
-                rebuilt.add(batch)
+            match batch:
+                case Batch():
+                    rebuilt.add(batch)
+                case ServerBatch():
+                    rebuilt.add_server(batch)
+                case _:
+                    pass  # bytes of somebody else
         if journal.cut_bytes:
             findings.append(f"the journal's last {journal.cut_bytes} bytes are damaged: left out")
     events: tuple[Event, ...] = ()
@@ -290,13 +302,16 @@ class _Rebuilt:
         self.totals = Totals(manifest)
         self._held = HoldBack(_HOLD_S)
         self._rows = RowBuilder(manifest, str)  # texts were cleaned when they were written
-        self._columns: dict[str, list[pa.RecordBatch]] = {name: [] for name in SCHEMAS}
+        self._columns: dict[str, list[pa.RecordBatch]] = {name: [] for name in ALL_SCHEMAS}
 
     def add(self, batch: Batch) -> None:
         for window in batch.windows:
             self._held.add(window)
         for window in self._held.due():
             self._take(window)
+
+    def add_server(self, batch: ServerBatch) -> None:
+        self._columns[SERVER_TABLE].append(server_batch(batch.rows))
 
     def frames(self) -> dict[str, pd.DataFrame]:
         """Tables of all that was added; ends the adding."""
@@ -335,6 +350,7 @@ def _run(
         errors=frames["errors"].drop(columns="message"),
         engines=frames["engines"],
         hiccups=frames["hiccups"],
+        server=frames[SERVER_TABLE],
         events=events,
         messages=messages,
         plan_bytes=plan,

@@ -21,6 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from loadtests.record.manifest import Manifest
+from loadtests.record.server import SERVER, SERVER_TABLE
 from loadtests.record.summary import Segments, segments_of
 from loadtests.record.window import Count, EngineHealth, Hiccup, Kind, Window
 
@@ -80,8 +81,10 @@ def _struct_schema(struct: type[msgspec.Struct]) -> pa.Schema:
 ENGINES: Final = _struct_schema(EngineHealth)
 HICCUPS: Final = _struct_schema(Hiccup)
 
-# Table name -> schema; the file is `<name>.parquet`.
+# Tables made of windows -> schema; the file is `<name>.parquet`.
 SCHEMAS: Final = {"windows": WINDOWS, "errors": ERRORS, "engines": ENGINES, "hiccups": HICCUPS}
+# All of them: what the target said of itself is there where a scenario asked for it.
+ALL_SCHEMAS: Final = {**SCHEMAS, SERVER_TABLE: SERVER}
 
 # Columns that archives of this schema version may lack, for they were added later: nothing
 # of the kind was measured then, so a count is 0 and a latency unknown.
@@ -98,7 +101,7 @@ ADDED: Final[dict[str, frozenset[str]]] = {
 
 def with_added(table: pa.Table, name: str) -> pa.Table:
     """Put the columns that an older archive lacks where they belong."""
-    expected = SCHEMAS[name]
+    expected = ALL_SCHEMAS[name]
     missing = frozenset(expected.names) - frozenset(table.schema.names)
     if not missing or not missing <= ADDED.get(name, frozenset()):
         return table
@@ -224,7 +227,7 @@ def _struct_rows(
 
 def table_of(name: str, batches: list[pa.RecordBatch]) -> pa.Table:
     """One table of many batches; the dictionaries of names become one."""
-    table: pa.Table = pa.Table.from_batches(batches, schema=SCHEMAS[name]).unify_dictionaries()
+    table: pa.Table = pa.Table.from_batches(batches, schema=ALL_SCHEMAS[name]).unify_dictionaries()
     return table
 
 

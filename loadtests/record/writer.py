@@ -57,6 +57,7 @@ from loadtests.record.journal import Journal
 from loadtests.record.manifest import Manifest, Outcome, encode_manifest
 from loadtests.record.parquet import TableFile
 from loadtests.record.redaction import clean_message, redact, redact_command, secrets_of
+from loadtests.record.server import SERVER_TABLE, ServerRow, cleaned, server_batch
 from loadtests.record.tables import SCHEMAS, RowBuilder
 from loadtests.record.totals import Totals, intervals_of
 from loadtests.record.window import Count, Window, check_slots, pack_window
@@ -165,6 +166,20 @@ class ArchiveWriter:
         self._held.add(window)
         for due in self._held.due():
             self._write_window(due)
+
+    def append_server(self, rows: Sequence[ServerRow]) -> None:
+        """Archive what scrapes brought; in the kernel when this returns.
+
+        The first call makes the file, also without a row: it says that there was scraping.
+        """
+        if SERVER_TABLE not in self._tables:
+            path = self._path / f"{SERVER_TABLE}.parquet"
+            self._tables[SERVER_TABLE] = TableFile(path, SERVER_TABLE)
+        if rows:
+            clean = partial(clean_message, secrets=self._secrets)
+            rows = [cleaned(row, clean) for row in rows]
+            self._journal.append_server(rows)
+            self._tables[SERVER_TABLE].append(server_batch(rows))
 
     def append_event(self, event: Event) -> None:
         """Archive an event; in the kernel when this returns."""
@@ -301,8 +316,9 @@ class ArchiveWriter:
 
     def _write_manifest(self) -> None:
         names = [PLAN_FILE, EVENTS_FILE]
-        if self._tables:
-            names += [*(f"{name}.parquet" for name in SCHEMAS), LATENCY_FILE, TOTALS_FILE]
+        names += [f"{name}.parquet" for name in self._tables]
+        if self._totals is not None:
+            names += [LATENCY_FILE, TOTALS_FILE]
         self._draft = msgspec.structs.replace(
             self._draft,
             events=self._event_count,

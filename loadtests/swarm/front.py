@@ -28,7 +28,8 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests.clock import NS_PER_S
 from loadtests.errors import ExitCode, HeadroomError, Mistake, ScenarioError
-from loadtests.plan.authorisation import refuse_unauthorised
+from loadtests.plan.authorisation import authorised_hosts, refuse_unauthorised
+from loadtests.plan.environment import unfilled_scrape_variables
 from loadtests.plan.failover import System
 from loadtests.plan.host import engine_count, own_configuration, raise_descriptor_limit
 from loadtests.plan.model import Plan
@@ -114,6 +115,8 @@ def _load_plan(options: Any) -> Plan:
         seen = "a system that the run starts for itself"
         mistake = Mistake(where="failover.system", seen=seen, expected="`headroom run` for it")
         raise ScenarioError(options.scenario, (mistake,))
+    if mistakes := unfilled_scrape_variables(plan, os.environ):
+        raise ScenarioError(options.scenario, mistakes)
     return plan
 
 
@@ -154,6 +157,7 @@ class FrontMaster:
             on_progress=lambda _progress: None,
             start_agents=None,
             users=agents,
+            authorised_hosts=authorised_hosts(own_configuration(), datetime.now(UTC)),
         )
         self._shell = MasterShell(self._runner, order, self._locust_start)
         self._stops.shell = self

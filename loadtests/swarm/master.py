@@ -25,7 +25,6 @@ from locust.runners import STATE_STOPPED, STATE_STOPPING, MasterRunner
 
 from loadtests.clock import NS_PER_S
 from loadtests.errors import HarnessError
-from loadtests.failover.messages import Halt, Happened
 from loadtests.plan.codec import encode_plan
 from loadtests.plan.model import Plan
 from loadtests.plan.schedule import Schedule
@@ -39,12 +38,12 @@ from loadtests.swarm.agent_shell import boot_id
 from loadtests.swarm.books import draft_manifest, finished_manifest, with_account
 from loadtests.swarm.bus import MESSAGE, REFUSALS
 from loadtests.swarm.coordinator import Coordinator
-from loadtests.swarm.injector import InjectorProcess
+from loadtests.swarm.fault_desk import FaultDesk
 from loadtests.swarm.local_agents import LocalAgents
 from loadtests.swarm.messages import Ack, Hello, MessageError, decode_to_master, encode_message
 from loadtests.swarm.progress import Progress, ProgressBoard
 from loadtests.swarm.run_state import RunPhase, RunSetup
-from loadtests.swarm.steadiness import Steadiness
+from loadtests.swarm.scraper import ScraperProcess
 from loadtests.swarm.target import fetch_version
 from loadtests.swarm.timing import Timing
 from loadtests.swarm.view import StatsView
@@ -68,6 +67,7 @@ class Order:
     on_progress: Callable[[Progress], None]
     start_agents: Callable[[], LocalAgents] | None
     users: int  # Locust users to show as running
+    authorised_hosts: tuple[str, ...]  # besides loopback; agents have lists of their own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,8 +98,8 @@ class MasterShell:
         self._finished: Finished | None = None
         self._view: StatsView | None = None
         self._local: LocalAgents | None = None
-        self._injector: InjectorProcess | None = None
-        self._steadiness = Steadiness(order.plan)
+        self._faults = FaultDesk(order.plan)
+        self._scraper: ScraperProcess | None = None
         self._plan_bytes = encode_plan(order.plan)
         self._archive: ArchiveWriter
         self._coordinator: Coordinator
@@ -119,11 +119,11 @@ class MasterShell:
 
     def run(self) -> RunOutcome:
         """Run the plan; HarnessError when the archive cannot be written or agents die early."""
-        self._start_injector()
         try:
+            self._faults.open()
             self._prepare()
         except BaseException:
-            self._abandon_injector()
+            self._faults.abandon()
             raise
         try:
             if self._order.start_agents is not None:
@@ -135,28 +135,18 @@ class MasterShell:
             raise
         finally:
             self._runner.custom_messages.pop(MESSAGE, None)
-            self._abandon_injector()
+            self._faults.abandon()
             self._set_state(STATE_STOPPED)
+            if self._scraper is not None:
+                self._scraper.end()
             if self._local is not None:
                 # Before T0 nobody has anything to hand over, and may not have joined yet.
                 is_orderly = self._finished and self._draft.t0_unix_ns is not None
                 self._local.end(_GOODBYE_S if is_orderly else 0.0)
 
-    def _start_injector(self) -> None:
-        """Before anything else: what an earlier run left in force must not be measured."""
-        if self._order.plan.failover is None:
-            return
-        self._injector = InjectorProcess(self._order.plan)
-        self._injector.wait_ready()
-
-    def _abandon_injector(self) -> None:
-        """On every way out that did not end it in order: faults are undone all the same."""
-        injector, self._injector = self._injector, None
-        if injector is not None:
-            injector.abandon()
-
     def _prepare(self) -> None:
         plan = self._order.plan
+        self._to_unix_ns = time.time_ns() - time.monotonic_ns()
         target_version, warnings = fetch_version(plan)
         self._draft = draft_manifest(
             plan,
@@ -175,7 +165,7 @@ class MasterShell:
                 agents=self._order.agents,
                 version=package_versions()["headroom"],
                 boot_id=boot_id(),
-                unix_minus_monotonic_ns=time.time_ns() - time.monotonic_ns(),
+                unix_minus_monotonic_ns=self._to_unix_ns,
                 join_wait_ns=self._order.join_wait_ns,
             ),
             timing=Timing(),
@@ -241,39 +231,36 @@ class MasterShell:
         for peer in [p for p in self._peers.values() if p not in connected]:
             self._peer_left(peer, now_ns)
         self._carry_out(self._coordinator.tick(now_ns))
-        self._take_faults()
+        halt = self._faults.take(self._tell)
+        if halt is not None:
+            self.request_stop(halt)
+        self._take_scrapes()
 
-    def _take_faults(self) -> None:
-        """Archive what the injector did; the run ends when it asks so, or is lost."""
-        if self._injector is None:
-            return
-        for message in self._injector.take():
-            if isinstance(message, Happened):
-                self._write(actions.Record(event=message.event))
-            elif isinstance(message, Halt):
-                self.request_stop(message.reason)
-        how = self._injector.newly_lost()
-        if how is not None:
-            text = f"the injector ended: {how}"
-            event = Event(
-                at_unix_ns=time.time_ns(),
-                kind="injector_lost",
-                who="failover",
-                text=text,
-                fields={},
+    def _tell(self, event: Event) -> None:
+        self._write(actions.Record(event=event))
+
+    def _start_scraper(self) -> None:
+        if self._order.plan.scraping is not None:
+            self._scraper = ScraperProcess(
+                self._order.plan, self._order.authorised_hosts, self._to_unix_ns
             )
-            self._write(actions.Record(event=event))
-            self.request_stop(text)
 
-    def _end_faults(self) -> str:
-        """Everything undone, and told in the archive; what may still be in force."""
-        injector, self._injector = self._injector, None
-        if injector is None:
-            return ""
-        events, wrong = injector.finish()
-        for event in events:
-            self._write(actions.Record(event=event))
-        return wrong
+    def _take_scrapes(self) -> None:
+        """Archive what the target said of itself; the scraper's end is an event and no more."""
+        if self._scraper is None or self._disk_error is not None:
+            return
+        try:
+            self._archive.append_server(self._scraper.take())
+        except HarnessError as error:
+            self._fail(error)
+        how = self._scraper.newly_ended()
+        if how is not None:
+            at_unix_ns = time.monotonic_ns() + self._to_unix_ns
+            text = f"no metrics of the target from now on: {how}"
+            event = Event(
+                at_unix_ns=at_unix_ns, kind="scraper_lost", who="scraper", text=text, fields={}
+            )
+            self._tell(event)
 
     def _peer_left(self, peer: str, now_ns: int) -> None:
         """Locust forgets a worker that said quit, and one it has not heard of for a minute."""
@@ -300,8 +287,7 @@ class MasterShell:
                     self._runner.send_message(MESSAGE, encode_message(message), peer)  # type: ignore[arg-type]  # annotated dict, any msgpack value travels
                 case actions.Barrier(t0_unix_ns=t0_unix_ns, t0_ns=t0_ns):
                     self._at_barrier(t0_unix_ns)
-                    if self._injector is not None:
-                        self._injector.begin(t0_ns, t0_unix_ns)
+                    self._faults.begin(t0_ns, t0_unix_ns)
                 case actions.Finished():
                     self._finished = action
                 case _:
@@ -319,7 +305,7 @@ class MasterShell:
             self._board.add_event(action.event.text)
         if isinstance(action, actions.Release):
             self._show(action)
-            self._judge_steadiness(action)
+            self._faults.see(action.window, is_late=action.is_late)
         if self._disk_error is not None:
             return
         try:
@@ -341,6 +327,7 @@ class MasterShell:
         account = self._coordinator.account()
         if self._draft.t0_unix_ns is None:
             gevent.spawn(self._locust_start, self._order.users, self._order.users)
+            self._start_scraper()
         self._draft = msgspec.structs.replace(self._draft, t0_unix_ns=t0_unix_ns)
         if self._disk_error is None:
             try:
@@ -360,15 +347,6 @@ class MasterShell:
             )
         self._view.add(release.window)
 
-    def _judge_steadiness(self, release: actions.Release) -> None:
-        """Tell the injector what a second was like; additions to one come too late for it."""
-        t0_unix_ns = self._draft.t0_unix_ns
-        if self._injector is None or release.is_late or t0_unix_ns is None:
-            return
-        look = self._steadiness.look(release.window)
-        until_ns = (release.window.start_s + 1) * NS_PER_S - t0_unix_ns
-        self._injector.see(until_ns, holds=look.holds, reason=look.reason)
-
     def _set_state(self, state: str) -> None:
         self._runner.update_state(state)
         events: Any = self._runner.environment.events
@@ -376,7 +354,7 @@ class MasterShell:
         hook.fire(environment=self._runner.environment)
 
     def _finish(self) -> RunOutcome:
-        in_force = self._end_faults()
+        in_force = self._faults.end(self._tell)
         if self._at_once is not None:
             self._runner.send_message("quit")
             return RunOutcome(
@@ -388,6 +366,7 @@ class MasterShell:
         if self._disk_error is not None or self._finished is None:
             raise self._disk_error or AssertionError("the loop ended without an end")
         end = self._finished
+        self._take_scrapes()
         self._order.on_progress(self._board.look(self._coordinator.status(time.monotonic_ns())))
         outcome, reason = end.outcome, end.reason
         if in_force:  # worse than whatever else happened

@@ -19,7 +19,11 @@ from locust.runners import MasterRunner
 
 from loadtests.clock import NS_PER_S
 from loadtests.errors import HarnessError, TargetError
-from loadtests.plan.authorisation import AuthorisedTarget, foreign_fault_hosts
+from loadtests.plan.authorisation import (
+    AuthorisedTarget,
+    foreign_fault_hosts,
+    foreign_metrics_hosts,
+)
 from loadtests.plan.host import local_engine_count, raise_descriptor_limit
 from loadtests.plan.model import Plan
 from loadtests.swarm.bus import guard_master, guard_sockets
@@ -94,6 +98,7 @@ def run_plan(
             on_progress=on_progress,
             start_agents=_starter(workers, runner),
             users=workers.count,
+            authorised_hosts=authorised_hosts,
         )
         shell = MasterShell(runner, order, take_over(runner, lambda: shell.request_stop("web UI")))
         stops.shell = shell
@@ -129,6 +134,7 @@ def _refuse_foreign(plan: Plan, authorised_hosts: tuple[str, ...]) -> None:
     ]
     asked = [(f"node {node.name}", host) for node in plan.nodes for host in node.foreign_hosts]
     asked += [("failover", host) for host in foreign_fault_hosts(plan)]
+    asked += [("server metrics", host) for host in foreign_metrics_hosts(plan)]
     for where, host in asked:
         if not any(entry.covers(host) for entry in allowed):
             raise TargetError(

@@ -101,9 +101,23 @@ def test_the_readmes_grpc_scenario_loads(tmp_path: Path) -> None:
     assert plan.multiplexing.connections * plan.multiplexing.streams == 800
 
 
+@pytest.mark.parametrize("number", [2, 3])
+def test_the_sections_on_server_metrics_are_sections(tmp_path: Path, number: int) -> None:
+    """Put into the README's own scenario, each is read as it is told."""
+    scenario, section = blocks("toml")[0], blocks("toml")[number]
+    before, criteria = scenario.split("[criteria]")
+    own = section if "[criteria]" in section else f"{section}\n[criteria]{criteria}"
+    (tmp_path / "mine.toml").write_text(before + own, encoding="utf-8")
+    plan = resolve(load_scenario(tmp_path / "mine.toml"))
+    assert plan.scraping is not None
+    asked = {objective.measure.server for objective in plan.objectives} - {None}
+    assert asked == ({"cpu", "memory", "disk"} if number == 2 else set())
+    assert (plan.scraping.prometheus is not None) is (number == 3)
+
+
 def test_the_readmes_failover_holds_together(tmp_path: Path) -> None:
     """The section on nodes and faults completes the README's first scenario, examples and all."""
-    whole = blocks("toml")[0].replace('"5 s"', '"5 min"') + blocks("toml")[2] + blocks("toml")[3]
+    whole = blocks("toml")[0].replace('"5 s"', '"5 min"') + blocks("toml")[4] + blocks("toml")[5]
     (tmp_path / "failover.toml").write_text(whole, encoding="utf-8")
     failover = resolve(load_scenario(tmp_path / "failover.toml")).failover
     assert failover is not None
