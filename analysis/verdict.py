@@ -28,6 +28,8 @@ from analysis.judging import Case, ObjectiveResult, State, judge_objective, read
 from analysis.little import little_findings
 from analysis.pool_use import PoolUse, build_pool_uses
 from analysis.reading import Reading
+from analysis.recovery.judging import failover_warnings, judge_failover
+from analysis.recovery.measures import measure_recoveries
 from analysis.remarks import run_warnings, stage_warnings
 from analysis.server_side.levels import Level, levels_of
 from analysis.server_side.series import build_server_side
@@ -35,7 +37,7 @@ from analysis.text import reading_text
 from loadtests.errors import HarnessError
 from loadtests.plan.codec import decode_plan
 from loadtests.plan.model import Objective, Plan
-from loadtests.plan.objectives import LEVEL_KINDS, is_met
+from loadtests.plan.objectives import FAILOVER_KINDS, LEVEL_KINDS, is_met
 from loadtests.record.archive import Run
 from loadtests.record.manifest import Outcome
 
@@ -132,12 +134,13 @@ def find(run: Run, plan: Plan, stages: Sequence[StageFigures]) -> tuple[Finding,
 def _pairs(
     objectives: Iterable[Objective], stages: Sequence[StageFigures]
 ) -> Iterator[tuple[Objective, StageFigures]]:
-    """Each objective with each stage that it limits, stage by stage."""
+    """Each objective with each stage that it limits, stage by stage; none of a failover."""
     for stage in stages:
         if not stage.facts.is_judged:
             continue
         for objective in objectives:
-            if objective.stage in {None, stage.facts.name}:
+            is_here = objective.stage in {None, stage.facts.name}
+            if is_here and objective.measure.kind not in FAILOVER_KINDS:
                 yield objective, stage
 
 
@@ -210,7 +213,9 @@ def judge(run: Run) -> Verdict:
     """Judge a run from its archive alone; HarnessError when its plan cannot be read."""
     plan = plan_of(run)
     stages = build_figures(run)
-    findings, pools = find(run, plan, stages), build_pool_uses(run, plan, stages)
+    recoveries = measure_recoveries(run, plan)
+    findings = (*find(run, plan, stages), *failover_warnings(recoveries))
+    pools = build_pool_uses(run, plan, stages)
     levels = _levels(run, plan, stages)
     objectives = tuple(
         judge_objective(
@@ -226,6 +231,7 @@ def judge(run: Run) -> Verdict:
         )
         for objective, stage in _pairs(plan.objectives, stages)
     )
+    objectives += judge_failover(run, plan, recoveries, findings)
     states = [result.state for result in objectives]
     if any(finding.is_invalid for finding in findings):
         states.append(State.INCONCLUSIVE)

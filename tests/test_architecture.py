@@ -42,6 +42,16 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "loadtests.failover": frozenset(
         {"loadtests.errors", "loadtests.clock", "loadtests.record", "loadtests.plan"}
     ),
+    "loadtests.audit": frozenset(
+        {
+            "loadtests.errors",
+            "loadtests.clock",
+            "loadtests.record",
+            "loadtests.plan",
+            "loadtests.engine.authority",
+            "loadtests.engine.tls",
+        }
+    ),
     "loadtests.cluster": frozenset({"loadtests.errors", "loadtests.clock"}),
     "analysis": frozenset({"loadtests.record", "loadtests.plan", "loadtests.errors"}),
 }

@@ -18,17 +18,24 @@ from loadtests.commands import (
     archive,
     baseline,
     calibrate,
+    capacity,
     check,
     cluster,
+    compare,
     demo,
     failover,
+    report,
     run,
+    trend,
     worker,
 )
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, HeadroomError
 
-COMMANDS = (demo, run, worker, check, cluster, calibrate, failover, archive, baseline)
+COMMANDS = (
+    demo, run, worker, check, cluster, calibrate, failover,
+    archive, report, compare, trend, capacity, baseline,
+)  # fmt: skip
 EPILOG = """\
 exit codes: 0 PASS, 1 FAIL, 2 usage or scenario error, 3 INCONCLUSIVE,
             4 aborted by the user or a guard, 5 harness error

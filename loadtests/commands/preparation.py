@@ -25,7 +25,7 @@ from loadtests.plan.feasibility import Feasibility, Finding, Severity, assess
 from loadtests.plan.host import host_limits, own_configuration
 from loadtests.plan.model import LoadModel, Node, Plan, Tls
 from loadtests.plan.reflection import reflector
-from loadtests.plan.scenario import load_scenario, resolve
+from loadtests.plan.scenario import ScenarioFile, load_scenario, resolve
 from loadtests.plan.scraping import describe_scraping
 from loadtests.plan.units import format_duration
 
@@ -47,8 +47,12 @@ def build_plan(path: Path, *, scale: float, seed: int | None, targets: Sequence[
     A scenario whose types come from server reflection asks the target, where that may be
     loaded; TargetError where not, or when it has no answer.
     """
-    scenario_file = load_scenario(path, targets=targets, reflect=_reflect)
-    return resolve(scenario_file, scale=scale, seed=seed, targets=targets)
+    return resolve(load_here(path, targets), scale=scale, seed=seed, targets=targets)
+
+
+def load_here(path: Path, targets: Sequence[str]) -> ScenarioFile:
+    """A scenario file, to be resolved more than once; ScenarioError with all mistakes."""
+    return load_scenario(path, targets=targets, reflect=_reflect)
 
 
 def assess_here(plan: Plan, *, hosts: int, engines: int) -> Feasibility:

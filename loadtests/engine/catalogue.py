@@ -28,14 +28,15 @@ _LENGTH: Final = b"\x01"  # stands for the length of a body that varies
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
-def task_of(request: Request, index: int) -> Task:
+def task_of(request: Request, index: int, *, is_logged: bool = False) -> Task:
     """Extract the task of a plan's request."""
     is_head = request.method == "HEAD"
     expected_statuses = frozenset(request.expected_statuses) or ANY_2XX
     return Task(
         index=index,
         expected_statuses=expected_statuses,
-        unchecked_statuses=frozenset() if request.checks else expected_statuses,
+        # What is looked at one by one: checks, and writes, which are logged.
+        unchecked_statuses=frozenset() if request.checks or is_logged else expected_statuses,
         checks=request.checks,
         timeout_ns=request.timeout_ns,
         expected=Expected(is_head=is_head, keeps_body=bool(request.checks)),
@@ -68,6 +69,7 @@ class _Source:
         seed: int,
         feeds: tuple[Feed, ...],
         environment: Mapping[str, str],
+        is_logged: bool,
     ) -> None:
         def compiled(source: bytes, where: str) -> Template:
             return compile_template(
@@ -79,7 +81,7 @@ class _Source:
                 where=f"requests.{request.name}.{where}",
             )
 
-        self.tasks: Sequence[Task] = [task_of(request, index)] * len(nodes)
+        self.tasks: Sequence[Task] = [task_of(request, index, is_logged=is_logged)] * len(nodes)
         body = request.body or b""
         length_bytes = compiled(body, "body").length
         self._varies = length_bytes is None
@@ -148,6 +150,7 @@ def _source(
             seed=plan.seed,
             feeds=plan.feeds,
             environment=environment,
+            is_logged=plan.is_audited(request.name),
         )
     return StreamSource(plan, request, index, run_id=run_id, environment=environment)
 

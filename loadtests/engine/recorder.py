@@ -19,9 +19,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtests.engine.bins import BinBook
+from loadtests.engine.write_log import WriteLog
+from loadtests.record.bins import NO_BINS, Bins
 from loadtests.record.error_kinds import OTHER
 from loadtests.record.histogram import LENGTH, buckets_of_ns
 from loadtests.record.window import Count, EngineHealth, Kind, Window, pack_window
+from loadtests.record.writes import NO_WRITES, Writes
 
 SLOT_BITS: Final = 16  # record.window.MAX_SLOTS is 20,261
 SLOT_MASK: Final = (1 << SLOT_BITS) - 1
@@ -111,10 +115,13 @@ class _Rows:
 class Closing:
     """A second set aside; `step` until it gives the window."""
 
-    __slots__ = ("_health", "_keys", "_order", "_rows", "_start_s", "_values")
+    __slots__ = ("_bins", "_health", "_keys", "_order", "_rows", "_start_s", "_values", "_writes")
 
-    def __init__(self, rows: _Rows, start_s: int, health: EngineHealth) -> None:
+    def __init__(
+        self, rows: _Rows, start_s: int, health: EngineHealth, bins: Bins, writes: Writes
+    ) -> None:
         self._rows, self._start_s, self._health = rows, start_s, health
+        self._bins, self._writes = bins, writes
         # Keys must rise: rows are read in the order of their owners.
         order = sorted(range(len(rows.owners)), key=rows.owners.__getitem__)
         self._order: Iterator[int] = iter(order)
@@ -153,6 +160,8 @@ class Closing:
             messages=rows.messages,
             health=(self._health,),
             hiccups=(),
+            bins=self._bins,
+            writes=self._writes,
         )
         rows.clear()
         return window
@@ -168,6 +177,7 @@ class Recorder:
 
     __slots__ = (
         "_bad",
+        "_bins",
         "_connects",
         "_extras",
         "_kinds",
@@ -188,10 +198,20 @@ class Recorder:
         "log_response",
         "log_sent",
         "log_service",
+        "writes",
     )
 
-    def __init__(self, slots: int, *, plans_as_sent: bool = False) -> None:
+    def __init__(
+        self,
+        slots: int,
+        *,
+        plans_as_sent: bool = False,
+        bins: BinBook | None = None,
+        writes: WriteLog | None = None,
+    ) -> None:
         self._slots = slots
+        self._bins = bins
+        self.writes = writes
         self._plans_as_sent = plans_as_sent  # closed load plans what it sends
         self._rows = _Rows(slots)
         self._spare: _Rows | None = None
@@ -200,7 +220,7 @@ class Recorder:
         self._sents, self._lags = array("q"), array("q")
         self._oks, self._responses = array("q"), array("q")
         self._services, self._received = array("q"), array("q")
-        self._bad: list[int] = []  # five numbers an event, see not_ok
+        self._bad: list[int] = []  # six numbers an event, see not_ok
         self._connects: list[int] = []  # three numbers an event
         self._extras: list[int] = []  # two numbers an event: owner and latency
         self._work: Iterator[None] = iter(())  # a batch that is being binned
@@ -232,7 +252,7 @@ class Recorder:
         return (
             len(self._sents) >= BATCH_EVENTS
             or len(self._oks) >= BATCH_EVENTS
-            or len(self._bad) >= 5 * BATCH_EVENTS
+            or len(self._bad) >= 6 * BATCH_EVENTS
             or len(self._extras) >= 2 * BATCH_EVENTS
         )
 
@@ -300,12 +320,17 @@ class Recorder:
         owners = slots * _KINDS
         both = np.concatenate((owners + int(Kind.RESPONSE), owners + int(Kind.SERVICE)))
         values = np.array(self._responses + self._services, dtype=np.int64)
+        if self._bins is not None:
+            self._bins.ended_ok(Kind.RESPONSE, slots, values[: slots.size])
+            self._bins.ended_ok(Kind.SERVICE, slots, values[slots.size :])
         del self._oks[:], self._responses[:], self._services[:], self._received[:]
         return both, values
 
     def _take_bad(self) -> None:
-        slots, counts, responses, services, received = _columns(self._bad, 5)
+        slots, counts, responses, services, received, dues = _columns(self._bad, 6)
         rows = self._rows
+        if self._bins is not None:
+            self._bins.ended_badly(slots, counts, dues)
         rows.add(slots, counts)
         rows.add(slots, Count.BYTES_RECEIVED, received)
         rows.bin(slots * _KINDS + int(Kind.FAILED_RESPONSE), responses)
@@ -326,12 +351,14 @@ class Recorder:
         *,
         kind: str,
         message: str,
+        due_ns: int,
         response_ns: int,
         service_ns: int,
         received_bytes: int,
     ) -> None:
         """Count one request that ended as `count` (client_error or failed)."""
-        self._bad.extend((code & SLOT_MASK, count, response_ns, service_ns, received_bytes))
+        slot = code & SLOT_MASK
+        self._bad.extend((slot, count, response_ns, service_ns, received_bytes, due_ns))
         self._error(code & SLOT_MASK, kind, message)
 
     def log_stream(self, code: int, kind: Kind, took_ns: int) -> None:
@@ -360,10 +387,18 @@ class Recorder:
         if label not in self._rows.messages:
             self._rows.messages[label] = _printable(message)
 
+    def cut(self, tick: int) -> None:
+        """End the bin that began at `tick`."""
+        if self._bins is not None:
+            self.absorb()
+            self._bins.cut(tick, self._rows.counters)
+
     def close(self, start_s: int, health: EngineHealth) -> Closing:
-        """Set the open second aside under its label and begin another."""
+        """Set the open second aside under its label and begin another; its last bin is cut."""
         self.absorb()
-        closing = Closing(self._rows, start_s, health)
+        bins = NO_BINS if self._bins is None else self._bins.take()
+        writes = NO_WRITES if self.writes is None else self.writes.take()
+        closing = Closing(self._rows, start_s, health, bins, writes)
         rows = self._spare if self._spare is not None else _Rows(self._slots)
         self._spare, self._rows = self._rows, rows
         return closing
@@ -394,6 +429,7 @@ def warm_up() -> None:
             Count.FAILED,
             kind="kind",
             message="message",
+            due_ns=0,
             response_ns=0,
             service_ns=0,
             received_bytes=0,

@@ -212,7 +212,10 @@ def _task(plan: Plan, request: Request, index: int, fields: tuple[Field, ...] | 
     return StreamTask(
         index=index,
         expected_statuses=expected,
-        unchecked_statuses=frozenset() if examine is not None else expected,
+        # What is looked at one by one: checks, and writes, which are logged.
+        unchecked_statuses=(
+            frozenset() if examine is not None or plan.is_audited(request.name) else expected
+        ),
         checks=request.checks,
         timeout_ns=request.timeout_ns,
         expected=Expected(is_head=request.method == "HEAD", keeps_body=examine is not None),

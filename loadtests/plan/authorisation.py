@@ -16,6 +16,7 @@ What a name resolves to is checked again by the engine when it connects.
 from __future__ import annotations
 
 import ipaddress
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -196,19 +197,38 @@ def refuse_unauthorised(plan: Plan, configuration: Configuration, now: datetime)
     """
     for host in (*foreign_metrics_hosts(plan), *foreign_fault_hosts(plan)):
         authorisation_of(host, configuration, now)
+    for entry, part_ratio in _parts(plan, configuration, now).values():
+        rate = plan.max_rate_per_s * part_ratio
+        if rate > entry.max_rate_per_s * (1 + 1e-9):
+            raise TargetError(
+                where=str(configuration.path),
+                seen=f"a ceiling of {rate:g} requests/s on {entry.host}",
+                expected=f"at most {entry.max_rate_per_s:g}, as {entry.owner} allows "
+                "(set target.max_rate of the scenario)",
+            )
+
+
+def authorised_per_s(plan: Plan, configuration: Configuration, now: datetime) -> float:
+    """The highest ceiling that a plan for these nodes may have; infinite on loopback.
+
+    TargetError for a host that may get no load at all.
+    """
+    parts = _parts(plan, configuration, now).values()
+    return min((entry.max_rate_per_s / ratio for entry, ratio in parts), default=math.inf)
+
+
+def _parts(
+    plan: Plan, configuration: Configuration, now: datetime
+) -> dict[str, tuple[AuthorisedTarget, float]]:
+    """Entries that the plan's nodes need, by host, with the part (0-1) of the load each gets."""
     total = sum(node.weight for node in plan.nodes)
-    rates: dict[str, float] = {}
+    parts: dict[str, tuple[AuthorisedTarget, float]] = {}
     for node in plan.nodes:
         entries = {
             entry.host: entry
             for entry in (authorisation_of(h, configuration, now) for h in node.foreign_hosts)
         }
         for host, entry in entries.items():
-            rates[host] = rates.get(host, 0.0) + plan.max_rate_per_s * node.weight / total
-            if rates[host] > entry.max_rate_per_s * (1 + 1e-9):
-                raise TargetError(
-                    where=str(configuration.path),
-                    seen=f"a ceiling of {rates[host]:g} requests/s on {host}",
-                    expected=f"at most {entry.max_rate_per_s:g}, as {entry.owner} allows "
-                    "(set target.max_rate of the scenario)",
-                )
+            before = parts[host][1] if host in parts else 0.0
+            parts[host] = (entry, before + node.weight / total)
+    return parts

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from loadtests.plan.call import Protocol
-from loadtests.plan.model import Abort, MeasureKind, Objective, Stage
+from loadtests.plan.model import Abort, MeasureKind, Objective, Slo, Stage
 from loadtests.plan.objectives import (
     RATE_KINDS,
     RateReference,
@@ -21,7 +21,7 @@ from loadtests.plan.objectives import (
     parse_objective,
 )
 from loadtests.plan.server_metrics import Scraping, ServerUnit
-from loadtests.plan.spec import CallSpec, Document
+from loadtests.plan.spec import CallSpec, CriteriaSpec, Document
 from loadtests.plan.values import Mistakes, can_name, shown
 
 
@@ -36,6 +36,21 @@ def _scaled(objective: Objective, scale: float, server: Mapping[str, ServerUnit]
     if measure.kind not in RATE_KINDS and not is_server_rate:
         return objective
     return dataclasses.replace(objective, limit=objective.limit * scale)
+
+
+def build_slo(
+    criteria: CriteriaSpec, objectives: Sequence[Objective], mistakes: Mistakes
+) -> Slo | None:
+    """The SLO of `[criteria]`, which an objective on the error budget needs."""
+    is_needed = any(one.measure.kind is MeasureKind.ERROR_BUDGET_SPENT for one in objectives)
+    if criteria.slo is None:
+        if is_needed:
+            mistakes.add("criteria.slo", "none", 'the SLO of error_budget_spent: "99.99 %"')
+        return None
+    if not 0 < criteria.slo < 1:
+        mistakes.add("criteria.slo", f"{criteria.slo:.4%}", "a ratio above 0 % and below 100 %")
+        return None
+    return Slo(ratio=criteria.slo, window_days=criteria.slo_window_days)
 
 
 class Criteria:

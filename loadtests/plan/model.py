@@ -22,7 +22,7 @@ import msgspec
 from loadtests.plan.call import Call, Endpoint, Multiplexing, Protocol, authority_of
 from loadtests.plan.failover import Failover
 from loadtests.plan.server_metrics import Scraping
-from loadtests.record.window import CONNECTION, SlotSpace
+from loadtests.record.window import CONNECTION, Kind, SlotSpace
 
 
 class LoadModel(Enum):
@@ -63,6 +63,17 @@ class MeasureKind(Enum):
     GOODPUT = "goodput"  # ok per second
     POOL_USE = "pool_use"  # streams in use / those that open HTTP/2 connections carry at once
     SERVER = "server"  # what the target says of itself, in the unit of the measure
+    # Of the whole run from the first fault on (analysis/recovery):
+    TIME_TO_RECOVER = "time_to_recover"  # ns
+    TIME_TO_DETECT = "time_to_detect"  # ns
+    UNAVAILABILITY = "unavailability"  # ns, of all stretches with success < 99.9 %
+    LONGEST_OUTAGE = "longest_outage"  # ns, of the longest of them
+    BLACKOUT = "blackout"  # ns without any success
+    DOWNTIME = "downtime"  # none, or not
+    ERROR_BUDGET_SPENT = "error_budget_spent"  # ratio of what the SLO forgives in its window
+    LOST_WRITES = "lost_writes"  # acknowledged and absent
+    RESURRECTED_WRITES = "resurrected_writes"  # refused and present
+    DUPLICATED_WRITES = "duplicated_writes"  # present twice
 
 
 class Comparison(Enum):
@@ -72,6 +83,7 @@ class Comparison(Enum):
     AT_MOST = "<="
     ABOVE = ">"
     AT_LEAST = ">="
+    EQUALS = "=="
 
 
 def is_loopback(host: str) -> bool:
@@ -250,6 +262,53 @@ class Objective:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LateMark:
+    """A limit of latency that answers are counted against in every bin: response or service."""
+
+    kind: Kind
+    limit_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binning:
+    """Engines record bins of 100 ms, and in each how many answers were later than each mark."""
+
+    marks: tuple[LateMark, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slo:
+    """The part of requests that may not fail (0-1) over so many days: an error budget."""
+
+    ratio: float
+    window_days: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRead:
+    """How a write is read back; texts hold `${id}`, `copies` is a JSON pointer or None."""
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: str | None
+    copies: str | None
+    present: tuple[int, ...]
+    absent: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """Every end of `request` is logged by its engine, and read back by its `id` after the run."""
+
+    request: str
+    id: str
+    read: AuditRead
+    timeout_ns: int
+    reads_per_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Abort:
     """The run ends when `objective`'s condition is TRUE without a break for `sustain_ns`."""
 
@@ -299,6 +358,13 @@ class Plan:
     load_percent: float | None  # of the baseline, where the scenario is a load profile
     failover: Failover | None = None  # archives of before there were faults have none
     scraping: Scraping | None = None  # archives of before the target was scraped have none
+    binning: Binning | None = None  # None: no bins, also in archives of before there were any
+    slo: Slo | None = None
+    audit: Audit | None = None
+
+    def is_audited(self, request: str) -> bool:
+        """Whether the request's ends are logged one by one."""
+        return self.audit is not None and self.audit.request == request
 
     @property
     def duration_ns(self) -> int:

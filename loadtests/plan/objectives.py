@@ -7,11 +7,17 @@
                | "max" | "error_ratio" | "slo_error_ratio" | "success_ratio"
                | "dropped_ratio" | "throughput" | "goodput" | "pool_use"
                | "server." name                                a measure of [server]
-    comparison = "<" | "<=" | ">" | ">="
+               | "time_to_recover" | "time_to_detect" | "unavailability" | "longest_outage"
+               | "blackout" | "downtime" | "error_budget_spent"
+               | "lost_writes" | "resurrected_writes" | "duplicated_writes"
+    comparison = "<" | "<=" | ">" | ">=" | "=="                "==": of downtime and .._writes
     limit      = duration                                      of p.. and max
                | ratio                                         of .._ratio, pool_use
                | rate | percent [ "of" name ]                  of throughput, goodput
                | ratio | size | number | rate                  of server., by its unit
+               | duration                                      of time_.., outages, blackout
+               | "none"                                        of downtime
+               | number                                        of .._writes
 
 `on` names a request, `in` a judged stage; without them all requests together and each
 judged stage on its own are meant. A percentage of throughput is of the named baseline,
@@ -35,6 +41,13 @@ is a sample of a level, and a stage's value is the *highest mean over a minute o
 node* (over the stage, where that is shorter): a single sample may be a moment's peak or a
 heap just before it is collected, and a mean over the stage would hide minutes. They are of
 all requests (no `on`), lower is better, and no run is aborted on them: they come too seldom.
+
+Those of failovers, from `time_to_recover` on, are of the whole run from the first fault on
+and not of a stage; objectives alone may use them, and they turn bins of 100 ms on. With `on`
+they are of one request. `time_to_recover` is the longest of all faults: from the fault to the
+start of the first 30 s in which every other objective holds that bins can tell of (not pool
+use, `server.` and `failed_p..`). `error_budget_spent` needs `slo` in `[criteria]`.
+Examples: `time_to_recover < 300 s`, `downtime == none`, `lost_writes == 0`.
 
 An objective is good when true, an alert or abort is bad when true; a comparison that
 points the wrong way (`p95 > 200 ms` as an objective) is refused. Grammar and evaluation
@@ -71,7 +84,7 @@ from loadtests.record.tally import Tally
 from loadtests.record.window import Count
 
 _TEXT: Final = re.compile(
-    r"\s*(?P<measure>[\w.-]+)\s*(?P<comparison><=|>=|<|>)\s*(?P<limit>[^<>]*?)"
+    r"\s*(?P<measure>[\w.-]+)\s*(?P<comparison><=|>=|==|<|>)\s*(?P<limit>[^<>=]*?)"
     r"(?:\s+on\s+(?P<request>\S+))?(?:\s+in\s+(?P<stage>\S+))?"
     r"(?:\s+for\s+(?P<sustain>[^<>]+?))?\s*"
 )
@@ -98,6 +111,16 @@ _PLAIN: Final = {
             MeasureKind.THROUGHPUT,
             MeasureKind.GOODPUT,
             MeasureKind.POOL_USE,
+            MeasureKind.TIME_TO_RECOVER,
+            MeasureKind.TIME_TO_DETECT,
+            MeasureKind.UNAVAILABILITY,
+            MeasureKind.LONGEST_OUTAGE,
+            MeasureKind.BLACKOUT,
+            MeasureKind.DOWNTIME,
+            MeasureKind.ERROR_BUDGET_SPENT,
+            MeasureKind.LOST_WRITES,
+            MeasureKind.RESURRECTED_WRITES,
+            MeasureKind.DUPLICATED_WRITES,
         )
     },
 }
@@ -110,6 +133,27 @@ RATIO_KINDS: Final = frozenset(
     }
 )
 RATE_KINDS: Final = frozenset({MeasureKind.THROUGHPUT, MeasureKind.GOODPUT})
+WRITE_KINDS: Final = frozenset(
+    {
+        MeasureKind.LOST_WRITES,
+        MeasureKind.RESURRECTED_WRITES,
+        MeasureKind.DUPLICATED_WRITES,
+    }
+)
+# Of bins from a fault on; with those of writes, what is judged once a run.
+OUTAGE_KINDS: Final = frozenset(
+    {
+        MeasureKind.TIME_TO_RECOVER,
+        MeasureKind.TIME_TO_DETECT,
+        MeasureKind.UNAVAILABILITY,
+        MeasureKind.LONGEST_OUTAGE,
+        MeasureKind.BLACKOUT,
+        MeasureKind.DOWNTIME,
+        MeasureKind.ERROR_BUDGET_SPENT,
+    }
+)
+FAILOVER_KINDS: Final = OUTAGE_KINDS | WRITE_KINDS
+_EXACT: Final = WRITE_KINDS | {MeasureKind.DOWNTIME}
 _HIGHER_IS_BETTER: Final = RATE_KINDS | {MeasureKind.SUCCESS_RATIO}
 MEASURE_EXPECTED: Final = ", ".join(
     ("a measure: p95, p99.9 (any pN)", "service_pN", "failed_pN", "done_pN", *_PLAIN, "server.NAME")
@@ -187,14 +231,24 @@ def _parse_limit(
 ) -> float:
     if measure.server is not None:
         return float(_SERVER_LIMITS[server[measure.server]](text))
-    if measure.kind in RATIO_KINDS or measure.kind is MeasureKind.POOL_USE:
+    if measure.kind in RATIO_KINDS | {MeasureKind.POOL_USE, MeasureKind.ERROR_BUDGET_SPENT}:
         return parse_ratio(text)
+    if measure.kind is MeasureKind.DOWNTIME:
+        if text != "none":
+            raise UnitError('"downtime == none"')
+        return 0.0
+    if measure.kind in WRITE_KINDS:
+        return parse_count(text)
     if measure.kind in RATE_KINDS:
         return parse_rate(text, reference)
     return float(parse_duration_ns(text))
 
 
 def _check_direction(measure: Measure, comparison: Comparison, *, good_when_true: bool) -> None:
+    if comparison is Comparison.EQUALS or measure.kind is MeasureKind.DOWNTIME:
+        if comparison is not Comparison.EQUALS or measure.kind not in _EXACT:
+            raise UnitError('"==" of downtime and of lost, resurrected and duplicated writes alone')
+        return
     is_upward = comparison in {Comparison.ABOVE, Comparison.AT_LEAST}
     if is_upward != ((measure.kind in _HIGHER_IS_BETTER) == good_when_true):
         signs = "< or <=" if is_upward else "> or >="
@@ -209,6 +263,8 @@ def _parse(
     if match is None:
         raise UnitError(OBJECTIVE_EXPECTED)
     measure = parse_measure(match["measure"], server)
+    if measure.kind in FAILOVER_KINDS:
+        _check_failover(measure, match, good_when_true=good_when_true)
     comparison = Comparison(match["comparison"])
     _check_direction(measure, comparison, good_when_true=good_when_true)
     if measure.kind in LEVEL_KINDS and match["request"] is not None:
@@ -222,6 +278,15 @@ def _parse(
         stage=match["stage"],
     )
     return objective, match["sustain"]
+
+
+def _check_failover(measure: Measure, match: re.Match[str], *, good_when_true: bool) -> None:
+    if not good_when_true:
+        raise UnitError(f"no {measure.kind.value}: it is known after the run, of objectives alone")
+    if match["stage"] is not None:
+        raise UnitError(f'{measure.kind.value} without "in": it is of the run from the fault on')
+    if match["request"] is not None and measure.kind in WRITE_KINDS:
+        raise UnitError(f'{measure.kind.value} without "on": it is of all writes')
 
 
 def parse_objective(
@@ -283,6 +348,8 @@ def is_met(objective: Objective, value: float) -> bool:
             return value > objective.limit
         case Comparison.AT_LEAST:
             return value >= objective.limit
+        case Comparison.EQUALS:
+            return value == objective.limit
 
 
 def required_samples(quantile: float) -> int:
@@ -333,6 +400,8 @@ def _histogram(kind: MeasureKind, tally: Tally) -> Histogram:
             return _done_response(tally)
         case MeasureKind.POOL_USE | MeasureKind.SERVER:
             raise ValueError(f"{kind.value} is a level at a time and not of requests")
+        case failover if failover in FAILOVER_KINDS:
+            raise ValueError(f"{kind.value} is of a fault and not of a stage's requests")
         case _:
             return tally.response
 

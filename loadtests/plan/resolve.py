@@ -15,10 +15,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from loadtests.errors import ScenarioError
+from loadtests.plan.audit import build_audit
+from loadtests.plan.binning import build_binning
 from loadtests.plan.call import Protocol
 from loadtests.plan.calls import build_call
 from loadtests.plan.capacity import build_capacity, check_load
-from loadtests.plan.criteria import Criteria, repeated
+from loadtests.plan.criteria import Criteria, build_slo, repeated
 from loadtests.plan.faults import build_failover
 from loadtests.plan.model import Plan, Request
 from loadtests.plan.nodes import build_nodes, build_tls, check_target
@@ -155,6 +157,9 @@ def build_plan(
             mistakes=mistakes,
         ),
         scraping=scraping,
+        binning=build_binning(load, objectives, mistakes),
+        slo=build_slo(document.criteria, objectives, mistakes),
+        audit=build_audit(document.audit, requests, load.model, mistakes),
     )
 
 

@@ -27,6 +27,7 @@ Url = NewType("Url", str)  # "https://host:port/prefix"
 UrlPath = NewType("UrlPath", str)  # "/api/info"
 Name = NewType("Name", str)  # a label: letters, digits, . _ -
 Whole = NewType("Whole", int)  # 1 and above
+Ratio = NewType("Ratio", float)  # "99.99 %"
 Weight = NewType("Weight", float)  # above 0
 Percent = NewType("Percent", int)  # "25 %", whole, 0..100
 BytesPerSecond = NewType("BytesPerSecond", int)  # "64 KiB/s"
@@ -108,6 +109,7 @@ class LoadSpec:
     warm_up: tuple[Name, ...] = ()
     grace: DurationNs = DurationNs(10 * SECOND)
     loss_policy: LossPolicy = LossPolicy.ABORT
+    bins: bool = False  # of 100 ms, beside windows; on by itself where an objective needs them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,6 +281,8 @@ class CriteriaSpec:
     objectives: tuple[str, ...] = ()
     alerts: tuple[str, ...] = ()
     aborts: tuple[str, ...] = ()
+    slo: Ratio | None = None  # of requests that do not fail; its rest is the error budget
+    slo_window_days: Whole = Whole(30)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -390,6 +394,30 @@ class ServerSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditReadSpec:
+    """`[audit.read]`."""
+
+    path: UrlPath
+    method: str = "GET"
+    headers: Mapping[str, HeaderText] = field(default_factory=dict)
+    body: str | None = None
+    copies: str | None = None
+    present: tuple[Status, ...] = (Status(200),)
+    absent: tuple[Status, ...] = (Status(404),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSpec:
+    """`[audit]`, see `audit.py`."""
+
+    request: Name
+    id: str
+    read: AuditReadSpec
+    timeout: PositiveNs = PositiveNs(2 * SECOND)
+    rate: PerSecond = PerSecond(500.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """The whole file; where it has mistakes, stand-ins are in it."""
 
@@ -406,6 +434,7 @@ class Document:
     stages: tuple[StageSpec, ...]
     criteria: CriteriaSpec = field(default_factory=CriteriaSpec)
     failover: FailoverSpec | None = None
+    audit: AuditSpec | None = None
 
     @property
     def request_names(self) -> tuple[str, ...]:

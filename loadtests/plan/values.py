@@ -20,11 +20,13 @@ from loadtests.plan.targets import URL_EXPECTED, parse_node
 from loadtests.plan.units import (
     DURATION_EXPECTED,
     RATE_EXPECTED,
+    RATIO_EXPECTED,
     SIZE_EXPECTED,
     UnitError,
     parse_duration_ns,
     parse_percent,
     parse_rate_per_s,
+    parse_ratio,
     parse_size_bytes,
 )
 
@@ -277,6 +279,7 @@ _LEAVES: Final[Mapping[Any, Leaf]] = {
     spec.UrlPath: Leaf(_from_text(_url_path, _URL_PATH_EXPECTED), ""),
     spec.Name: Leaf(_name, ""),
     spec.Whole: Leaf(_whole(1, _HIGHEST_WHOLE), 1),
+    spec.Ratio: Leaf(_from_text(parse_ratio, RATIO_EXPECTED), 0.0),
     spec.Weight: Leaf(_weight, 1.0),
     spec.Percent: Leaf(_from_text(_percent, 'a percentage such as "25 %"'), 0),
     spec.BytesPerSecond: Leaf(_from_text(_bytes_per_s, 'bytes per second, such as "64 KiB/s"'), 1),

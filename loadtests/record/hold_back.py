@@ -7,9 +7,15 @@ of its second, never dropped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Final
 
+from loadtests.record.journal import Batch, ServerBatch
 from loadtests.record.window import Window, merge_windows
+
+# Agents' windows of one second lie within some seconds of each other in a journal; what a
+# stalled agent hands over later than this becomes a further part of its second.
+_JOURNAL_HOLD_S: Final = 60
 
 
 class HoldBack:
@@ -43,3 +49,18 @@ class HoldBack:
             # Kept until it is dealt with: a failure on the way must not lose it.
             yield self._held[label]
             del self._held[label]
+
+
+def windows_in_order(journal: Iterable[Batch | ServerBatch | bytes]) -> Iterator[Window]:
+    """What all sources handed over, merged second by second.
+
+    Windows are taken as they lie in the journal and let go when they are old enough, so a long
+    run does not have to fit in memory.
+    """
+    held = HoldBack(_JOURNAL_HOLD_S)
+    for batch in journal:
+        if isinstance(batch, Batch):
+            for window in batch.windows:
+                held.add(window)
+            yield from held.due()
+    yield from held.rest()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from loadtests.clock import NS_PER_S
 from loadtests.errors import HarnessError
+from loadtests.record.bin_rows import BINS_TABLE
 from loadtests.record.checksums import check_files, check_manifest
 from loadtests.record.directory import (
     EVENTS_FILE,
@@ -37,10 +38,11 @@ from loadtests.record.event import Event, decode_events
 from loadtests.record.files import read_file
 from loadtests.record.histogram import LENGTH, Histogram
 from loadtests.record.hlog import parse_log
-from loadtests.record.hold_back import HoldBack
+from loadtests.record.hold_back import windows_in_order
 from loadtests.record.journal import Batch, JournalReader, ServerBatch
 from loadtests.record.manifest import Manifest, Outcome, decode_manifest
 from loadtests.record.parquet import read_table
+from loadtests.record.read_back import load_read_back
 from loadtests.record.server import SERVER_TABLE, server_batch
 from loadtests.record.tables import ALL_SCHEMAS, SCHEMAS, RowBuilder, frame_of, table_of
 from loadtests.record.totals import KeyCounts, Totals, keys_of
@@ -51,14 +53,12 @@ from loadtests.record.window import (
     Window,
     histogram_of,
 )
+from loadtests.record.writes import WRITES_TABLE
 
 TotalKey = tuple[str, str, str, Kind]  # stage, request, node, kind
 ErrorKey = tuple[str, str, str, str]  # stage, request, node, error kind
 _COUNT_COLUMNS: Final = [count.name.lower() for count in Count]
 _SLOT_COLUMNS: Final = ["stage", "request", "node"]
-# Agents' windows of one second lie within some seconds of each other in a journal; what a
-# stalled agent hands over later than this becomes a further part of its second.
-_HOLD_S: Final = 60
 _ALWAYS: Final = (PLAN_FILE, EVENTS_FILE)  # files that every complete archive must list
 _OF_LOAD: Final = (*(f"{name}.parquet" for name in SCHEMAS), LATENCY_FILE)
 
@@ -69,6 +69,8 @@ class Run:
 
     `windows`: the columns of `tables.WINDOWS`; `errors`: those of `tables.ERRORS` without
     the message; `engines`, `hiccups`: window_s and the fields of `EngineHealth`, `Hiccup`.
+    `bins`: the columns of `bin_rows.BINS`, where the scenario asked for bins.
+    `writes`: the columns of `writes.WRITES`, where it asked for an audit.
     `server`: the columns of `server.SERVER`, one row a scrape and measure; no row where the
     scenario asked for none, or before it could.
     Names (stage, request, node, kind, engine, agent, measure) are categories: group with
@@ -85,6 +87,9 @@ class Run:
     errors: pd.DataFrame
     engines: pd.DataFrame
     hiccups: pd.DataFrame
+    bins: pd.DataFrame
+    writes: pd.DataFrame
+    read_back: pd.DataFrame | None  # columns of `read_back.READ_BACK`; None: not read back
     server: pd.DataFrame
     events: tuple[Event, ...]
     messages: Mapping[ErrorKey, str]  # one sample of each
@@ -137,7 +142,7 @@ def load_run(path: Path) -> Run:
 
 
 def _load_complete(path: Path, manifest: Manifest, manifest_data: bytes) -> Run:
-    check_manifest(path, manifest, manifest_data)
+    sums = check_manifest(path, manifest, manifest_data)
     has_load = TOTALS_FILE in manifest.checksums  # else it ended before T0: no window, no table
     check_files(path, manifest, (*_ALWAYS, *(_OF_LOAD if has_load else ())))
     plan = read_file(path / PLAN_FILE)
@@ -151,9 +156,7 @@ def _load_complete(path: Path, manifest: Manifest, manifest_data: bytes) -> Run:
         name: read_table(path / file, name) if file in manifest.checksums else table_of(name, [])
         for name, file in files.items()
     }
-    log = ""
-    if has_load:
-        log = read_file(path / TOTALS_FILE).decode("ascii")
+    log = read_file(path / TOTALS_FILE) if has_load else b""
     frames = {name: frame_of(table) for name, table in tables.items()}
     judged, everything = _sums_of_log(path, log, manifest, frames)
     return _run(
@@ -165,17 +168,18 @@ def _load_complete(path: Path, manifest: Manifest, manifest_data: bytes) -> Run:
         plan=plan,
         judged=judged,
         everything=everything,
+        read_back=load_read_back(path, sums),
     )
 
 
 def _sums_of_log(
-    path: Path, log: str, manifest: Manifest, frames: Mapping[str, pd.DataFrame]
+    path: Path, log: bytes, manifest: Manifest, frames: Mapping[str, pd.DataFrame]
 ) -> tuple[Window, Window]:
     """Both sums: histograms from the log of totals, counters and errors from the tables."""
     slots = manifest.slots
     keys: dict[str, list[KeyCounts]] = {"judged": [], "everything": []}
     try:
-        for interval in parse_log(log):
+        for interval in parse_log(log.splitlines()):
             keys[interval.names[0]].append(keys_of(interval, slots))
     except (ValueError, KeyError) as error:
         raise HarnessError(
@@ -256,14 +260,8 @@ def _load_partial(path: Path, manifest: Manifest) -> Run:
     rebuilt = _Rebuilt(manifest)
     if (path / JOURNAL_FILE).exists():
         journal = JournalReader(path / JOURNAL_FILE, manifest.slots)
-        for batch in journal:
-            match batch:
-                case Batch():
-                    rebuilt.add(batch)
-                case ServerBatch():
-                    rebuilt.add_server(batch)
-                case _:
-                    pass  # bytes of somebody else
+        for window in windows_in_order(rebuilt.batches(journal)):
+            rebuilt.add(window)
         if journal.cut_bytes:
             findings.append(f"the journal's last {journal.cut_bytes} bytes are damaged: left out")
     events: tuple[Event, ...] = ()
@@ -292,37 +290,30 @@ def _partial_state(path: Path, manifest: Manifest) -> str:
 
 
 class _Rebuilt:
-    """Merges what all sources handed over, second by second, and makes the same tables of it.
-
-    Windows are taken as they lie in the journal and let go when they are rows, so a long
-    run does not have to fit in memory.
-    """
+    """Makes the same tables and sums of windows as the writer of a complete archive."""
 
     def __init__(self, manifest: Manifest) -> None:
         self.totals = Totals(manifest)
-        self._held = HoldBack(_HOLD_S)
         self._rows = RowBuilder(manifest, str)  # texts were cleaned when they were written
         self._columns: dict[str, list[pa.RecordBatch]] = {name: [] for name in ALL_SCHEMAS}
 
-    def add(self, batch: Batch) -> None:
-        for window in batch.windows:
-            self._held.add(window)
-        for window in self._held.due():
-            self._take(window)
+    def batches(self, journal: Iterable[Batch | ServerBatch | bytes]) -> Iterator[Batch]:
+        """The batches of windows of a journal; rows of scrapes are kept on the way."""
+        for batch in journal:
+            if isinstance(batch, ServerBatch):
+                self._columns[SERVER_TABLE].append(server_batch(batch.rows))
+            elif isinstance(batch, Batch):
+                yield batch
 
-    def add_server(self, batch: ServerBatch) -> None:
-        self._columns[SERVER_TABLE].append(server_batch(batch.rows))
-
-    def frames(self) -> dict[str, pd.DataFrame]:
-        """Tables of all that was added; ends the adding."""
-        for window in self._held.rest():
-            self._take(window)
-        return {name: frame_of(table_of(name, parts)) for name, parts in self._columns.items()}
-
-    def _take(self, window: Window) -> None:
+    def add(self, window: Window) -> None:
+        """Take a window, or a further part of one."""
         self.totals.add(window)
         for name, rows in self._rows.batches(window).items():
             self._columns[name].append(rows)
+
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """Tables of all that was added."""
+        return {name: frame_of(table_of(name, parts)) for name, parts in self._columns.items()}
 
 
 def _run(
@@ -335,6 +326,7 @@ def _run(
     plan: bytes,
     judged: Window,
     everything: Window,
+    read_back: pd.DataFrame | None = None,
 ) -> Run:
     slots = manifest.slots
     messages: dict[ErrorKey, str] = {}
@@ -350,6 +342,9 @@ def _run(
         errors=frames["errors"].drop(columns="message"),
         engines=frames["engines"],
         hiccups=frames["hiccups"],
+        bins=frames[BINS_TABLE],
+        writes=frames[WRITES_TABLE],
+        read_back=read_back,
         server=frames[SERVER_TABLE],
         events=events,
         messages=messages,

@@ -20,10 +20,12 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from loadtests.record.bin_rows import BINS, BINS_TABLE, bins_batch
 from loadtests.record.manifest import Manifest
 from loadtests.record.server import SERVER, SERVER_TABLE
 from loadtests.record.summary import Segments, segments_of
 from loadtests.record.window import Count, EngineHealth, Hiccup, Kind, Window
+from loadtests.record.writes import WRITES, WRITES_TABLE, writes_batch
 
 _NAME: Final = pa.dictionary(pa.int32(), pa.string())
 _QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
@@ -83,8 +85,8 @@ HICCUPS: Final = _struct_schema(Hiccup)
 
 # Tables made of windows -> schema; the file is `<name>.parquet`.
 SCHEMAS: Final = {"windows": WINDOWS, "errors": ERRORS, "engines": ENGINES, "hiccups": HICCUPS}
-# All of them: what the target said of itself is there where a scenario asked for it.
-ALL_SCHEMAS: Final = {**SCHEMAS, SERVER_TABLE: SERVER}
+# All of them: these are there where a scenario asked for them.
+ALL_SCHEMAS: Final = {**SCHEMAS, BINS_TABLE: BINS, SERVER_TABLE: SERVER, WRITES_TABLE: WRITES}
 
 # Columns that archives of this schema version may lack, for they were added later: nothing
 # of the kind was measured then, so a count is 0 and a latency unknown.
@@ -125,7 +127,7 @@ class RowBuilder:
     """
 
     def __init__(self, manifest: Manifest, clean: Callable[[str], str]) -> None:
-        slots = manifest.slots
+        self._slots = slots = manifest.slots
         self._manifest = manifest
         self._clean = clean
         self._names = [pa.array(words, pa.string()) for words in
@@ -139,11 +141,21 @@ class RowBuilder:
         part = self._parts.get(window.start_s, 0)
         self._parts[window.start_s] = part + 1
         return {
+            **self._asked_for(window),
             "windows": self._window_rows(window, part),
             "errors": self._error_rows(window, part),
             "engines": _struct_rows(ENGINES, window.start_s, window.health),
             "hiccups": _struct_rows(HICCUPS, window.start_s, window.hiccups),
         }
+
+    def _asked_for(self, window: Window) -> dict[str, pa.RecordBatch]:
+        """Rows of what only some scenarios ask for."""
+        rows = {}
+        if len(window.bins):
+            rows[BINS_TABLE] = bins_batch(window.start_s, window.bins, self._slots)
+        if len(window.writes) or window.writes.unlogged:
+            rows[WRITES_TABLE] = writes_batch(window.start_s, window.writes)
+        return rows
 
     def _window_rows(self, window: Window, part: int) -> pa.RecordBatch:
         segments = segments_of(window)

@@ -172,14 +172,12 @@ class ArchiveWriter:
 
         The first call makes the file, also without a row: it says that there was scraping.
         """
-        if SERVER_TABLE not in self._tables:
-            path = self._path / f"{SERVER_TABLE}.parquet"
-            self._tables[SERVER_TABLE] = TableFile(path, SERVER_TABLE)
+        table = self._table(SERVER_TABLE)
         if rows:
             clean = partial(clean_message, secrets=self._secrets)
             rows = [cleaned(row, clean) for row in rows]
             self._journal.append_server(rows)
-            self._tables[SERVER_TABLE].append(server_batch(rows))
+            table.append(server_batch(rows))
 
     def append_event(self, event: Event) -> None:
         """Archive an event; in the kernel when this returns."""
@@ -275,16 +273,22 @@ class ArchiveWriter:
             self._rows = RowBuilder(self._draft, clean)
             self._totals = Totals(self._draft)
             for name in SCHEMAS:
-                self._tables[name] = TableFile(self._path / f"{name}.parquet", name)
+                self._table(name)
             self._latency = AppendFile(self._path / LATENCY_FILE)
             self._latency.append(log_header((self._draft.t0_unix_ns or 0) // NS_PER_S))
         return self._rows, self._totals, self._latency
+
+    def _table(self, name: str) -> TableFile:
+        """A table, whose file is made when it is first asked for."""
+        if name not in self._tables:
+            self._tables[name] = TableFile(self._path / f"{name}.parquet", name)
+        return self._tables[name]
 
     def _write_window(self, window: Window) -> None:
         rows, totals, latency = self._open_tables()
         totals.add(window)
         for name, batch in rows.batches(window).items():
-            self._tables[name].append(batch)
+            self._table(name).append(batch)
         intervals = intervals_of(window, self._draft.slots, 1, ())
         latency.append(b"".join(map(self._encoder.encode, intervals)))
 

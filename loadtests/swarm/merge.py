@@ -18,6 +18,7 @@ from loadtests.record.window import (
     Count,
     SlotSpace,
     Window,
+    check_bins,
     check_slots,
     merge_windows,
     unpack_window,
@@ -112,6 +113,10 @@ class Ledger:
             check_slots(window, self._slots)
         except ValueError as error:
             raise LedgerError("batch_slot", f"batch {batch.number}: {error}") from error
+        try:
+            check_bins(window)
+        except ValueError as error:
+            raise LedgerError("batch_bins", f"batch {batch.number}: {error}") from error
         growths = [self._growth(progress) for progress in batch.progress]
         growth = [sum(column) for column in zip((0,) * len(_COLUMNS), *growths, strict=True)]
         seen = window.counters.sum(axis=0)[_COLUMN_NUMBERS].tolist()

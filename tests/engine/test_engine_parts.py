@@ -294,6 +294,7 @@ def test_kinds_are_bounded_and_their_counts_conserved() -> None:
             Count.FAILED,
             kind=f"status_{status}",
             message="x\x1b[2J" * 1000,
+            due_ns=0,
             response_ns=5,
             service_ns=5,
             received_bytes=1,

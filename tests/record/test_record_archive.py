@@ -132,7 +132,7 @@ def test_totals_are_the_sums_of_the_intervals(tmp_path: Path) -> None:
     path = complete(tmp_path)
     run = load_run(path)
     dense: dict[tuple[str, ...], np.ndarray] = {}
-    for interval in parse_log((path / "latency.hlog").read_text(encoding="ascii")):
+    for interval in parse_log((path / "latency.hlog").read_bytes().splitlines()):
         keys, counts = keys_of(interval, run.slots)
         counters = dense.setdefault(interval.names, np.zeros(23_553, dtype=np.int64))
         np.add.at(counters, keys.astype(np.int64) % 23_553, counts)

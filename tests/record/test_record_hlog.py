@@ -18,12 +18,13 @@ from loadtests.record.histogram import BUCKETS, HIGHEST_US
 from loadtests.record.hlog import (
     Interval,
     IntervalEncoder,
-    decode_payload,
     decode_tag,
     encode_tag,
     log_header,
     parse_log,
+    read_batches,
 )
+from loadtests.record.payload import decode_payload
 
 ENCODER = IntervalEncoder()
 sparse = st.dictionaries(
@@ -61,8 +62,8 @@ def same(one: Interval, other: Interval) -> bool:
 def test_a_log_reads_back_exactly(parts: list[tuple[dict[int, int], int, tuple[str, ...]]]) -> None:
     """Names, times, counts and overflow of every interval come back, also of empty ones."""
     intervals = [interval(counts, overflow=over, tag=tag) for counts, over, tag in parts]
-    text = (log_header(1_790_000_000) + b"".join(map(ENCODER.encode, intervals))).decode("ascii")
-    read = list(parse_log(text))
+    log = log_header(1_790_000_000) + b"".join(map(ENCODER.encode, intervals))
+    read = list(parse_log(log.splitlines(keepends=True)))
     assert len(read) == len(intervals)
     assert all(map(same, intervals, read))
 
@@ -85,7 +86,7 @@ def test_a_payload_of_the_public_encoder_is_read(values_us: list[int]) -> None:
     reference = HdrHistogram(1, HIGHEST_US, 3)
     for value in values_us:
         reference.record_value(value)
-    buckets, counts = decode_payload(reference.encode().decode("ascii"))
+    buckets, counts = decode_payload(reference.encode())
     hit = {reference.get_counts_array_index(value) for value in values_us}
     assert set(buckets.tolist()) == hit
     assert [reference.get_count_at_index(bucket) for bucket in buckets] == counts.tolist()
@@ -121,7 +122,7 @@ def test_a_tag_holds_no_character_that_breaks_a_line(tag: tuple[str, ...]) -> No
     assert decode_tag(encoded) == tag
 
 
-def payload_of(body: bytes, **changes: int) -> str:
+def payload_of(body: bytes, **changes: int) -> bytes:
     """A V2 payload around encoded counts, with fields of its headers changed."""
     inner = struct.pack(
         ">IIIIQQd",
@@ -137,14 +138,14 @@ def payload_of(body: bytes, **changes: int) -> str:
     outer = struct.pack(
         ">II", changes.get("cookie", 0x1C849314), changes.get("length", len(packed))
     )
-    return base64.b64encode(outer + packed).decode("ascii")
+    return base64.b64encode(outer + packed)
 
 
 @pytest.mark.parametrize(
     "payload",
     [
-        "not base64!",
-        "AAAA",
+        b"not base64!",
+        b"AAAA",
         payload_of(b"\x02", cookie=0x1C849304 ^ 1),
         payload_of(b"\x02", length=5),
         payload_of(b"\x02", inner_cookie=0x1C849301),
@@ -157,10 +158,10 @@ def payload_of(body: bytes, **changes: int) -> str:
         payload_of(b"\xff\xff\xff\xff\xff\xff\xff\x7f\x02"),  # a run of 2**55 empty buckets
         payload_of(b"\x02" * (BUCKETS + 1)),
         payload_of(b"\x00" * (9 * BUCKETS + 1)),  # inflates past every honest payload
-        base64.b64encode(struct.pack(">II", 0x1C849314, 4) + b"junk").decode("ascii"),
+        base64.b64encode(struct.pack(">II", 0x1C849314, 4) + b"junk"),
     ],
 )  # fmt: skip
-def test_a_lying_payload_is_refused(payload: str) -> None:
+def test_a_lying_payload_is_refused(payload: bytes) -> None:
     """Cookies, lengths, layout and counts that do not hold are errors, never counts."""
     with pytest.raises(ValueError, match=r"payload|cookie|layout|count"):
         decode_payload(payload)
@@ -180,6 +181,35 @@ def test_arbitrary_counts_never_crash_the_decoder(body: bytes) -> None:
 
 def test_a_broken_line_is_named() -> None:
     """A line that is no interval stops the reading and says which it is."""
-    good = (log_header(1) + ENCODER.encode(interval({1: 1}))).decode("ascii")
-    with pytest.raises(ValueError, match="line 7"):
-        list(parse_log(good + "Tag=a,1.000,1.000,oops\n"))
+    good = log_header(1) + ENCODER.encode(interval({1: 1}))
+    for broken in (b"Tag=a,1.000,1.000,oops", b"Tag=a,1.000,1.000,0.001,AAAA"):
+        with pytest.raises(ValueError, match="line 7"):
+            list(parse_log([*good.splitlines(), broken]))
+
+
+def test_a_lie_among_many_lines_is_named() -> None:
+    """Lines are decoded in batches; a count that lies is still said to be in its own line."""
+    good = ENCODER.encode(interval({1: 1, 5: 2})).rstrip(b"\n")
+    head = good.rpartition(b",")[0]
+    lines = [good] * 700 + [head + b"," + payload_of(b"\x82")] + [good] * 700
+    with pytest.raises(ValueError, match="line 701: counts end inside a number"):
+        list(parse_log(lines))
+
+
+@given(st.lists(st.tuples(sparse, names), max_size=5), st.integers(0, 4))
+def test_only_wanted_tags_are_decoded(
+    parts: list[tuple[dict[int, int], tuple[str, ...]]], which: int
+) -> None:
+    """A batch holds the wanted lines in their order, however the others look inside."""
+    intervals = [interval(counts, tag=tag) for counts, tag in parts]
+    wanted = parts[which][1] if which < len(parts) else ("absent",)
+    log = b"".join(map(ENCODER.encode, intervals)).splitlines()
+    lines = [
+        line if one.names == wanted else line.rpartition(b",")[0] + b",lies"
+        for one, line in zip(intervals, log, strict=True)
+    ]
+    batches = list(read_batches(lines, lambda tag: tag == encode_tag(wanted).encode()))
+    read = [batch.interval(row) for batch in batches for row in range(len(batch))]
+    expected = [one for one in intervals if one.names == wanted]
+    assert len(read) == len(expected)
+    assert all(map(same, expected, read))

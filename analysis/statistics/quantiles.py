@@ -1,0 +1,164 @@
+"""Percentiles under resampling of windows: replicates, standard error, interval.
+
+A percentile of a replicate needs the replicate's histogram only where the percentile can
+lie. So the samples of each cell are counted up to some tens of edges around it (Woodruff's
+idea, 1952: the percentile's spread follows from that of the share of samples below it), and
+one product of matrices gives all replicates. Between two edges the counts are taken as
+evenly spread over the logarithm of the latency; where the edges are every bucket that was
+hit, which is the rule, nothing is left to spread.
+
+Law: no interval where the sample cannot carry the percentile (`required_samples`) or where
+there are too few windows to know how they vary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from analysis.blocks import Blocks
+from analysis.statistics.block_bootstrap import block_weights, log_error, t_factor
+from analysis.statistics.block_length import block_length
+from analysis.statistics.cells import Population, population_of, too_few_blocks
+from analysis.statistics.interval import CONFIDENCE, Interval, TooSmall
+from analysis.statistics.totals import total_error
+from loadtests.plan.objectives import required_samples
+from loadtests.record.histogram import HIGHEST_EQUIVALENT_US, Histogram
+
+METHOD: Final = "circular block bootstrap over windows, t interval of the logarithm"
+_VALUES_US: Final = np.append(HIGHEST_EQUIVALENT_US.astype(np.float64), np.inf)
+_MOST_EDGES: Final = 64
+_SPREADS: Final = 6.0  # standard errors on both sides of the share that edges cover
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuantileCells:
+    """One percentile of one population, ready to be resampled.
+
+    `value_us` is the percentile of all windows. Of each cell: `samples` (n,) and `below`
+    (n, edges), the samples in buckets up to each of `edges` (ascending bucket numbers).
+    """
+
+    q: float
+    value_us: float
+    samples: NDArray[np.float64]
+    edges: NDArray[np.int64]
+    below: NDArray[np.float64]
+    block: int  # cells a block
+
+    @property
+    def blocks(self) -> float:
+        """How many blocks there are: the sample size that counts."""
+        return self.samples.size / self.block
+
+    def replicates_us(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The percentile in each replicate of `weights` (replicates, cells)."""
+        ranks = np.maximum(1.0, np.ceil(np.round(self.q * (weights @ self.samples), 6)))
+        below = weights @ self.below
+        at = np.minimum((below < ranks[:, None]).sum(axis=1), self.edges.size - 1)
+        return self._between(at, below, ranks)
+
+    def _between(
+        self, at: NDArray[np.int64], below: NDArray[np.float64], ranks: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Values of ranks that lie above edge `at` - 1 and up to edge `at`."""
+        rows, before = np.arange(at.size), np.maximum(at - 1, 0)
+        low, high = below[rows, before], below[rows, at]
+        share = np.clip((ranks - low) / np.maximum(high - low, 1.0), 0.0, 1.0)
+        upper = _VALUES_US[self.edges[at]]
+        lower = np.where(
+            self.edges[at] - self.edges[before] <= 1, upper, _VALUES_US[self.edges[before]]
+        )
+        known = np.isfinite(upper) & (lower > 0)
+        ratio = np.divide(upper, lower, out=np.ones_like(upper), where=known)
+        return np.where(known, lower * ratio**share, upper)
+
+
+def quantile_cells(population: Population, q: float) -> QuantileCells | TooSmall:
+    """Prepare a percentile (q in (0, 1)) for resampling; `TooSmall` where it has no interval."""
+    total = population.total
+    if total.n < (need := required_samples(q)):
+        return TooSmall(have=total.n, need=need, what="samples")
+    # The median is the best witness of how long windows depend on each other.
+    influence, of_median = (_influence(population, at) for at in (q, 0.5))
+    block = block_length(influence, of_median)
+    if (too_few := too_few_blocks(population.cells, block)) is not None:
+        return too_few
+    edges = _edges(total, q, total_error(influence, block) / total.n)
+    return QuantileCells(
+        q=q,
+        value_us=total.quantile_us(q),
+        samples=population.samples,
+        edges=edges,
+        below=population.at_most(edges),
+        block=block,
+    )
+
+
+def _influence(population: Population, q: float) -> NDArray[np.float64]:
+    """How far each cell moves the share of samples up to a percentile: sums to zero."""
+    total = population.total
+    bucket = int(np.searchsorted(_VALUES_US, total.quantile_us(q)))
+    share = float(total.counts[: bucket + 1].sum()) / total.n
+    return population.at_most(np.array([bucket]))[:, 0] - share * population.samples
+
+
+def _edges(total: Histogram, q: float, error: float) -> NDArray[np.int64]:
+    """Bucket numbers around a percentile: every bucket hit, or as many as `_MOST_EDGES`."""
+    reached = np.cumsum(total.counts)
+    margin = _SPREADS * error * total.n + 2
+    hit = np.flatnonzero(total.counts)
+    first = int(np.searchsorted(reached, max(1.0, q * total.n - margin)))
+    last = int(np.searchsorted(reached, min(float(total.n), q * total.n + margin)))
+    inside = hit[(hit >= first) & (hit <= last)]
+    below = hit[hit < first][-1:]
+    if inside.size > _MOST_EDGES:
+        inside = np.unique(np.linspace(first, last, _MOST_EDGES).round().astype(np.int64))
+    return np.concatenate((below, inside))
+
+
+def percentile_interval(
+    blocks: Blocks, q: float, *, seed: int, confidence: float = CONFIDENCE
+) -> Interval | TooSmall:
+    """Confidence interval of a percentile in us; q in (0, 1).
+
+    The same blocks and seed give the same numbers. `high` is `inf` where it may lie beyond
+    the histogram's hour.
+    """
+    population = population_of(blocks)
+    if isinstance(population, TooSmall):
+        return population
+    return interval_of_quantile(population, q, seed=seed, confidence=confidence)
+
+
+def interval_of_quantile(
+    population: Population, q: float, *, seed: int, confidence: float = CONFIDENCE
+) -> Interval | TooSmall:
+    """The same of a population made before: several percentiles of it cost little more."""
+    found = quantile_cells(population, q)
+    if isinstance(found, TooSmall):
+        return found
+    cells, value_us = population.cells, found.value_us
+    weights = block_weights(found.samples.size, found.block, seed)
+    error = log_error(found.replicates_us(weights), found.blocks)
+    reach = t_factor(confidence, found.blocks - 1) * error + layout_log(value_us)
+    return Interval(
+        value=value_us,
+        low=value_us * math.exp(-reach),
+        high=math.inf if math.isinf(reach) else value_us * math.exp(reach),
+        confidence=confidence,
+        windows=cells.places.size,
+        block_windows=found.block * cells.rows_per_cell,
+        method=METHOD,
+    )
+
+
+def layout_log(value_us: float) -> float:
+    """How far rounding to a bucket can move the logarithm: the bucket's width; > 0."""
+    bucket = int(np.searchsorted(_VALUES_US, value_us))
+    below = float(_VALUES_US[bucket - 1]) if bucket else 0.0
+    return math.log(value_us / below) if below > 0 and math.isfinite(value_us) else math.inf

@@ -1,0 +1,44 @@
+"""Mann-Whitney: whether one side's values tend to be higher, whatever their distribution.
+
+As in golang/perf's benchmath: the exact test for small samples without ties, and the number
+of values below which no outcome at all could be significant.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from scipy import stats
+
+from analysis.statistics.interval import TooSmall
+
+_EXACT_UP_TO: Final = 50
+
+
+def mann_whitney(before: Sequence[float], after: Sequence[float], alpha: float) -> float | TooSmall:
+    """Two-sided p-value of the same distribution; `TooSmall` where it could not fall to alpha."""
+    fewest = min(len(before), len(after))
+    if fewest == 0 or 2 / math.comb(len(before) + len(after), fewest) > alpha:
+        return TooSmall(have=fewest, need=least_values(alpha), what="values a side")
+    has_ties = len({*before, *after}) < len(before) + len(after)
+    is_exact = not has_ties and max(len(before), len(after)) <= _EXACT_UP_TO
+    if is_exact:
+        return float(stats.mannwhitneyu(before, after, method="exact").pvalue)
+    return float(stats.mannwhitneyu(before, after, method="asymptotic").pvalue)
+
+
+def least_values(alpha: float) -> int:
+    """Values a side below which Mann-Whitney cannot reach alpha."""
+    n = 1
+    while 2 / math.comb(2 * n, n) > alpha:
+        n += 1
+    return n
+
+
+def shift_of_logs(before: Sequence[float], after: Sequence[float]) -> float:
+    """Hodges and Lehmann's shift: the median of all differences of logarithms."""
+    logs = np.log(np.asarray(after))[:, None] - np.log(np.asarray(before))[None, :]
+    return float(np.median(logs))
