@@ -1,7 +1,8 @@
 """A strike's way: into the ledger, applied, seen to be in force; undone, seen to be gone.
 
 Every step is told with its time. A strike is struck off the ledger only when it was seen to
-be gone, or when the process that owns the node has ended and taken it along. Strikes are
+be gone, when the process that owns the node has ended and taken it along, or when it was
+undone and nothing here can see it: then no step says that it is gone. Strikes are
 undone together and looked at afterwards: the first of two dead members of a quorum is not
 well before the second is there.
 """
@@ -125,8 +126,11 @@ class _Undoing:
             _tell(self._tell, FaultEvent.UNDONE, self._strike, times, f"{self._strike} was undone")
         sight = action.look(self._strike)
         self._seen = sight.text
-        if sight.is_gone or sight.is_gone is None:
+        if sight.is_gone:
             self._strike_off(sight.text)
+        elif sight.is_gone is None:  # nothing here can see it: then nothing says that it is gone
+            self._ledger.gone(self._strike)
+            self.wrong = ""
 
     def _strike_off(self, text: str) -> None:
         self._ledger.gone(self._strike)

@@ -185,6 +185,21 @@ def test_a_command_that_hangs_is_ended_with_its_children(rig: Rig, tmp_path: Pat
     wait_until(lambda: identity_of(child) is None, "the child's end")
 
 
+def test_what_nobody_can_see_is_never_told_as_seen(rig: Rig, tmp_path: Path) -> None:
+    """A command without its check: applied and undone, but neither verified nor gone."""
+    told: list[Told] = []
+    with Ledger(tmp_path) as ledger:
+        applied = apply_strike(strike_of(rig, "exec", command=("true",)), ledger, told.append)
+        assert verify_in_force(applied, told.append)
+        assert undo_strikes([applied], ledger, told.append) == ()
+        assert not list(ledger.left)
+    assert [one.kind for one in told] == [
+        FaultEvent.BEGAN,
+        FaultEvent.APPLIED,
+        FaultEvent.UNDONE,
+    ]
+
+
 def test_a_fault_that_does_not_take_hold_is_told(rig: Rig, tmp_path: Path) -> None:
     """An action whose effect is not to be seen in time is no fault that was injected."""
     told: list[Told] = []
