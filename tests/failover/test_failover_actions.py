@@ -114,6 +114,7 @@ def test_what_is_in_force_already_is_not_ours(rig: Rig, tmp_path: Path, action: 
     made = strike_of(rig, action, **SETTINGS.get(action, {}))
     with Ledger(tmp_path) as ledger:
         first = apply_strike(made, ledger, lambda _: None)
+        assert verify_in_force(first, lambda _: None), "a signal takes a moment"
         with pytest.raises(FaultError):
             apply_strike(strike, ledger, lambda _: None)
         assert undo_strikes([first], ledger, lambda _: None) == ()

@@ -37,6 +37,7 @@ DRIVER = Path(__file__).with_name("injector_driver.py")
 KILLS = 50
 
 pytestmark = [
+    pytest.mark.failover,
     pytest.mark.skipif(not Path(HAPROXY).exists(), reason="needs HAProxy"),
     pytest.mark.timeout(900),
 ]
@@ -75,7 +76,6 @@ def kinds(said: list[ToMaster]) -> list[str]:
     return [one.event.kind for one in said if isinstance(one, Happened)]
 
 
-@pytest.mark.system
 def test_a_failover_from_steady_state_to_steady_state(rig: Rig, tmp_path: Path) -> None:
     """Predicted, steady, applied, seen, undone, gone, steady again; times lie in order."""
     failover = rig.failover(
@@ -104,7 +104,6 @@ def test_a_failover_from_steady_state_to_steady_state(rig: Rig, tmp_path: Path) 
     assert written[6].at_ns > written[4].at_ns, "the second waits for the first"
 
 
-@pytest.mark.system
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_the_end_of_the_master_is_the_end_of_the_faults(
     rig: Rig, tmp_path: Path, number: signal.Signals
@@ -134,7 +133,6 @@ def _is_gone(group: int) -> bool:
     return False
 
 
-@pytest.mark.system
 def test_a_second_failover_is_refused(rig: Rig, tmp_path: Path) -> None:
     """One holds the lock; the other says who, and does nothing."""
     (tmp_path / "ledger").mkdir()
@@ -149,7 +147,6 @@ def test_a_second_failover_is_refused(rig: Rig, tmp_path: Path) -> None:
     assert not rig.wrongs()
 
 
-@pytest.mark.system
 def test_a_fault_that_does_not_take_hold_ends_the_run(rig: Rig, tmp_path: Path) -> None:
     """The run is asked to end, and what was done is undone."""
     failover = rig.failover(
@@ -163,7 +160,6 @@ def test_a_fault_that_does_not_take_hold_ends_the_run(rig: Rig, tmp_path: Path) 
     assert any(isinstance(one, Halt) and "did not take hold" in one.reason for one in said)
 
 
-@pytest.mark.system
 def test_an_undo_that_fails_is_exit_5_and_kept_for_the_command(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +191,6 @@ def test_an_undo_that_fails_is_exit_5_and_kept_for_the_command(
     assert "nothing is left in force" in err.getvalue()
 
 
-@pytest.mark.failover
 def test_fifty_kills_of_the_harness_leave_nothing(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
