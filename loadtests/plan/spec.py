@@ -300,7 +300,7 @@ class ServerSpec:
     prometheus: Url | None = None
     node_label: str | None = None  # None: instance
     every: PositiveNs | None = None  # None: 5 s, of a Prometheus server 15 s
-    timeout: PositiveNs = PositiveNs(SECOND)
+    timeout: PositiveNs | None = None  # None: four fifths of `every`
     response_limit: SizeBytes = SizeBytes(4 * MIB)
     headers: Mapping[str, HeaderText] = field(default_factory=dict)
     measures: Mapping[Name, ServerMeasureSpec] = field(default_factory=dict)
