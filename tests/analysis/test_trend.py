@@ -26,6 +26,7 @@ from analysis.trend.plot import draw_trend
 from analysis.trend.series import State, Trend, build_trend
 from analysis.verdict import judge
 from loadtests.cli import main
+from loadtests.commands.judgement import judge_and_store
 from loadtests.errors import ExitCode, ScenarioError
 from loadtests.plan.model import Hold, Plan, Stage
 from loadtests.record.archive import Run
@@ -301,8 +302,10 @@ def test_a_digest_holds_only_for_its_own_archive(tmp_path: Path) -> None:
     """Another run.json, another program's rules and damage make it anew."""
     run = archived(tmp_path, 0)
     assert read_digest(run.path) is None
-    made = load_digest(run.path)
-    assert read_digest(run.path) == made == load_digest(run.path)
+    judge_and_store(run.path)
+    made = read_digest(run.path)
+    assert made is not None
+    assert load_digest(run.path) == made
     path = tmp_path / FOLDER / f"{run.path.name}.json"
     path.write_bytes(msgspec.json.encode(msgspec.structs.replace(made, manifest_sha256="other")))
     assert read_digest(run.path) is None
