@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-demo test-interop test-faults lint setup lock bench protos
+.PHONY: demo test test-demo test-interop test-faults test-statistics lint setup lock bench protos
 
 setup: $(STAMP)
 
@@ -24,7 +24,7 @@ lint: $(STAMP)
 
 # What starts real processes runs alone: beside other tests it would be measured, not tested.
 # The suites that take minutes each are targets of their own.
-LONGER := faults or interop or demo
+LONGER := faults or interop or demo or statistics
 test: lint
 	$(BIN)/python -m pytest -m "not system and not ($(LONGER))" \
 	  --numprocesses auto --dist worksteal
@@ -42,6 +42,10 @@ test-interop: $(STAMP)
 # Kills, stops and starves real runs under every loss policy; minutes, so apart from `test`.
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -m faults
+
+# Coverage of intervals, false alarms and power, from thousands of simulated runs; a quarter of an hour.
+test-statistics: $(STAMP)
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m statistics --numprocesses auto --dist worksteal
 
 # Side by side with wrk, hey, h2load, Locust and Python's gRPC clients; half an hour on a quiet machine.
 bench: $(STAMP)

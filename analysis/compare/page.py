@@ -145,9 +145,7 @@ def _sentences(comparison: Comparison) -> Iterator[tuple[str, str]]:
     """What is said beside the tables: heading, sentence."""
     limits = comparison.limits
     points = significant(limits.error_ratio * 100)
-    threshold = (
-        f"{ratio(limits.change)} of latencies and throughput, {points} points of errors"
-    )
+    threshold = f"{ratio(limits.change)} of latencies and throughput, {points} points of errors"
     yield "Threshold", f"{threshold}; alpha {limits.alpha:g}, Holm over all tests"
     for allowed in comparison.allowed:
         yield "Differs, and was allowed", allowed
