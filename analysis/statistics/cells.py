@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.blocks import Blocks
+from analysis.statistics.block_length import block_length
 from analysis.statistics.interval import TooSmall
 from loadtests.record.histogram import Histogram
 
@@ -54,10 +55,11 @@ def cells_at(offsets: NDArray[np.int64], length: int) -> Cells | TooSmall:
     return Cells(places=places, count=-(-length // rows_per_cell), rows_per_cell=rows_per_cell)
 
 
-def too_few_blocks(cells: Cells, block: int) -> TooSmall | None:
-    """Whether windows depend on each other for so long that too few blocks are left."""
+def block_of(cells: Cells, *series: NDArray[np.float64]) -> int | TooSmall:
+    """Cells a block, by the dependence in some series over them; `TooSmall` if few are left."""
+    block = block_length(*series)
     if cells.count >= LEAST_BLOCKS * block:
-        return None
+        return block
     need = LEAST_BLOCKS * block * cells.rows_per_cell
     have = cells.count * cells.rows_per_cell
     return TooSmall(have=have, need=need, what="windows, as far as they depend on each other")

@@ -93,11 +93,6 @@ def unpaired(before: LogValue, after: LogValue) -> LogRatio:
     return _ratio(before.log, after.log, parts, max(before.floor, after.floor))
 
 
-def paired(log: float, error: float, degrees: float, floor: float) -> LogRatio:
-    """One run a side, both resampled in the same windows."""
-    return LogRatio(log=log, error=error, degrees=degrees, floor=floor)
-
-
 def of_runs(before: Sequence[LogValue], after: Sequence[LogValue]) -> LogRatio:
     """Several runs on at least one side."""
     means = [float(np.mean([value.log for value in side])) for side in (before, after)]

@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from analysis.statistics.block_bootstrap import t_factor
-from analysis.statistics.block_length import block_length
-from analysis.statistics.cells import cells_of, too_few_blocks
+from analysis.statistics.cells import block_of, cells_of
 from analysis.statistics.interval import CONFIDENCE, Interval, TooSmall
 from analysis.statistics.totals import total_error
 
@@ -74,9 +73,9 @@ def worth_of(
     if isinstance(cells, TooSmall):
         return cells
     deviation = cells.sums(hits) - (x / n) * cells.sums(trials)
-    block = block_length(deviation)
-    if (too_few := too_few_blocks(cells, block)) is not None:
-        return too_few
+    block = block_of(cells, deviation)
+    if isinstance(block, TooSmall):
+        return block
     effect = total_error(deviation, block) ** 2 / (n * (x / n) * (1 - x / n))
     degrees = cells.count / block - 1
     effect *= (t_factor(confidence, degrees) / t_factor(confidence, n - 1)) ** 2
