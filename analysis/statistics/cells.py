@@ -76,7 +76,6 @@ class Population:
     total: Histogram
     lowest: int
     reached: NDArray[np.int64]
-    window_s: int  # of a row
 
     @property
     def samples(self) -> NDArray[np.float64]:
@@ -95,15 +94,11 @@ def population_of(blocks: Blocks, cells: Cells | None = None) -> Population | To
     made = cells_of(len(blocks)) if cells is None else cells
     if isinstance(made, TooSmall):
         return made
-    lowest, highest = int(blocks.buckets.min()), int(blocks.buckets.max())
-    width = highest - lowest + 1
-    reached = np.zeros(made.count * width, dtype=np.int64)
-    rows = np.repeat(made.places * width - lowest, np.diff(blocks.starts))
-    np.add.at(reached, rows + blocks.buckets, blocks.counts.astype(np.int64))
-    return Population(
-        cells=made,
-        total=blocks.histogram(),
-        lowest=lowest,
-        reached=np.cumsum(reached.reshape(made.count, width), axis=1),
-        window_s=blocks.step_s,
-    )
+    lowest = int(blocks.buckets.min())
+    reached = np.zeros((made.count, int(blocks.buckets.max()) - lowest + 1), dtype=np.int64)
+    for row, place in enumerate(made.places.tolist()):
+        part = slice(int(blocks.starts[row]), int(blocks.starts[row + 1]))
+        # Buckets of a row are unique: a plain addition, and what is touched stays in the cache.
+        reached[place, blocks.buckets[part].astype(np.int64) - lowest] += blocks.counts[part]
+    np.cumsum(reached, axis=1, out=reached)
+    return Population(cells=made, total=blocks.histogram(), lowest=lowest, reached=reached)

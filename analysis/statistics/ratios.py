@@ -126,6 +126,8 @@ def ratio_difference(before: Interval, after: Interval) -> tuple[float, float]:
 
 def fisher_p(before: Worth, after: Worth) -> float:
     """Two-sided p-value of equal ratios, of counts rounded to whole numbers."""
+    if before.hits == after.hits == 0:
+        return 1.0
     from scipy import stats  # noqa: PLC0415 - a second and a half that no other command should pay
 
     table = np.array(
