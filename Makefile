@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-demo test-interop test-faults test-statistics lint setup lock bench protos
+.PHONY: demo test test-demo test-interop test-faults test-failover test-statistics test-capacity lint setup lock bench protos
 
 setup: $(STAMP)
 
@@ -24,7 +24,7 @@ lint: $(STAMP)
 
 # What starts real processes runs alone: beside other tests it would be measured, not tested.
 # The suites that take minutes each are targets of their own.
-LONGER := faults or interop or demo or statistics
+LONGER := faults or failover or interop or demo or statistics or capacity
 test: lint
 	$(BIN)/python -m pytest -m "not system and not ($(LONGER))" \
 	  --numprocesses auto --dist worksteal
@@ -43,9 +43,18 @@ test-interop: $(STAMP)
 test-faults: $(STAMP)
 	$(BIN)/python -m pytest -m faults
 
-# Coverage of intervals, false alarms and power, from thousands of simulated runs; a quarter of an hour.
+# Faults on real systems, and outages known to the millisecond, measured; minutes.
+test-failover: $(STAMP)
+	$(BIN)/python -m pytest -m failover
+
+# What the statistics reach, simulated at length: false alarms, shifts found, coverage of
+# intervals, how often the bounds of a search hold the truth.
 test-statistics: $(STAMP)
-	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m statistics --numprocesses auto --dist worksteal
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m statistics -rP --numprocesses auto --dist worksteal
+
+# Searches the embedded cluster's limit for real, and stops one half-way.
+test-capacity: $(STAMP)
+	$(BIN)/python -m pytest -m capacity
 
 # Side by side with wrk, hey, h2load, Locust and Python's gRPC clients; half an hour on a quiet machine.
 bench: $(STAMP)

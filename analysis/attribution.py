@@ -90,7 +90,7 @@ def _stalled_parts(run: Run, first_s: int, last_s: int, limit_ns: float) -> NDAr
     return np.clip((stalled_ns.to_numpy(dtype=np.float64) - limit_ns) / NS_PER_S, 0.0, 1.0)
 
 
-def _taken_seconds(run: Run, plan: Plan, first_s: int, last_s: int) -> NDArray[np.bool_]:
+def taken_seconds(run: Run, plan: Plan, first_s: int, last_s: int) -> NDArray[np.bool_]:
     """Which seconds ended with arrivals waiting and the connections of a node taken."""
     engines = between(run.engines, first_s, last_s)
     columns = ["backlog", "in_flight", "connections", "streams"]
@@ -138,7 +138,7 @@ def own_parts(run: Run, plan: Plan, stage: StageFigures) -> OwnParts:
     if stage.span.seconds == 0:
         return {}
     first_s, last_s = _seconds_of(run, stage)
-    taken = _taken_seconds(run, plan, first_s, last_s)
+    taken = taken_seconds(run, plan, first_s, last_s)
     held = np.flatnonzero(taken[1:] | taken[:-1]) + first_s + 1
     parts = generator_parts(run, plan, stage)
     return {int(second): parts[int(second)] for second in held if parts[int(second)] < 1}

@@ -1,4 +1,8 @@
-"""What a baseline's file holds: frozen, strict, with a schema version."""
+"""What a baseline's file holds: frozen, strict, with a schema version; older files stay readable.
+
+Schema 2 added how the load was made up (`phase` to `nodes`). In a baseline of schema 1 these
+are None: nobody wrote them down, and nothing here guesses them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,16 @@ from typing import Final
 
 import msgspec
 
-BASELINE_SCHEMA: Final = 1
+BASELINE_SCHEMA: Final = 2
+# Field -> what a file of schema 1 says about it.
+_ADDED: Final = {
+    "phase": None,
+    "protocols": None,
+    "services": None,
+    "mix_sha256": None,
+    "load_sha256": None,
+    "nodes": None,
+}
 
 
 class BaselineRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,7 +41,11 @@ class BaselineRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Baseline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One promoted run; `warnings` are the names of the laws that had one."""
+    """One promoted run; `warnings` are the names of the laws that had one.
+
+    `phase` is what the promoter called it, such as "staging". Runs of equal `mix_sha256` sent
+    the same requests in the same proportions, those of equal `load_sha256` the same stages.
+    """
 
     schema_version: int
     run_id: str
@@ -44,9 +61,54 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     hosts: int
     target_version: str | None
     git_commit: str | None
+    phase: str | None
+    protocols: tuple[str, ...] | None  # "REST", "gRPC"
+    services: tuple[str, ...] | None  # of gRPC, without their package
+    mix_sha256: str | None
+    load_sha256: str | None
+    nodes: int | None  # of the target
     rows: tuple[BaselineRow, ...]
 
     @property
     def is_scaled(self) -> bool:
         """Whether its rates were not those of the scenario."""
         return self.scale != 1.0
+
+
+class _Schema(msgspec.Struct):
+    """The one field that every schema has."""
+
+    schema_version: int
+
+
+def encode_baseline(baseline: Baseline) -> bytes:
+    """Indented JSON with sorted keys and a newline at its end."""
+    data = msgspec.json.encode(baseline, order="sorted")
+    return msgspec.json.format(data, indent=2) + b"\n"
+
+
+def decode_baseline(data: bytes) -> Baseline:
+    """A baseline of this schema or an older one; ValueError says what is wrong with it.
+
+    `schema_version` stays that of the file.
+    """
+    version = msgspec.json.decode(data, type=_Schema).schema_version
+    if version == BASELINE_SCHEMA:
+        return msgspec.json.decode(data, type=Baseline)
+    if version == 1:
+        document = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        known = {key: msgspec.json.decode(value) for key, value in document.items()}
+        if added := sorted(_ADDED.keys() & known.keys()):
+            raise ValueError(f"keys that schema 1 does not have: {', '.join(added)}")
+        return msgspec.convert({**known, **_ADDED}, Baseline)
+    raise ValueError(
+        f"baseline schema {version}; this program reads 1 to {BASELINE_SCHEMA}, "
+        "a newer one is read by the version that wrote it"
+    )
+
+
+def is_same_record(old: Baseline, new: Baseline) -> bool:
+    """Whether a kept baseline says what a new one would, as far as its schema could say it."""
+    if old.schema_version == 1:
+        new = msgspec.structs.replace(new, **_ADDED)
+    return msgspec.structs.replace(new, schema_version=old.schema_version) == old

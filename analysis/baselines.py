@@ -20,13 +20,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from analysis.baseline_tables import to_csv, to_page
-from analysis.baseline_types import BASELINE_SCHEMA, Baseline, BaselineRow
+from analysis.baseline_types import (
+    BASELINE_SCHEMA,
+    Baseline,
+    BaselineRow,
+    decode_baseline,
+    encode_baseline,
+    is_same_record,
+)
 from analysis.cells import quantile_cell
 from analysis.figures import StageFigures, build_figures
 from analysis.judging import State
+from analysis.load_identity import load_identity_of
 from analysis.verdict import Verdict, plan_of
 from loadtests.errors import HarnessError, Mistake, ScenarioError
 from loadtests.record.archive import Run
@@ -39,7 +45,6 @@ FOLDER: Final = "baselines"
 MARKDOWN_FILE: Final = "BASELINES.md"
 CSV_FILE: Final = "BASELINES.csv"
 _LOCK_FILE: Final = ".lock"
-_DECODER: Final = msgspec.json.Decoder(Baseline)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +56,8 @@ class Recorded:
     reason: str
 
 
-def _refusal(run: Run, verdict: Verdict) -> Mistake | None:
-    """Why a run cannot be a baseline."""
+def refusal_of(run: Run, verdict: Verdict) -> Mistake | None:
+    """Why a run cannot be a baseline, because it measured nothing; None: it can."""
     expected = "a whole run with a PASS or a FAIL of its target"
     where = verdict.run_id
     if verdict.run_id != run.manifest.run_id or verdict.scale != run.manifest.scale:
@@ -95,17 +100,16 @@ def _row(stage: StageFigures) -> BaselineRow:
     )
 
 
-def build_baseline(run: Run, verdict: Verdict) -> Baseline:
-    """The figures to keep; ScenarioError when the run cannot be a baseline."""
-    if (mistake := _refusal(run, verdict)) is not None:
-        raise ScenarioError("baseline promote", (mistake,))
-    manifest = run.manifest
+def summarise(run: Run, verdict: Verdict, phase: str | None = None) -> Baseline:
+    """The figures of a run's judged stages, whatever they are worth (`refusal_of` says that)."""
+    manifest, plan = run.manifest, plan_of(run)
     judged = [s for s in build_figures(run) if s.facts.is_judged and s.overall.tally.done]
+    identity = load_identity_of(plan)
     return Baseline(
         schema_version=BASELINE_SCHEMA,
         run_id=manifest.run_id,
         scenario=manifest.scenario_name,
-        description=plan_of(run).description,
+        description=plan.description,
         created_unix_ns=manifest.created_unix_ns,
         load_percent=verdict.load_percent,
         load_model=manifest.load_model,
@@ -116,22 +120,28 @@ def build_baseline(run: Run, verdict: Verdict) -> Baseline:
         hosts=len({agent.host.hostname for agent in manifest.agents}),
         target_version=manifest.target_version,
         git_commit=manifest.git_commit,
+        phase=phase,
+        protocols=identity.protocols,
+        services=identity.services,
+        mix_sha256=identity.mix_sha256,
+        load_sha256=identity.load_sha256,
+        nodes=len(plan.nodes),
         rows=tuple(_row(stage) for stage in judged),
     )
 
 
-def _encode(baseline: Baseline) -> bytes:
-    data = msgspec.json.encode(baseline, order="sorted")
-    return msgspec.json.format(data, indent=2) + b"\n"
+def build_baseline(run: Run, verdict: Verdict, phase: str | None = None) -> Baseline:
+    """The figures to keep; ScenarioError when the run cannot be a baseline."""
+    if (mistake := refusal_of(run, verdict)) is not None:
+        raise ScenarioError("baseline promote", (mistake,))
+    return summarise(run, verdict, phase)
 
 
 def _decode(path: Path) -> Baseline:
     expected = "a baseline as `headroom baseline promote` writes it"
     try:
-        baseline = _DECODER.decode(path.read_bytes())
-    except OSError as error:
-        raise HarnessError(where=str(path), seen=str(error), expected=expected) from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        baseline = decode_baseline(path.read_bytes())
+    except (OSError, ValueError) as error:  # msgspec's errors are ValueErrors too
         raise HarnessError(where=str(path), seen=str(error), expected=expected) from error
     if not RUN_ID.fullmatch(baseline.run_id) or path.stem != baseline.run_id:
         seen = f"run id {baseline.run_id!r}"
@@ -167,23 +177,40 @@ def _write_tables(results: Path) -> None:
     replace_file(results / CSV_FILE, to_csv(baselines).encode())
 
 
-def promote(run: Run, verdict: Verdict, results: Path) -> Baseline:
+def find_baseline(results: Path, name: str) -> Baseline:
+    """The baseline of a run named by id, unique beginning or `latest`; ScenarioError otherwise."""
+    baselines = list_baselines(results)
+    found = [one for one in baselines if name and one.run_id.startswith(name)]
+    if name == "latest":
+        found = list(baselines[-1:])
+    if len(found) != 1:
+        mistake = Mistake(
+            where="BASELINE",
+            seen=f"{name!r}, which fits {len(found)} of {len(baselines)} baselines in {results}",
+            expected="a run id of `headroom baseline list`, its unique beginning, or latest",
+        )
+        raise ScenarioError("baseline show", (mistake,))
+    return found[0]
+
+
+def promote(run: Run, verdict: Verdict, results: Path, phase: str | None = None) -> Baseline:
     """Keep a run as a baseline and make the tables anew.
 
     ScenarioError when the run cannot be one; HarnessError when the folder cannot be written
-    or the run was promoted before with other figures.
+    or the run was promoted before with other figures. A file that says the same stays as it is.
     """
-    baseline = build_baseline(run, verdict)
-    data = _encode(baseline)
+    baseline = build_baseline(run, verdict, phase)
     with _locked(results) as folder:
         path = folder / f"{baseline.run_id}.json"
-        if path.exists() and path.read_bytes() != data:
-            raise HarnessError(
-                where=str(path),
-                seen="a baseline of this run with other figures",
-                expected="the same figures: history is kept",
-            )
-        replace_file(path, data)
+        if path.exists():
+            if not is_same_record(_decode(path), baseline):
+                raise HarnessError(
+                    where=str(path),
+                    seen="a baseline of this run with other figures or another phase",
+                    expected="the same figures: history is kept",
+                )
+        else:
+            replace_file(path, encode_baseline(baseline))
         _write_tables(results)
     return baseline
 

@@ -51,6 +51,11 @@ def latency_cell(value_us: float | None) -> Cell:
     return Cell(text=text, value=None if value_us == float("inf") else value_us)
 
 
+def percentile_cell(value_us: float | None) -> Cell:
+    """A percentile as it was kept, in us; None: its sample was too small."""
+    return Cell(text=TOO_SMALL, value=None) if value_us is None else latency_cell(value_us)
+
+
 def quantile_cell(histogram: Histogram, quantile: float | None) -> Cell:
     """A percentile (None: the maximum) in us; no number where the sample is too small."""
     if histogram.n == 0:

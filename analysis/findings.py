@@ -37,6 +37,7 @@ class Law(Enum):
     CLOSED_LOAD = "closed load"
     SCALE = "scaled run"
     WORKERS = "workers"
+    FAILOVER = "failover measures"
 
 
 GENERATOR_LAWS: Final = frozenset(

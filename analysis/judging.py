@@ -21,6 +21,10 @@ The state is decided in this order, and nothing else can become PASS:
 The use of the stream pool is no count of requests: after 1-3 it FAILs if it is missed in a
 second without the generator's doing, is INCONCLUSIVE if it is missed in others or has no
 value in more than 1 % of the seconds, and is then judged by rule 7.
+
+What the target says of itself (`server_side.levels`) is no count of requests either: after
+1-3 it FAILs if a whole minute misses the limit, is INCONCLUSIVE where a series is missing,
+has too few samples or a hole, and is then judged by rule 7.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ from analysis.figures import Figures, Span, StageFigures
 from analysis.findings import GENERATOR_LAWS, Finding, Law
 from analysis.pool_use import PoolUse, read_pool
 from analysis.reading import FROM_INTENDED, QUANTILE_KINDS, Reading, Unit, Unknown, read, read_with
+from analysis.server_side.levels import Level, read_level
 from loadtests.plan.model import LoadModel, MeasureKind, Objective, Plan
 from loadtests.plan.objectives import RATE_KINDS, RATIO_KINDS, is_met
 from loadtests.plan.pacers import pacer_of
@@ -81,6 +86,7 @@ class Case:
     objective: Objective
     figures: Figures
     pool: PoolUse
+    level: Level | None  # of objectives on the target's own metrics
     findings: Sequence[Finding]
 
     @property
@@ -273,6 +279,15 @@ def _pool(case: Case, reading: Reading) -> Outcome:
     return _met_whole(case)
 
 
+def _server(case: Case, level: Level, value: float) -> Outcome:
+    """The rules for what the target says of itself."""
+    if not is_met(case.objective, value):
+        node = "" if level.worst is None else f" by node {level.worst.node}"
+        return State.FAIL, f"limit missed{node}"
+    unknown = level.unknown()
+    return _met_whole(case) if unknown is None else inconclusive(unknown)
+
+
 def _requests(case: Case, reading: Reading, value: float) -> Outcome:
     """Rules 4 to 7 of the module's list."""
     if reading.is_too_small:
@@ -286,18 +301,29 @@ def _decide(case: Case, reading: Reading) -> Outcome:
     """The rules of the module's list, in order."""
     value = reading.value
     if value is None:
-        return inconclusive("no data")
+        return inconclusive("no data" if case.level is None else case.level.unknown() or "no data")
     if (broken := _first(case.findings, NUMBERS_LAWS)) is not None:
         return inconclusive(f"{broken.law.value} does not hold")
     if (limit := _first(case.findings, GENERATOR_LAWS)) is not None:
         return _generator_limited(case, limit)
+    return _by_kind(case, reading, value)
+
+
+def _by_kind(case: Case, reading: Reading, value: float) -> Outcome:
+    """Rules 4 to 7, or those of a level."""
     if case.kind is MeasureKind.POOL_USE:
         return _pool(case, reading)
+    if case.level is not None:
+        return _server(case, case.level, value)
     return _requests(case, reading, value)
 
 
-def reading_of(objective: Objective, figures: Figures, pool: PoolUse) -> Reading:
+def reading_of(
+    objective: Objective, figures: Figures, pool: PoolUse, level: Level | None
+) -> Reading:
     """What an objective or alert measures in a stage."""
+    if level is not None:
+        return read_level(objective, level)
     if objective.measure.kind is MeasureKind.POOL_USE:
         return read_pool(objective, pool)
     return read(objective, figures, pool.span)
@@ -307,7 +333,7 @@ def judge_objective(case: Case) -> ObjectiveResult:
     """Judge one objective in one stage; a judgement that crashes is INCONCLUSIVE."""
     objective = case.objective
     try:
-        reading = reading_of(objective, case.figures, case.pool)
+        reading = reading_of(objective, case.figures, case.pool, case.level)
         state, reason = _decide(case, reading)
     except (ArithmeticError, ValueError, LookupError) as error:
         reading = Reading(unit=Unit.RATIO, value=None, samples=0, required=0, resolution=None)

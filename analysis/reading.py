@@ -18,6 +18,7 @@ from loadtests.plan.model import Comparison, Measure, MeasureKind, Objective
 from loadtests.plan.objectives import (
     RATE_KINDS,
     RATIO_KINDS,
+    WRITE_KINDS,
     required_samples,
     samples_of,
     value_of,
@@ -32,7 +33,10 @@ class Unit(Enum):
 
     NANOSECONDS = "ns"
     RATIO = "ratio"
-    PER_SECOND = "per_s"
+    PER_SECOND = "per_s"  # requests
+    BYTES = "bytes"
+    COUNT = "count"
+    COUNT_PER_SECOND = "count_per_s"  # of whatever a counter of the target counts
 
 
 QUANTILE_KINDS: Final = frozenset(
@@ -84,8 +88,10 @@ class Unknown:
 
 def unit_of(measure: Measure) -> Unit:
     """The unit of a measure's values and limits."""
-    if measure.kind in RATIO_KINDS or measure.kind is MeasureKind.POOL_USE:
+    if measure.kind in RATIO_KINDS | {MeasureKind.POOL_USE, MeasureKind.ERROR_BUDGET_SPENT}:
         return Unit.RATIO
+    if measure.kind in WRITE_KINDS or measure.kind is MeasureKind.DOWNTIME:
+        return Unit.COUNT
     return Unit.PER_SECOND if measure.kind in RATE_KINDS else Unit.NANOSECONDS
 
 

@@ -21,6 +21,12 @@ from analysis.cells import (
 )
 from analysis.figures import StageFigures
 from analysis.little import little_of
+from analysis.recovery.measures import measure_recoveries
+from analysis.recovery.tables import recovery_tables, write_tables
+from analysis.recovery.writes import audit_writes
+from analysis.server_side.saturation import find_saturation
+from analysis.server_side.series import build_server_side
+from analysis.server_side.tables import saturation_table, scrape_table, server_table
 from analysis.stage_tables import gap_table, latency_table, outcome_table, rate_table, shown
 from analysis.stream_tables import pool_table, stream_table
 from analysis.tables import Cell, Table, words
@@ -208,11 +214,15 @@ def _with_scale(table: Table, verdict: Verdict) -> Table:
 
 def build_tables(run: Run, verdict: Verdict, stages: Sequence[StageFigures]) -> tuple[Table, ...]:
     """Every table that has a row, in the order in which they are read."""
+    plan = plan_of(run)
+    side = build_server_side(run, plan)
     is_closed = verdict.load_model == LoadModel.CLOSED.value
     response = "Response time (closed load: equals service time, stalls are under-counted)"
     tables = [
         objective_table(verdict),
-        rate_table(plan_of(run), stages),
+        *recovery_tables(run, measure_recoveries(run, plan)),
+        *write_tables(audit_writes(run, plan)),
+        rate_table(plan, stages),
         outcome_table(stages),
         latency_table(
             "response_time",
@@ -236,6 +246,9 @@ def build_tables(run: Run, verdict: Verdict, stages: Sequence[StageFigures]) -> 
         stream_table(run, stages),
         generator_table(run, stages),
         pool_table(run, stages),
+        server_table(side, stages, len(plan.nodes)),
+        scrape_table(side),
+        *([saturation_table(find_saturation(run, plan, stages, side))] if side else []),
         conservation_table(run.manifest),
         error_table(run, stages),
         alert_table(verdict),

@@ -6,6 +6,7 @@ may be relied on). Rendering computes nothing.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -60,6 +61,11 @@ class Table:
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
+
+
+def retitled(table: Table, title: str) -> Table:
+    """The same table under another title."""
+    return dataclasses.replace(table, title=title)
 
 
 def words(text: str) -> Cell:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -29,6 +30,8 @@ _FORMULA: Final = ("=", "+", "-", "@")
 _NS_PER_S: Final = 1_000_000_000
 _FEW: Final = 10
 _MANY: Final = 1000
+_THREE_DIGITS: Final = 999.5
+_SIZES: Final = ("B", "kB", "MB", "GB", "TB")
 
 
 def clean(text: str, longest: int = LONGEST_NAME) -> str:
@@ -44,9 +47,9 @@ def _visible(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004 - one byte
 
 
-def markdown_cell(text: str) -> str:
+def markdown_cell(text: str, longest: int = LONGEST_NAME) -> str:
     """Text for one cell of a Markdown table: no markup, link, HTML or further cell."""
-    safe = clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    safe = clean(text, longest).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return "".join(f"\\{c}" if c in "\\`*[]|#~!" else c for c in safe)
 
 
@@ -92,21 +95,42 @@ def rate(value_per_s: float | None) -> str:
     return f"{value_per_s:,.1f}" if value_per_s < _MANY else f"{value_per_s:,.0f}"
 
 
+def size(value_bytes: float) -> str:
+    """Bytes in decimal units, as limits are written: "850 B", "63.4 MB"."""
+    power = 0
+    while value_bytes >= _THREE_DIGITS and power < len(_SIZES) - 1:
+        value_bytes, power = value_bytes / 1000, power + 1
+    return f"{significant(value_bytes)} {_SIZES[power]}"
+
+
 def count(value: int) -> str:
     """A whole number in groups of three."""
     return f"{value:,}"
 
 
-def with_unit(unit: Unit, value: float | None) -> str:
-    """A value in its unit."""
-    if unit is Unit.NANOSECONDS:
-        return latency(value)
-    if unit is Unit.RATIO:
-        return ratio(value)
-    if value is None:
-        return UNKNOWN
+def number(value: float) -> str:
+    """A number of things, whole where it is."""
+    return f"{value:,.0f}" if value == round(value) else f"{value:,.2f}"
+
+
+def _requests_per_s(value: float) -> str:
     # An objective can be missed by less than one per second.
     return f"{significant(value)} rps" if value < _FEW else f"{value:,.1f} rps"
+
+
+_TEXTS: Final[Mapping[Unit, Callable[[float], str]]] = {
+    Unit.NANOSECONDS: latency,
+    Unit.RATIO: ratio,
+    Unit.PER_SECOND: _requests_per_s,
+    Unit.BYTES: size,
+    Unit.COUNT: number,
+    Unit.COUNT_PER_SECOND: lambda value: f"{rate(value)} /s",
+}
+
+
+def with_unit(unit: Unit, value: float | None) -> str:
+    """A value in its unit."""
+    return UNKNOWN if value is None else _TEXTS[unit](value)
 
 
 def reading_text(reading: Reading) -> str:

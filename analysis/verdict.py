@@ -9,7 +9,7 @@ reported beside it and change nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -28,12 +28,16 @@ from analysis.judging import Case, ObjectiveResult, State, judge_objective, read
 from analysis.little import little_findings
 from analysis.pool_use import PoolUse, build_pool_uses
 from analysis.reading import Reading
+from analysis.recovery.judging import failover_warnings, judge_failover
+from analysis.recovery.measures import measure_recoveries
 from analysis.remarks import run_warnings, stage_warnings
+from analysis.server_side.levels import Level, levels_of
+from analysis.server_side.series import build_server_side
 from analysis.text import reading_text
 from loadtests.errors import HarnessError
 from loadtests.plan.codec import decode_plan
-from loadtests.plan.model import MeasureKind, Objective, Plan
-from loadtests.plan.objectives import is_met
+from loadtests.plan.model import Objective, Plan
+from loadtests.plan.objectives import FAILOVER_KINDS, LEVEL_KINDS, is_met
 from loadtests.record.archive import Run
 from loadtests.record.manifest import Outcome
 
@@ -130,12 +134,13 @@ def find(run: Run, plan: Plan, stages: Sequence[StageFigures]) -> tuple[Finding,
 def _pairs(
     objectives: Iterable[Objective], stages: Sequence[StageFigures]
 ) -> Iterator[tuple[Objective, StageFigures]]:
-    """Each objective with each stage that it limits, stage by stage."""
+    """Each objective with each stage that it limits, stage by stage; none of a failover."""
     for stage in stages:
         if not stage.facts.is_judged:
             continue
         for objective in objectives:
-            if objective.stage in {None, stage.facts.name}:
+            is_here = objective.stage in {None, stage.facts.name}
+            if is_here and objective.measure.kind not in FAILOVER_KINDS:
                 yield objective, stage
 
 
@@ -144,15 +149,20 @@ def _concerning(findings: Sequence[Finding], stage: StageFigures) -> tuple[Findi
 
 
 def _judge_alert(
-    alert: Objective, stage: StageFigures, pool: PoolUse, findings: Sequence[Finding]
+    alert: Objective,
+    stage: StageFigures,
+    pool: PoolUse,
+    level: Level | None,
+    findings: Sequence[Finding],
 ) -> AlertResult:
-    reading = reading_of(alert, stage.requests[alert.request], pool)
+    reading = reading_of(alert, stage.requests[alert.request], pool, level)
     is_valid = not any(f.is_invalid for f in _concerning(findings, stage))
     state = AlertState.UNKNOWN
     if reading.value is not None and is_valid:
         state = AlertState.RAISED if is_met(alert, reading.value) else AlertState.CLEAR
-    if alert.measure.kind is MeasureKind.POOL_USE and reading.is_too_small:
-        # A second without a use may have been one of a full pool.
+    is_hidden = reading.is_too_small if level is None else level.unknown() is not None
+    if alert.measure.kind in LEVEL_KINDS and is_hidden:
+        # A time without a value may have been one of a full pool.
         state = AlertState.UNKNOWN if state is AlertState.CLEAR else state
     return AlertResult(
         stage=stage.facts.name,
@@ -162,6 +172,16 @@ def _judge_alert(
         reading=reading,
         state=state,
     )
+
+
+def _levels(
+    run: Run, plan: Plan, stages: Sequence[StageFigures]
+) -> Mapping[tuple[str, str], Level]:
+    """What the target said of itself in each stage, by stage and measure."""
+    spans = [(stage.facts.name, stage.span) for stage in stages]
+    asked = {one.measure.server for one in (*plan.objectives, *plan.alerts)}
+    measures = [measure for measure in asked if measure is not None]
+    return levels_of(build_server_side(run, plan), spans, measures, len(plan.nodes))
 
 
 Sentences = tuple[str, ...]
@@ -193,7 +213,10 @@ def judge(run: Run) -> Verdict:
     """Judge a run from its archive alone; HarnessError when its plan cannot be read."""
     plan = plan_of(run)
     stages = build_figures(run)
-    findings, pools = find(run, plan, stages), build_pool_uses(run, plan, stages)
+    recoveries = measure_recoveries(run, plan)
+    findings = (*find(run, plan, stages), *failover_warnings(recoveries))
+    pools = build_pool_uses(run, plan, stages)
+    levels = _levels(run, plan, stages)
     objectives = tuple(
         judge_objective(
             Case(
@@ -202,11 +225,13 @@ def judge(run: Run) -> Verdict:
                 objective=objective,
                 figures=stage.requests[objective.request],
                 pool=pools[stage.facts.name],
+                level=levels.get((stage.facts.name, objective.measure.server or "")),
                 findings=_concerning(findings, stage),
             )
         )
         for objective, stage in _pairs(plan.objectives, stages)
     )
+    objectives += judge_failover(run, plan, recoveries, findings)
     states = [result.state for result in objectives]
     if any(finding.is_invalid for finding in findings):
         states.append(State.INCONCLUSIVE)
@@ -224,7 +249,13 @@ def judge(run: Run) -> Verdict:
         notes=notes,
         objectives=objectives,
         alerts=tuple(
-            _judge_alert(alert, stage, pools[stage.facts.name], findings)
+            _judge_alert(
+                alert,
+                stage,
+                pools[stage.facts.name],
+                levels.get((stage.facts.name, alert.measure.server or "")),
+                findings,
+            )
             for alert, stage in _pairs(plan.alerts, stages)
         ),
         findings=findings,

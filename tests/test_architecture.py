@@ -25,6 +25,27 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "loadtests.record",
             "loadtests.plan",
             "loadtests.engine.messages",
+            "loadtests.scrape.order",
+        }
+    ),
+    "loadtests.scrape": frozenset(
+        {
+            "loadtests.errors",
+            "loadtests.clock",
+            "loadtests.record",
+            "loadtests.plan",
+            "loadtests.engine.authority",
+            "loadtests.engine.tls",
+        }
+    ),
+    "loadtests.audit": frozenset(
+        {
+            "loadtests.errors",
+            "loadtests.clock",
+            "loadtests.record",
+            "loadtests.plan",
+            "loadtests.engine.authority",
+            "loadtests.engine.tls",
         }
     ),
     "loadtests.cluster": frozenset({"loadtests.errors", "loadtests.clock"}),

@@ -8,7 +8,7 @@ are within 2 sqrt(log10(n) / n), K_n = max(5, sqrt(log10 n)).
 
 Their choice makes the *variance* of a bootstrap as accurate as it can be; what it leaves is a
 bias to the narrow side, and an interval that is too narrow is noticed by nobody. So blocks
-are twice as long, and never below 2 n^(1/3), the order that they must grow with, because on a
+are three times as long, and never below 3 n^(1/3), the order that they must grow with, because on a
 short series the choice is too small by chance. With these, and Student's t for the number of
 blocks, the simulated coverage is what it says (tests/analysis/test_coverage.py).
 """
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 _SIGNIFICANCE: Final = 2.0
 _LEAST_LAGS: Final = 5
-_LONGER: Final = 2.0
+_LONGER: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

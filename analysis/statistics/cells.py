@@ -1,7 +1,7 @@
 """Rows of windows as resampling units: not more of them than decide anything.
 
 An hour of seconds is added up to at most `MOST_CELLS` cells of equal length. Blocks of a
-bootstrap are longer than such a cell anyway (2 n^(1/3) of 3,600 windows are 31), so that this
+bootstrap are longer than such a cell anyway (3 n^(1/3) of 3,600 windows are 46), so that this
 costs no accuracy and saves most of the time.
 """
 
@@ -19,7 +19,7 @@ from analysis.statistics.interval import TooSmall
 from loadtests.record.histogram import Histogram
 
 MOST_CELLS: Final = 600
-LEAST_WINDOWS: Final = 46  # below, neither dependence nor spread of windows can be known
+LEAST_WINDOWS: Final = 80  # below, neither dependence nor spread of windows can be known
 LEAST_BLOCKS: Final = 6
 
 

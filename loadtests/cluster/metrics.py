@@ -7,10 +7,10 @@ shows every answer that has left.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -23,6 +23,7 @@ from prometheus_client.core import (
 
 from loadtests.cluster.binning import MAX_MEMORY_S, MAX_SLICES, Binned
 from loadtests.cluster.grpc_metrics import GrpcMetrics
+from loadtests.cluster.host_metrics import HostMetrics
 from loadtests.cluster.wire import Series
 
 MEDIA_TYPE: Final = b"text/plain; version=0.0.4; charset=utf-8"
@@ -40,15 +41,15 @@ class Traffic:
 
 
 class Metrics:
-    """All series of a node."""
+    """All series of a node; `folder` is where its ledger lies."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._host = HostMetrics(folder)
         self.grpc = GrpcMetrics()
         self._series: dict[tuple[str, str, int], tuple[Series, Binned]] = {}
         self._opened: dict[str, int] = {}
         self._abandoned: dict[str, int] = {}
-        self._started_s = self._sliced_s = self._cpu_read_s = time.monotonic()
-        self._cpu_s = time.process_time()
+        self._started_s = self._sliced_s = time.monotonic()
         self._registry = CollectorRegistry()
         self._registry.register(self)
         ProcessCollector(registry=self._registry)
@@ -121,7 +122,8 @@ class Metrics:
         yield received
         yield abandoned
         yield from self.grpc.collect()
-        yield from self._host()
+        yield from self._host.collect()
+        yield GaugeMetricFamily("process_uptime_seconds", "Uptime", value=self.uptime_s())
 
     def _requests(self) -> Iterator[Metric]:
         name = "http_server_requests_seconds"
@@ -133,19 +135,3 @@ class Metrics:
             longest.add_metric(labels, binned.max_s())
         yield seconds
         yield longest
-
-    def _host(self) -> Iterator[Metric]:
-        cores = os.cpu_count() or 1
-        yield GaugeMetricFamily("system_cpu_count", "Cores of the host", value=cores)
-        yield GaugeMetricFamily(
-            "process_cpu_usage",
-            "CPU of this process since the last scrape, as a ratio of the host",
-            value=self._cpu_ratio() / cores,
-        )
-        yield GaugeMetricFamily("process_uptime_seconds", "Uptime", value=self.uptime_s())
-
-    def _cpu_ratio(self) -> float:
-        now_s, cpu_s = time.monotonic(), time.process_time()
-        ratio = (cpu_s - self._cpu_s) / max(now_s - self._cpu_read_s, 1e-3)
-        self._cpu_read_s, self._cpu_s = now_s, cpu_s
-        return ratio

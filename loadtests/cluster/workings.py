@@ -37,7 +37,7 @@ class Workings:
         self.gate = Gate(options.behaviour)
         self.is_plain = not options.behaviour.changes_answers()
         self.truth = GroundTruth(options.ground_truth) if options.ground_truth else None
-        self.metrics = Metrics()
+        self.metrics = Metrics(options.store.parent)
         self.store = Store(options.store, options.durability)
         self.committer = Committer(
             options.store,

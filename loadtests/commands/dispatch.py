@@ -18,17 +18,31 @@ from loadtests.commands import (
     archive,
     baseline,
     calibrate,
+    capacity,
     check,
     cluster,
     compare,
     demo,
     run,
+    trend,
     worker,
 )
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, HeadroomError
 
-COMMANDS = (demo, run, worker, check, cluster, calibrate, archive, compare, baseline)
+COMMANDS = (
+    demo,
+    run,
+    worker,
+    check,
+    cluster,
+    calibrate,
+    archive,
+    compare,
+    baseline,
+    trend,
+    capacity,
+)
 EPILOG = """\
 exit codes: 0 PASS, 1 FAIL, 2 usage or scenario error, 3 INCONCLUSIVE,
             4 aborted by the user or a guard, 5 harness error

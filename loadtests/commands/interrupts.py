@@ -43,8 +43,10 @@ def ending_at_once() -> Iterator[None]:
 
 
 @contextmanager
-def ignoring_after_start() -> Iterator[Callable[[], None]]:
-    """Yields what to call once a run has begun: from then on Ctrl-C is ignored here.
+def ignoring_after_start(
+    on_ignored: Callable[[], None] = lambda: None,
+) -> Iterator[Callable[[], None]]:
+    """Yields what to call once a run has begun: from then on Ctrl-C only calls `on_ignored`.
 
     The run handles it while it lasts. Before it began Ctrl-C is a KeyboardInterrupt.
     """
@@ -53,6 +55,7 @@ def ignoring_after_start() -> Iterator[Callable[[], None]]:
     def on_interrupt(number: int, frame: FrameType | None) -> None:
         if not has_begun.is_set():
             signal.default_int_handler(number, frame)
+        on_ignored()
 
     if not _may_handle():
         yield has_begun.set

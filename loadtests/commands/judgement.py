@@ -13,6 +13,7 @@ from rich.console import RenderableType
 
 from analysis.judging import State
 from analysis.show import show, to_json, write_verdict
+from analysis.trend.digests import store_digest
 from analysis.verdict import Verdict, judge
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
@@ -41,6 +42,8 @@ def judge_and_store(path: Path) -> tuple[Run, Verdict]:
     run = load_run(path)
     verdict = judge(run)
     write_verdict(path, verdict)
+    if run.is_complete:
+        store_digest(run, verdict)
     return run, verdict
 
 

@@ -7,6 +7,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
+from loadtests.errors import Mistake, ScenarioError
+
 RESULTS = Path("results")
 _HIGHEST: Final = 2**63 - 1
 
@@ -29,6 +31,17 @@ def positive_float(text: str) -> float:
         value = 0.0
     if not math.isfinite(value) or value <= 0:
         _refuse(text, "a number above 0")
+    return value
+
+
+def ratio(text: str) -> float:
+    """A number between 0 and 1, neither included."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        _refuse(text, "a number between 0 and 1, such as 0.05")
     return value
 
 
@@ -89,6 +102,17 @@ def add_results(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of archives and baseline tables (default: results)",
     )
+
+
+def write_output(option: str, path: Path, data: bytes) -> None:
+    """Write the file that an option asked for; ScenarioError when it cannot be written."""
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        mistake = Mistake(
+            where=option, seen=f"{str(path)!r}: {error.strerror}", expected="a file to write"
+        )
+        raise ScenarioError(option, (mistake,)) from error
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -20,12 +20,13 @@ from loadtests.commands.terminal import Terminal
 from loadtests.errors import Mistake, ScenarioError, TargetError
 from loadtests.plan.authorisation import authorised_hosts, refuse_unauthorised
 from loadtests.plan.costs import MessageCost
-from loadtests.plan.environment import unfilled_variables
+from loadtests.plan.environment import unfilled_scrape_variables, unfilled_variables
 from loadtests.plan.feasibility import Feasibility, Finding, Severity, assess
 from loadtests.plan.host import host_limits, own_configuration
 from loadtests.plan.model import LoadModel, Node, Plan, Tls
 from loadtests.plan.reflection import reflector
-from loadtests.plan.scenario import load_scenario, resolve
+from loadtests.plan.scenario import ScenarioFile, load_scenario, resolve
+from loadtests.plan.scraping import describe_scraping
 from loadtests.plan.units import format_duration
 
 STYLES = {Severity.INFO: "dim", Severity.WARNING: "yellow", Severity.REFUSAL: "bold red"}
@@ -46,8 +47,12 @@ def build_plan(path: Path, *, scale: float, seed: int | None, targets: Sequence[
     A scenario whose types come from server reflection asks the target, where that may be
     loaded; TargetError where not, or when it has no answer.
     """
-    scenario_file = load_scenario(path, targets=targets, reflect=_reflect)
-    return resolve(scenario_file, scale=scale, seed=seed, targets=targets)
+    return resolve(load_here(path, targets), scale=scale, seed=seed, targets=targets)
+
+
+def load_here(path: Path, targets: Sequence[str]) -> ScenarioFile:
+    """A scenario file, to be resolved more than once; ScenarioError with all mistakes."""
+    return load_scenario(path, targets=targets, reflect=_reflect)
 
 
 def assess_here(plan: Plan, *, hosts: int, engines: int) -> Feasibility:
@@ -61,6 +66,7 @@ def mistakes_here(plan: Plan, *, is_local: bool) -> tuple[Mistake, ...]:
     Variables are needed where the engines run; on other hosts their own preflight looks.
     """
     variables = unfilled_variables(plan, os.environ) if is_local else ()
+    variables += unfilled_scrape_variables(plan, os.environ)
     try:
         refuse_unauthorised(plan, own_configuration(), datetime.now(tz=UTC))
     except TargetError as error:
@@ -170,6 +176,7 @@ def resources_table(plan: Plan, feasibility: Feasibility, engines: int) -> Table
         ("ports per host and node", f"{feasibility.ports_per_host_and_node:,}"),
         ("engines needed", _number(feasibility.engines_needed)),
         ("on a lost worker", plan.loss_policy.value),
+        ("server metrics", "\n".join(describe_scraping(plan.scraping)) if plan.scraping else "-"),
     )
     for what, value in rows:
         table.add_row(what, value)
@@ -211,6 +218,7 @@ def plan_document(plan: Plan, feasibility: Feasibility, engines: int) -> dict[st
             "channels": plan.multiplexing.connections,
             "streams": plan.multiplexing.streams,
             "loss_policy": plan.loss_policy.value,
+            "server_metrics": describe_scraping(plan.scraping) if plan.scraping else None,
             "engines": engines,
         },
         "feasibility": feasibility,

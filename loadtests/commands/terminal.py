@@ -8,6 +8,8 @@ come from files and targets.
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import TextIO
 
 import msgspec
@@ -15,6 +17,19 @@ from rich.console import Console
 from rich.text import Text
 
 PIPED_WIDTH = 100_000
+
+
+def after_a_while(terminal: Terminal, every_s: float = 2.0) -> Callable[[str], None]:
+    """Says what it is told, but at most every few seconds, and nothing in the first ones."""
+    due_s = time.monotonic() + every_s
+
+    def say(text: str) -> None:
+        nonlocal due_s
+        if time.monotonic() >= due_s:
+            due_s = time.monotonic() + every_s
+            terminal.say(text)
+
+    return say
 
 
 class _Console(Console):

@@ -8,7 +8,7 @@ length of the body that is sent, for every sequence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, cast
 
 import numpy as np
@@ -28,14 +28,15 @@ _LENGTH: Final = b"\x01"  # stands for the length of a body that varies
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 
 
-def task_of(request: Request, index: int) -> Task:
+def task_of(request: Request, index: int, *, is_logged: bool = False) -> Task:
     """Extract the task of a plan's request."""
     is_head = request.method == "HEAD"
     expected_statuses = frozenset(request.expected_statuses) or ANY_2XX
     return Task(
         index=index,
         expected_statuses=expected_statuses,
-        unchecked_statuses=frozenset() if request.checks else expected_statuses,
+        # What is looked at one by one: checks, and writes, which are logged.
+        unchecked_statuses=frozenset() if request.checks or is_logged else expected_statuses,
         checks=request.checks,
         timeout_ns=request.timeout_ns,
         expected=Expected(is_head=is_head, keeps_body=bool(request.checks)),
@@ -68,6 +69,7 @@ class _Source:
         seed: int,
         feeds: tuple[Feed, ...],
         environment: Mapping[str, str],
+        is_logged: bool,
     ) -> None:
         def compiled(source: bytes, where: str) -> Template:
             return compile_template(
@@ -79,7 +81,7 @@ class _Source:
                 where=f"requests.{request.name}.{where}",
             )
 
-        self.tasks: Sequence[Task] = [task_of(request, index)] * len(nodes)
+        self.tasks: Sequence[Task] = [task_of(request, index, is_logged=is_logged)] * len(nodes)
         body = request.body or b""
         length_bytes = compiled(body, "body").length
         self._varies = length_bytes is None
@@ -126,13 +128,13 @@ class _Source:
         """Return the bytes that every sequence has on this node."""
         return self._for_node(self._template.render(0), node)
 
-    def render(self, sequences: NDArray[np.int64], nodes: Sequence[int]) -> list[bytes]:
-        """Bytes for each sequence on its node."""
-        rendered = self._template.render_many(sequences)
+    def prepare(self, sequences: NDArray[np.int64], nodes: Sequence[int]) -> Iterator[bytes]:
+        """Bytes for each sequence on its node: values now, bytes when taken."""
+        rendered = zip(self._template.prepare(sequences), nodes, strict=True)
         heads = self._heads
         if heads is not None:
-            return [heads[node] + data for data, node in zip(rendered, nodes, strict=True)]
-        return [self._for_node(data, node) for data, node in zip(rendered, nodes, strict=True)]
+            return (heads[node] + data for data, node in rendered)
+        return (self._for_node(data, node) for data, node in rendered)
 
 
 def _source(
@@ -148,6 +150,7 @@ def _source(
             seed=plan.seed,
             feeds=plan.feeds,
             environment=environment,
+            is_logged=plan.is_audited(request.name),
         )
     return StreamSource(plan, request, index, run_id=run_id, environment=environment)
 
@@ -177,25 +180,42 @@ class Catalogue:
         task = self._sources[request].tasks[slot % self._nodes]
         return len(payload) << SLOT_BITS | slot, task, payload
 
-    def parcels(self, sequences: NDArray[np.int64], slots: Sequence[int]) -> list[Parcel]:
-        """Parcel of each arrival, a sequence number and a slot each, in order."""
-        ready = self._parcels
-        found = [ready[slot] for slot in slots]
-        if self._varies:
-            self._render(found, sequences, slots)
-        return cast("list[Parcel]", found)  # nothing of it is None any more
+    def parcels(self, sequences: NDArray[np.int64], slots: Sequence[int]) -> Iterator[Parcel]:
+        """Parcel of each arrival, a sequence number and a slot each, in order.
 
-    def _render(
-        self, found: list[Parcel | None], sequences: NDArray[np.int64], slots: Sequence[int]
-    ) -> None:
-        """Render what differs between sequences, a batch for each request."""
+        What takes NumPy is done now, the rest when a parcel is taken: so the work of a batch
+        does not hold up what becomes due meanwhile.
+        """
+        ready = self._parcels
+        if not self._varies:
+            return iter(cast("list[Parcel]", [ready[slot] for slot in slots]))
+        return self._taken(slots, self._prepared(sequences, slots))
+
+    def _prepared(
+        self, sequences: NDArray[np.int64], slots: Sequence[int]
+    ) -> dict[int, Iterator[bytes]]:
+        """Payloads that differ between sequences, by request, each in order."""
         nodes, varying = self._nodes, dict[int, list[int]]()
-        for position, parcel in enumerate(found):
+        for position, slot in enumerate(slots):
+            if self._parcels[slot] is None:
+                varying.setdefault(slot // nodes % self._rows, []).append(position)
+        return {
+            request: self._sources[request].prepare(
+                sequences[positions], [slots[position] % nodes for position in positions]
+            )
+            for request, positions in varying.items()
+        }
+
+    def _taken(
+        self, slots: Sequence[int], prepared: Mapping[int, Iterator[bytes]]
+    ) -> Iterator[Parcel]:
+        ready, nodes, rows, sources = self._parcels, self._nodes, self._rows, self._sources
+        for slot in slots:
+            parcel = ready[slot]
             if parcel is None:
-                request = slots[position] // nodes % self._rows
-                varying.setdefault(request, []).append(position)
-        for request, positions in varying.items():
-            on_nodes = [slots[position] % nodes for position in positions]
-            rendered = self._sources[request].render(sequences[positions], on_nodes)
-            for position, payload in zip(positions, rendered, strict=True):
-                found[position] = self._parcel(slots[position], request, payload)
+                request = slot // nodes % rows
+                payload = next(prepared[request])
+                task = sources[request].tasks[slot % nodes]
+                yield len(payload) << SLOT_BITS | slot, task, payload
+            else:
+                yield parcel

@@ -61,7 +61,7 @@ class Supply:
         numbers = np.arange(position, position + _BATCH, dtype=np.int64)
         sequences = share.residue + share.modulus * numbers
         slots = self._schedule.mix(sequences)[0] * len(self._plan.nodes) + node
-        batch = self._catalogue.parcels(sequences, slots.tolist())
+        batch = list(self._catalogue.parcels(sequences, slots.tolist()))
         batch.reverse()
         return batch
 

@@ -31,6 +31,7 @@ from loadtests.engine.http1 import (
     ResponseReader,
 )
 from loadtests.engine.outcome import count_of_status, kind_of_loss, kind_of_status
+from loadtests.engine.recorder import SLOT_MASK
 from loadtests.record.error_kinds import CHECK, PROTOCOL, TIMEOUT
 from loadtests.record.window import Count
 
@@ -309,6 +310,8 @@ class Connection(asyncio.Protocol):
         self._log_response(done_ns - self._due_ns)
         self._log_service(done_ns - self.sent_ns)
         self._log_received(received_bytes)
+        if self._traffic.recorder.writes is not None:
+            self._traffic.recorder.writes.ended_ok(self._code & SLOT_MASK, self._due_ns)
         self.task = None
 
     def _end_with_status(self, status: int, done_ns: int, received_bytes: int) -> None:

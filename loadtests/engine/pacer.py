@@ -1,6 +1,6 @@
 """Open load: hands every arrival of the engine's shares to its node when it is due.
 
-Arrivals are computed a *stretch* (100 ms) at a time and made into bytes a *slice* at a
+Arrivals are computed a *stretch* (250 ms) at a time and made into bytes a *slice* at a
 time, so that neither holds the loop for long. All that is due leaves together; the next
 time is that of the next arrival, but not sooner than a *quantum* after the last. At
 high rates that halves the kernel's work: sent one by one, arrivals wake the engine, and
@@ -32,7 +32,7 @@ from loadtests.engine.traffic import NEVER_NS, Traffic
 from loadtests.plan.model import Plan, Share
 from loadtests.plan.schedule import Schedule
 
-STRETCH_NS: Final = 100 * NS_PER_MS
+STRETCH_NS: Final = 250 * NS_PER_MS  # each takes 0.3 ms and more, whatever its length
 _SLICE_ARRIVALS: Final = 256
 _MOST_SLICES: Final = 2  # in one turn of the loop: up to 3 ms
 SHORTEST_QUANTUM_NS: Final = 120_000  # 60 us of send lag on average, where arrivals are denser
@@ -164,7 +164,7 @@ class Pacer:
         to = [pools[slot] for slot in slots]
         self._dues_ns = (part.offsets_ns + self._t0_ns).tolist()
         self._arrivals = zip(self._dues_ns, to, parcels, strict=True)
-        self._at, self._size = 0, len(parcels)
+        self._at, self._size = 0, len(slots)
         self._traffic.due_ns = self._dues_ns[0]
 
     def _extend(self) -> None:

@@ -19,6 +19,7 @@ from time import monotonic_ns, process_time_ns
 from typing import Final
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
+from loadtests.engine.bins import BinBook
 from loadtests.engine.catalogue import Catalogue
 from loadtests.engine.closed import Supply
 from loadtests.engine.dialer import Dialer
@@ -43,13 +44,14 @@ from loadtests.engine.shares import portion
 from loadtests.engine.timer import Timer
 from loadtests.engine.traffic import NEVER_NS, Traffic
 from loadtests.engine.windows import WindowClock
+from loadtests.engine.write_log import WriteLog
 from loadtests.errors import TargetError
 from loadtests.plan.codec import decode_plan
-from loadtests.plan.model import LoadModel, Share
+from loadtests.plan.model import LoadModel, Plan, Share
 from loadtests.record.window import Window, pack_window
 
 _ROUND_NS: Final = 10 * NS_PER_MS
-_FEWEST_SWEPT: Final = 256  # connections looked at per round for a timeout
+_FEWEST_SWEPT: Final = 16  # connections looked at per round for a timeout
 _ROUNDS_PER_SWEEP: Final = 5
 _STRAIN_NS: Final = 100 * NS_PER_MS  # over which the engine's use of its core is taken
 _HOPELESS_ATTEMPTS: Final = 4  # in a row, on every node: the target is not there
@@ -76,7 +78,12 @@ class Run:
         index, engines = configure.index, configure.of_engines
         parts = parts_of(plan, index, engines, self._warnings.append)
         in_flight_limit = parts.in_flight_limit
-        recorder = Recorder(len(plan.slots), plans_as_sent=self._is_closed)
+        bins = None
+        if plan.binning is not None:
+            bins = BinBook(len(plan.slots), plan.binning.marks, self._open_connections)
+        recorder = Recorder(
+            len(plan.slots), plans_as_sent=self._is_closed, bins=bins, writes=_write_log(plan)
+        )
         self._traffic = Traffic(
             recorder,
             gate=gate_of(plan.max_rate_per_s / engines),
@@ -109,6 +116,7 @@ class Run:
             connections=self._fleet.connections,
             streams=self._fleet.streams,
             emit=self._emit,
+            bins=bins,
         )
         self._sequence = 0
         self._timer = Timer()
@@ -188,6 +196,8 @@ class Run:
         self._t0_ns, self._lease_ns = start.t0_ns, start.lease_until_ns
         self._end_ns = start.t0_ns + self._plan.duration_ns
         self._windows.begin(start.t0_ns, start.t0_unix_ns)
+        if self._recorder.writes is not None:
+            self._recorder.writes.begin(start.t0_ns)
         traffic = self._traffic
         traffic.is_sending = True
         traffic.on_alarm, traffic.on_due = self._alarmed, self._pacer.dispatch
@@ -231,26 +241,38 @@ class Run:
             if monotonic_ns() >= self._end_ns:
                 edge_ns = NEVER_NS
         lease_ns = self._lease_ns if self._traffic.is_sending else NEVER_NS
-        self._traffic.alarm_ns = min(self._windows.ends_ns, lease_ns, edge_ns)
+        self._traffic.alarm_ns = min(self._windows.edge_ns, lease_ns, edge_ns)
 
     def _alarmed(self, now_ns: int) -> None:
-        """A window, a stage of closed load, the plan or the lease has ended."""
+        """A window or bin, a stage of closed load, the plan or the lease has ended."""
         if self.over.is_set():
             return
         traffic = self._traffic
         if traffic.is_sending and now_ns >= self._lease_ns:
             self._halt(now_ns, self._plan.grace_ns, "lease expired")
-        while now_ns >= self._windows.ends_ns:
-            self._close_window(self._windows.ends_ns)
+        self._pass_edges(now_ns)
         if self._is_closed and traffic.is_sending:
             if now_ns >= self._end_ns:
                 self._halt(now_ns, self._plan.grace_ns, "end of plan")
             self._enter_stage(now_ns)
         self._set_alarm()
 
-    def _close_window(self, end_ns: int) -> None:
+    def _pass_edges(self, now_ns: int) -> None:
+        """Close every window and cut every bin that has ended."""
+        windows = self._windows
+        while now_ns >= windows.edge_ns:
+            if windows.bin_ends_ns < windows.ends_ns:
+                self._count_planned(windows.bin_ends_ns)
+                windows.cut()
+            else:
+                self._close_window(windows.ends_ns)
+
+    def _count_planned(self, until_ns: int) -> None:
         if not self._is_closed:
-            self._pacer.count_planned(end_ns)
+            self._pacer.count_planned(until_ns)
+
+    def _close_window(self, end_ns: int) -> None:
+        self._count_planned(end_ns)
         self._windows.close(end_ns)
         gc.collect(0)
 
@@ -275,8 +297,7 @@ class Run:
             now_ns = monotonic_ns()
         if traffic.gate is not None or self._is_closed:
             self._serve(now_ns)
-        if self._recorder.is_full:
-            self._recorder.absorb()
+        self._recorder.absorb_part()
         self._arm(now_ns)
 
     def _serve(self, now_ns: int) -> None:
@@ -383,8 +404,7 @@ class Run:
         self._halt(now_ns, 0, self._reason)
         traffic = self._traffic
         if self._t0_ns < NEVER_NS:
-            while now_ns >= self._windows.ends_ns:
-                self._close_window(self._windows.ends_ns)
+            self._pass_edges(now_ns)
             self._close_window(max(now_ns, self._t0_ns))
             self._windows.finish_pending()
             asyncio.get_running_loop().remove_reader(self._timer.fd)
@@ -416,6 +436,9 @@ class Run:
         stage = self._stage_at(monotonic_ns())
         return slots.slot(stage, len(slots.requests) - 1, pool.index)
 
+    def _open_connections(self) -> list[tuple[int, int]]:
+        return [(self._connection_slot(pool), len(pool.connections)) for pool in self._pools]
+
     def _lost(self, _pool: Pool) -> None:
         """A connection has ended: replace it at once if that is paid for."""
         if self._dialer.is_dialing:
@@ -424,6 +447,19 @@ class Run:
     def _emit(self, window: Window) -> None:
         self._sequence += 1
         self._send(WindowReport(self._sequence, pack_window(window)))
+
+
+def _write_log(plan: Plan) -> WriteLog | None:
+    """The log of the request that is audited; None without an audit."""
+    space = plan.slots
+    audited = [index for index, one in enumerate(plan.requests) if plan.is_audited(one.name)]
+    slots = [
+        space.slot(stage, request, node)
+        for stage in range(len(space.stages))
+        for request in audited
+        for node in range(len(space.nodes))
+    ]
+    return WriteLog(slots) if slots else None
 
 
 def _told(refusals: Iterable[tuple[str, str]]) -> str:

@@ -13,6 +13,7 @@ from loadtests.engine.exchange import Record
 from loadtests.engine.grpc import Failure, count_of_code, kind_of_code
 from loadtests.engine.http2 import Http2
 from loadtests.engine.outcome import count_of_status, kind_of_loss, kind_of_status
+from loadtests.engine.recorder import SLOT_MASK
 from loadtests.engine.response_heads import Head
 from loadtests.engine.traffic import Traffic
 from loadtests.record.error_kinds import CANCELLED_BY_PEER, CHECK, TIMEOUT
@@ -83,6 +84,8 @@ class StreamOutcomes:
         self._traffic.recorder.log_many_ok([code], [done_ns - due_ns], services, [size])
         self._traffic.ok += 1
         self._traffic.done_at_ns += done_ns
+        if self._traffic.recorder.writes is not None:
+            self._traffic.recorder.writes.ended_ok(code & SLOT_MASK, due_ns)
 
     # What we end
 

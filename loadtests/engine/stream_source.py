@@ -10,8 +10,9 @@ sequence; where a body's length differs between sequences, its length is not sai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -136,30 +137,29 @@ class StreamSource:
 
     def constant(self, node: int) -> bytes:
         """Return the payload that every sequence has on this node."""
-        return self.render(np.zeros(1, dtype=np.int64), [node])[0]
+        return next(self.prepare(np.zeros(1, dtype=np.int64), [node]))
 
-    def render(self, sequences: Sequences, nodes: Sequence[int]) -> list[bytes]:
-        """Payload for each sequence on its node."""
+    def prepare(self, sequences: Sequences, nodes: Sequence[int]) -> Iterator[bytes]:
+        """Payload for each sequence on its node: values now, bytes when taken."""
         bodies = self._bodies(sequences)
         if all(head.constant is not None for head in self._heads):
             return bodies
         heads = self._heads
-        return [
+        return (
             heads[node].block(sequence) + body
             for sequence, node, body in zip(sequences.tolist(), nodes, bodies, strict=True)
-        ]
+        )
 
-    def _bodies(self, sequences: Sequences) -> list[bytes]:
+    def _bodies(self, sequences: Sequences) -> Iterator[bytes]:
         if self._message is None:
-            return self._body.render_many(sequences)
+            return self._body.prepare(sequences)
+        messages, compression = self._message.prepare(sequences), self._compression
         if self._message.is_constant:
-            ready = framed(self._message.render_many(sequences[:1])[0], self._compression)
-            return [ready] * sequences.size
-        messages, compression = self._message.render_many(sequences), self._compression
+            return repeat(framed(next(messages), compression), sequences.size)
         if compression is Compression.IDENTITY:  # `framed`, without a call for each
             prefix = PREFIX.pack
-            return [prefix(0, len(message)) + message for message in messages]
-        return [framed(message, compression) for message in messages]
+            return (prefix(0, len(message)) + message for message in messages)
+        return (framed(message, compression) for message in messages)
 
 
 class _Head:
@@ -212,7 +212,10 @@ def _task(plan: Plan, request: Request, index: int, fields: tuple[Field, ...] | 
     return StreamTask(
         index=index,
         expected_statuses=expected,
-        unchecked_statuses=frozenset() if examine is not None else expected,
+        # What is looked at one by one: checks, and writes, which are logged.
+        unchecked_statuses=(
+            frozenset() if examine is not None or plan.is_audited(request.name) else expected
+        ),
         checks=request.checks,
         timeout_ns=request.timeout_ns,
         expected=Expected(is_head=request.method == "HEAD", keeps_body=examine is not None),

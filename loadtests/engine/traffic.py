@@ -126,11 +126,14 @@ class Traffic:
         else:
             self.client_error += 1
         self.done_at_ns += done_ns
+        if self.recorder.writes is not None:
+            self.recorder.writes.ended_badly(code & SLOT_MASK, due_ns, kind)
         self.recorder.not_ok(
             code,
             count,
             kind=kind,
             message=message,
+            due_ns=due_ns,
             response_ns=done_ns - due_ns,
             service_ns=done_ns - sent_ns,
             received_bytes=received_bytes,

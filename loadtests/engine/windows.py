@@ -1,8 +1,9 @@
-"""The clock of the windows: which second is open, when it ends, and its health record.
+"""The clock of windows and bins: which is open, when it ends, and a second's health record.
 
 Labels are `floor(unix time)` computed from T0 on the monotonic clock, so a stepping wall
 clock moves nothing. Every second from T0 to the end gives one window, also an empty one,
-also after a stall, in order. Windows set aside are read out in small steps.
+also after a stall, in order. Windows set aside are read out in small steps. The last bin of a
+second ends with it.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections.abc import Callable
 from typing import Final
 
 from loadtests.clock import NS_PER_S
+from loadtests.engine.bins import BinBook
 from loadtests.engine.recorder import Closing, Recorder
 from loadtests.engine.traffic import NEVER_NS, Traffic
+from loadtests.record.bins import BIN_NS, TICK_NS, TICKS_PER_BIN
 from loadtests.record.window import EngineHealth, Window
 
 _ROUNDS_PER_LOOK: Final = 5  # streams in use are counted every 50 ms: it costs 1 us a connection
@@ -24,6 +27,7 @@ class WindowClock:
 
     __slots__ = (
         "_begun_ns",
+        "_bins",
         "_closing",
         "_cpu_ns",
         "_emit",
@@ -35,7 +39,9 @@ class WindowClock:
         "_rounds",
         "_streams",
         "_streams_in_use",
+        "_tick",
         "_traffic",
+        "bin_ends_ns",
         "connections",
         "ends_ns",
         "last_round_ns",
@@ -51,7 +57,10 @@ class WindowClock:
         connections: Callable[[], int],
         streams: Callable[[], tuple[int, int]],
         emit: Callable[[Window], None],
+        bins: BinBook | None = None,
     ) -> None:
+        self._bins = bins
+        self._tick = 0  # at which the open bin began
         self._engine, self._recorder, self._traffic = engine, recorder, traffic
         self._emit = emit
         self.connections = connections
@@ -59,7 +68,7 @@ class WindowClock:
         self._streams_in_use = self._looks = self._rounds = 0  # sum of what was seen, how often
         self._closing: Closing | None = None
         self._label = 0
-        self.ends_ns = NEVER_NS
+        self.ends_ns = self.bin_ends_ns = NEVER_NS
         self._begun_ns = self._cpu_ns = self._integral_ns = 0
         self.last_round_ns = self.longest_gap_ns = 0
 
@@ -68,6 +77,10 @@ class WindowClock:
         self._label = t0_unix_ns // NS_PER_S
         self._begun_ns = t0_ns
         self.ends_ns = t0_ns + NS_PER_S - t0_unix_ns % NS_PER_S
+        if self._bins is not None:
+            self._bins.begin(t0_unix_ns - t0_ns)
+            self.bin_ends_ns = t0_ns + BIN_NS - t0_unix_ns % BIN_NS
+            self._tick = (t0_unix_ns - t0_unix_ns % BIN_NS) // TICK_NS
         self._cpu_ns = time.process_time_ns()
         self._integral_ns = self._traffic.in_flight_integral_ns(t0_ns)
         self.last_round_ns = time.monotonic_ns()
@@ -83,8 +96,21 @@ class WindowClock:
             self._streams_in_use += self._streams()[0]
             self._looks += 1
 
+    @property
+    def edge_ns(self) -> int:
+        """When the open bin ends, or the open window where there are no bins."""
+        return min(self.bin_ends_ns, self.ends_ns)
+
+    def cut(self) -> None:
+        """End the open bin."""
+        if self._bins is not None:
+            self._recorder.cut(self._tick)
+            self._tick += TICKS_PER_BIN
+            self.bin_ends_ns += BIN_NS
+
     def close(self, end_ns: int) -> None:
         """Close the open window at `end_ns` and open the next one."""
+        self.cut()
         self.finish_pending()
         health = self._health(end_ns)
         self._closing = self._recorder.close(self._label, health)

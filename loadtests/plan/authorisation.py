@@ -16,6 +16,7 @@ What a name resolves to is checked again by the engine when it connects.
 from __future__ import annotations
 
 import ipaddress
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from typing import Any, Final
 from loadtests.errors import ScenarioError, TargetError
 from loadtests.plan.attachments import read_text
 from loadtests.plan.decoding import unknown_key
-from loadtests.plan.model import Plan
+from loadtests.plan.model import Plan, is_loopback
 from loadtests.plan.spec import MIB
 from loadtests.plan.units import UnitError, parse_rate_per_s
 from loadtests.plan.values import Mistakes, shown
@@ -176,25 +177,52 @@ def authorisation_of(host: str, configuration: Configuration, now: datetime) -> 
     )
 
 
+def foreign_metrics_hosts(plan: Plan) -> tuple[str, ...]:
+    """Hosts that are asked for metrics and are not loopback: authorised like any other."""
+    hosts = () if plan.scraping is None else plan.scraping.hosts
+    return tuple(host for host in hosts if not is_loopback(host))
+
+
 def refuse_unauthorised(plan: Plan, configuration: Configuration, now: datetime) -> None:
     """Return when every node may get this load at `now` (with a zone); TargetError otherwise.
 
     An entry's max_rate is held against the part of the plan's hard ceiling (not only of
     its planned rate) that its nodes can get.
     """
+    for host in foreign_metrics_hosts(plan):
+        authorisation_of(host, configuration, now)
+    for entry, part_ratio in _parts(plan, configuration, now).values():
+        rate = plan.max_rate_per_s * part_ratio
+        if rate > entry.max_rate_per_s * (1 + 1e-9):
+            raise TargetError(
+                where=str(configuration.path),
+                seen=f"a ceiling of {rate:g} requests/s on {entry.host}",
+                expected=f"at most {entry.max_rate_per_s:g}, as {entry.owner} allows "
+                "(set target.max_rate of the scenario)",
+            )
+
+
+def authorised_per_s(plan: Plan, configuration: Configuration, now: datetime) -> float:
+    """The highest ceiling that a plan for these nodes may have; infinite on loopback.
+
+    TargetError for a host that may get no load at all.
+    """
+    parts = _parts(plan, configuration, now).values()
+    return min((entry.max_rate_per_s / ratio for entry, ratio in parts), default=math.inf)
+
+
+def _parts(
+    plan: Plan, configuration: Configuration, now: datetime
+) -> dict[str, tuple[AuthorisedTarget, float]]:
+    """Entries that the plan's nodes need, by host, with the part (0-1) of the load each gets."""
     total = sum(node.weight for node in plan.nodes)
-    rates: dict[str, float] = {}
+    parts: dict[str, tuple[AuthorisedTarget, float]] = {}
     for node in plan.nodes:
         entries = {
             entry.host: entry
             for entry in (authorisation_of(h, configuration, now) for h in node.foreign_hosts)
         }
         for host, entry in entries.items():
-            rates[host] = rates.get(host, 0.0) + plan.max_rate_per_s * node.weight / total
-            if rates[host] > entry.max_rate_per_s * (1 + 1e-9):
-                raise TargetError(
-                    where=str(configuration.path),
-                    seen=f"a ceiling of {rates[host]:g} requests/s on {host}",
-                    expected=f"at most {entry.max_rate_per_s:g}, as {entry.owner} allows "
-                    "(set target.max_rate of the scenario)",
-                )
+            before = parts[host][1] if host in parts else 0.0
+            parts[host] = (entry, before + node.weight / total)
+    return parts

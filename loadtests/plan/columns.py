@@ -9,7 +9,7 @@ stand behind a length of its own.
 from __future__ import annotations
 
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -124,11 +124,11 @@ class Row:
             columns=tuple(node for node in nodes if not isinstance(node, bytes)),
         )
 
-    def render(self, sequences: Sequences) -> list[bytes]:
-        """Bytes of each sequence; there is at least one column."""
+    def prepare(self, sequences: Sequences) -> Iterator[bytes]:
+        """Bytes of each sequence, formatted when taken; there is at least one column."""
         columns = [values for column in self.columns for values in column.many(sequences)]
         # A bound `%` and zip's tuples keep the whole loop in C, as templates do.
-        return list(map(self.format.__mod__, zip(*columns, strict=True)))
+        return map(self.format.__mod__, zip(*columns, strict=True))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +141,7 @@ class Group:
 
     def many(self, sequences: Sequences) -> list[Sequence[Value]]:
         """Lengths and contents: two columns."""
-        contents = self.content.render(sequences)
+        contents = list(self.content.prepare(sequences))
         return [lengths_before(contents), contents]
 
 

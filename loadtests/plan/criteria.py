@@ -1,18 +1,18 @@
 """Criteria of a scenario: texts of the grammar, checked against its requests and stages.
 
 Throughput limits are scaled here, once; an objective in a stage that is not judged, on a
-request or in a stage that does not exist, or on a stream pool where no request uses HTTP/2,
-is a mistake.
+request, in a stage or on a measure of the target that does not exist, or on a stream pool
+where no request uses HTTP/2, is a mistake.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from loadtests.plan.call import Protocol
-from loadtests.plan.model import Abort, MeasureKind, Objective, Stage
+from loadtests.plan.model import Abort, MeasureKind, Objective, Slo, Stage
 from loadtests.plan.objectives import (
     RATE_KINDS,
     RateReference,
@@ -20,7 +20,8 @@ from loadtests.plan.objectives import (
     parse_alert,
     parse_objective,
 )
-from loadtests.plan.spec import CallSpec, Document
+from loadtests.plan.server_metrics import Scraping, ServerUnit
+from loadtests.plan.spec import CallSpec, CriteriaSpec, Document
 from loadtests.plan.values import Mistakes, can_name, shown
 
 
@@ -29,10 +30,27 @@ def repeated(names: Sequence[str]) -> list[int]:
     return [index for index, name in enumerate(names) if name in names[:index]]
 
 
-def _scaled(objective: Objective, scale: float) -> Objective:
-    if objective.measure.kind not in RATE_KINDS:
+def _scaled(objective: Objective, scale: float, server: Mapping[str, ServerUnit]) -> Objective:
+    measure = objective.measure
+    is_server_rate = server.get(measure.server or "") is ServerUnit.PER_SECOND
+    if measure.kind not in RATE_KINDS and not is_server_rate:
         return objective
     return dataclasses.replace(objective, limit=objective.limit * scale)
+
+
+def build_slo(
+    criteria: CriteriaSpec, objectives: Sequence[Objective], mistakes: Mistakes
+) -> Slo | None:
+    """The SLO of `[criteria]`, which an objective on the error budget needs."""
+    is_needed = any(one.measure.kind is MeasureKind.ERROR_BUDGET_SPENT for one in objectives)
+    if criteria.slo is None:
+        if is_needed:
+            mistakes.add("criteria.slo", "none", 'the SLO of error_budget_spent: "99.99 %"')
+        return None
+    if not 0 < criteria.slo < 1:
+        mistakes.add("criteria.slo", f"{criteria.slo:.4%}", "a ratio above 0 % and below 100 %")
+        return None
+    return Slo(ratio=criteria.slo, window_days=criteria.slo_window_days)
 
 
 class Criteria:
@@ -43,11 +61,15 @@ class Criteria:
         document: Document,
         stages: Sequence[Stage],
         reference: RateReference,
+        *,
         scale: float,
+        scraping: Scraping | None,
         mistakes: Mistakes,
     ) -> None:
         self.document, self.stages, self.reference = document, stages, reference
         self.scale, self.mistakes = scale, mistakes
+        measures = () if scraping is None else scraping.measures
+        self.server = {measure.name: measure.unit for measure in measures}
 
     def _check_name(self, kind: str, name: str, known: Sequence[str], where: str) -> None:
         if not can_name(name, known):
@@ -79,11 +101,12 @@ class Criteria:
         found = []
         for index, text in enumerate(texts):
             where = f"criteria.{section}[{index}]"
-            objective = self.mistakes.attempt(where, text, partial(parse, text, self.reference))
+            parsed = partial(parse, text, self.reference, self.server)
+            objective = self.mistakes.attempt(where, text, parsed)
             if objective is None:
                 continue
             self._check_names(objective, where)
-            found.append(_scaled(objective, self.scale))
+            found.append(_scaled(objective, self.scale, self.server))
         for index in repeated([objective.text for objective in found]):
             self.mistakes.add(f"criteria.{section}", shown(found[index].text), "each text once")
         return tuple(found)
@@ -93,10 +116,11 @@ class Criteria:
         found = []
         for index, text in enumerate(texts):
             where = f"criteria.aborts[{index}]"
-            abort = self.mistakes.attempt(where, text, partial(parse_abort, text, self.reference))
+            parse = partial(parse_abort, text, self.reference, self.server)
+            abort = self.mistakes.attempt(where, text, parse)
             if abort is None:
                 continue
             self._check_names(abort.objective, where)
-            objective = _scaled(abort.objective, self.scale)
+            objective = _scaled(abort.objective, self.scale, self.server)
             found.append(dataclasses.replace(abort, objective=objective))
         return tuple(found)

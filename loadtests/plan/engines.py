@@ -104,6 +104,17 @@ def _without_rate(text: str, request_ns: float, at_hand: int) -> Finding:
     )
 
 
+def highest_per_s(
+    plan: Plan, costs: GeneratorCosts | None, *, cores: int, engines: int
+) -> float | None:
+    """The rate at which the engines would be at `BUSY_RATIO`; None where costs are not known."""
+    parts = _parts(plan)
+    if costs is None or any(kind not in costs.request_ns for kind in parts):
+        return None
+    request_ns = sum(part * costs.request_ns[kind] for kind, part in parts.items())
+    return BUSY_RATIO * NS_PER_S / request_ns * min(engines, cores)
+
+
 def judge_engines(
     plan: Plan, peak_per_s: float | None, costs: GeneratorCosts | None, *, cores: int, engines: int
 ) -> tuple[int | None, list[Finding]]:

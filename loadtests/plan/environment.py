@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from loadtests.errors import Mistake
 from loadtests.plan.call import Delimited, Part, Raw
@@ -12,17 +12,27 @@ from loadtests.plan.template import variables_of
 
 def unfilled_variables(plan: Plan, environment: Mapping[str, str]) -> tuple[Mistake, ...]:
     """Those that this environment cannot fill: unset, empty, or with control characters."""
-    mistakes = []
+    mistakes: list[Mistake] = []
     for request in plan.requests:
         names = frozenset[str]().union(*(variables_of(s, plan.feeds) for s in _sources(request)))
-        for name in sorted(names):
-            if (seen := _wrong(environment.get(name))) is not None:
-                where = f"requests.{request.name}"
-                expected = f"environment variable {name} set where the engines run"
-                mistakes.append(
-                    Mistake(where=where, seen=f"${{env:{name}}}, {seen}", expected=expected)
-                )
+        mistakes += _unfilled(names, environment, f"requests.{request.name}", "the engines run")
     return tuple(mistakes)
+
+
+def unfilled_scrape_variables(plan: Plan, environment: Mapping[str, str]) -> tuple[Mistake, ...]:
+    """Those that the headers of scrapes need on the master's host."""
+    headers = () if plan.scraping is None else plan.scraping.headers
+    names = frozenset[str]().union(*(variables_of(value.encode(), ()) for _, value in headers))
+    return tuple(_unfilled(names, environment, "server.headers", "the master runs"))
+
+
+def _unfilled(
+    names: Collection[str], environment: Mapping[str, str], where: str, place: str
+) -> Iterator[Mistake]:
+    for name in sorted(names):
+        if (seen := _wrong(environment.get(name))) is not None:
+            expected = f"environment variable {name} set where {place}"
+            yield Mistake(where=where, seen=f"${{env:{name}}}, {seen}", expected=expected)
 
 
 def _sources(request: Request) -> tuple[bytes, ...]:

@@ -34,6 +34,7 @@ from loadtests.plan.needs import (
 )
 from loadtests.plan.pool_needs import judge_pool
 from loadtests.plan.schedule import Schedule
+from loadtests.plan.server_needs import judge_scraping
 
 __all__ = [
     "Feasibility",
@@ -187,6 +188,7 @@ def assess(
             *judge_samples(plan, needs),
             *judge_timeouts(plan),
             *judge_pool(plan),
+            *judge_scraping(plan),
             *_descriptors(connections + channels, limits),
             *_ports(ports, limits),
             *_spread(plan, engines),

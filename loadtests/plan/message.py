@@ -13,9 +13,10 @@ same values. A number that happens to be its field's default is written all the 
 from __future__ import annotations
 
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import repeat
 from typing import Final
 
 from loadtests.plan.call import Base64, Delimited, Number, NumberEncoding, Part, Raw, Text
@@ -57,11 +58,15 @@ class MessageTemplate:
         """True when every sequence has the same bytes."""
         return self.constant is not None
 
-    def render_many(self, sequences: Sequences) -> list[bytes]:
-        """Bytes of each sequence."""
+    def prepare(self, sequences: Sequences) -> Iterator[bytes]:
+        """Bytes of each sequence: values now, formatted when taken."""
         if self.constant is not None:
-            return [self.constant] * sequences.size
-        return self._content.render(sequences)
+            return repeat(self.constant, sequences.size)
+        return self._content.prepare(sequences)
+
+    def render_many(self, sequences: Sequences) -> list[bytes]:
+        """All of `prepare` at once."""
+        return list(self.prepare(sequences))
 
 
 class _Parts:

@@ -20,7 +20,8 @@ from enum import Enum
 import msgspec
 
 from loadtests.plan.call import Call, Endpoint, Multiplexing, Protocol, authority_of
-from loadtests.record.window import CONNECTION, SlotSpace
+from loadtests.plan.server_metrics import Scraping
+from loadtests.record.window import CONNECTION, Kind, SlotSpace
 
 
 class LoadModel(Enum):
@@ -60,6 +61,18 @@ class MeasureKind(Enum):
     THROUGHPUT = "throughput"  # complete responses per second
     GOODPUT = "goodput"  # ok per second
     POOL_USE = "pool_use"  # streams in use / those that open HTTP/2 connections carry at once
+    SERVER = "server"  # what the target says of itself, in the unit of the measure
+    # Of the whole run from the first fault on (analysis/recovery):
+    TIME_TO_RECOVER = "time_to_recover"  # ns
+    TIME_TO_DETECT = "time_to_detect"  # ns
+    UNAVAILABILITY = "unavailability"  # ns, of all stretches with success < 99.9 %
+    LONGEST_OUTAGE = "longest_outage"  # ns, of the longest of them
+    BLACKOUT = "blackout"  # ns without any success
+    DOWNTIME = "downtime"  # none, or not
+    ERROR_BUDGET_SPENT = "error_budget_spent"  # ratio of what the SLO forgives in its window
+    LOST_WRITES = "lost_writes"  # acknowledged and absent
+    RESURRECTED_WRITES = "resurrected_writes"  # refused and present
+    DUPLICATED_WRITES = "duplicated_writes"  # present twice
 
 
 class Comparison(Enum):
@@ -69,6 +82,7 @@ class Comparison(Enum):
     AT_MOST = "<="
     ABOVE = ">"
     AT_LEAST = ">="
+    EQUALS = "=="
 
 
 def is_loopback(host: str) -> bool:
@@ -218,19 +232,23 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measure:
-    """A measurement that has a limit; `quantile` (0-1) for the quantile kinds, else None."""
+    """A measurement that has a limit; `quantile` (0-1) for the quantile kinds, else None.
+
+    `server` names the measure of `Plan.scraping` that a SERVER kind is about.
+    """
 
     kind: MeasureKind
     quantile: float | None
+    server: str | None = None  # archives of before the target was scraped have none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
     """`measure comparison limit`, over one request or all, in one judged stage or each.
 
-    `limit` is in ns, ratio or per second by the measure; `text` is as the author wrote it.
-    Throughput limits of a plan are already scaled. `sustain_ns` is how long an alert's
-    condition must last; 0: it is judged over the whole stage.
+    `limit` is in ns, ratio, bytes, a count or per second by the measure; `text` is as the
+    author wrote it. Throughput limits of a plan are already scaled. `sustain_ns` is how long
+    an alert's condition must last; 0: it is judged over the whole stage.
     """
 
     text: str
@@ -240,6 +258,53 @@ class Objective:
     request: str | None
     stage: str | None
     sustain_ns: int = 0  # archives of before alerts could be sustained have none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LateMark:
+    """A limit of latency that answers are counted against in every bin: response or service."""
+
+    kind: Kind
+    limit_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binning:
+    """Engines record bins of 100 ms, and in each how many answers were later than each mark."""
+
+    marks: tuple[LateMark, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slo:
+    """The part of requests that may not fail (0-1) over so many days: an error budget."""
+
+    ratio: float
+    window_days: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRead:
+    """How a write is read back; texts hold `${id}`, `copies` is a JSON pointer or None."""
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    body: str | None
+    copies: str | None
+    present: tuple[int, ...]
+    absent: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """Every end of `request` is logged by its engine, and read back by its `id` after the run."""
+
+    request: str
+    id: str
+    read: AuditRead
+    timeout_ns: int
+    reads_per_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +355,14 @@ class Plan:
     version_path: str | None  # GET before the run; the answer's text goes to the manifest
     baselines: tuple[tuple[str, float], ...]  # named rates, per second, unscaled
     load_percent: float | None  # of the baseline, where the scenario is a load profile
+    scraping: Scraping | None = None  # archives of before the target was scraped have none
+    binning: Binning | None = None  # None: no bins, also in archives of before there were any
+    slo: Slo | None = None
+    audit: Audit | None = None
+
+    def is_audited(self, request: str) -> bool:
+        """Whether the request's ends are logged one by one."""
+        return self.audit is not None and self.audit.request == request
 
     @property
     def duration_ns(self) -> int:

@@ -1,15 +1,23 @@
 """The grammar of objectives, alerts and aborts, and the one evaluation of a measure.
 
     objective  = measure comparison limit [ "on" name ] [ "in" name ]
-    alert      = objective [ "for" duration ]                  "for": of pool_use alone
+    alert      = objective [ "for" duration ]                  "for": of pool_use and server.
     abort      = objective "for" duration
     measure    = [ "service_" | "failed_" | "done_" ] "p" number        0 < number < 100
                | "max" | "error_ratio" | "slo_error_ratio" | "success_ratio"
                | "dropped_ratio" | "throughput" | "goodput" | "pool_use"
-    comparison = "<" | "<=" | ">" | ">="
+               | "server." name                                a measure of [server]
+               | "time_to_recover" | "time_to_detect" | "unavailability" | "longest_outage"
+               | "blackout" | "downtime" | "error_budget_spent"
+               | "lost_writes" | "resurrected_writes" | "duplicated_writes"
+    comparison = "<" | "<=" | ">" | ">=" | "=="                "==": of downtime and .._writes
     limit      = duration                                      of p.. and max
                | ratio                                         of .._ratio, pool_use
                | rate | percent [ "of" name ]                  of throughput, goodput
+               | ratio | size | number | rate                  of server., by its unit
+               | duration                                      of time_.., outages, blackout
+               | "none"                                        of downtime
+               | number                                        of .._writes
 
 `on` names a request, `in` a judged stage; without them all requests together and each
 judged stage on its own are meant. A percentage of throughput is of the named baseline,
@@ -27,6 +35,20 @@ hold all the time, and a mean over the stage would hide ten minutes without a fr
 an hour. How long a level lasted is what `for` says, of an alert as of an abort:
 `pool_use > 90 % for 5 min` is about the highest level that held for five minutes on end.
 
+`server.` measures are what the target says of itself (`[server]`, `server_metrics.py`):
+`server.cpu < 80 %`, `server.memory < 512 MB`, `server.pool_in_use <= 80`. Each of its values
+is a sample of a level, and a stage's value is the *highest mean over a minute of the worst
+node* (over the stage, where that is shorter): a single sample may be a moment's peak or a
+heap just before it is collected, and a mean over the stage would hide minutes. They are of
+all requests (no `on`), lower is better, and no run is aborted on them: they come too seldom.
+
+Those of failovers, from `time_to_recover` on, are of the whole run from the first fault on
+and not of a stage; objectives alone may use them, and they turn bins of 100 ms on. With `on`
+they are of one request. `time_to_recover` is the longest of all faults: from the fault to the
+start of the first 30 s in which every other objective holds that bins can tell of (not pool
+use, `server.` and `failed_p..`). `error_budget_spent` needs `slo` in `[criteria]`.
+Examples: `time_to_recover < 300 s`, `downtime == none`, `lost_writes == 0`.
+
 An objective is good when true, an alert or abort is bad when true; a comparison that
 points the wrong way (`p95 > 200 ms` as an objective) is refused. Grammar and evaluation
 stand in one module, because a measure is added to both or to neither.
@@ -37,7 +59,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,12 +68,15 @@ from numpy.typing import NDArray
 
 from loadtests.clock import NS_PER_S
 from loadtests.plan.model import Abort, Comparison, Measure, MeasureKind, Objective
+from loadtests.plan.server_metrics import DEFAULT_MEASURES, ServerUnit
 from loadtests.plan.units import (
     UnitError,
+    parse_count,
     parse_duration_ns,
     parse_percent,
     parse_rate_per_s,
     parse_ratio,
+    parse_size_bytes,
 )
 from loadtests.record.error_kinds import NO_CONNECTION, TIMEOUT
 from loadtests.record.histogram import OVERFLOW, Histogram
@@ -59,7 +84,7 @@ from loadtests.record.tally import Tally
 from loadtests.record.window import Count
 
 _TEXT: Final = re.compile(
-    r"\s*(?P<measure>[\w.]+)\s*(?P<comparison><=|>=|<|>)\s*(?P<limit>[^<>]*?)"
+    r"\s*(?P<measure>[\w.-]+)\s*(?P<comparison><=|>=|==|<|>)\s*(?P<limit>[^<>=]*?)"
     r"(?:\s+on\s+(?P<request>\S+))?(?:\s+in\s+(?P<stage>\S+))?"
     r"(?:\s+for\s+(?P<sustain>[^<>]+?))?\s*"
 )
@@ -86,6 +111,16 @@ _PLAIN: Final = {
             MeasureKind.THROUGHPUT,
             MeasureKind.GOODPUT,
             MeasureKind.POOL_USE,
+            MeasureKind.TIME_TO_RECOVER,
+            MeasureKind.TIME_TO_DETECT,
+            MeasureKind.UNAVAILABILITY,
+            MeasureKind.LONGEST_OUTAGE,
+            MeasureKind.BLACKOUT,
+            MeasureKind.DOWNTIME,
+            MeasureKind.ERROR_BUDGET_SPENT,
+            MeasureKind.LOST_WRITES,
+            MeasureKind.RESURRECTED_WRITES,
+            MeasureKind.DUPLICATED_WRITES,
         )
     },
 }
@@ -98,10 +133,42 @@ RATIO_KINDS: Final = frozenset(
     }
 )
 RATE_KINDS: Final = frozenset({MeasureKind.THROUGHPUT, MeasureKind.GOODPUT})
+WRITE_KINDS: Final = frozenset(
+    {
+        MeasureKind.LOST_WRITES,
+        MeasureKind.RESURRECTED_WRITES,
+        MeasureKind.DUPLICATED_WRITES,
+    }
+)
+# Of bins from a fault on; with those of writes, what is judged once a run.
+OUTAGE_KINDS: Final = frozenset(
+    {
+        MeasureKind.TIME_TO_RECOVER,
+        MeasureKind.TIME_TO_DETECT,
+        MeasureKind.UNAVAILABILITY,
+        MeasureKind.LONGEST_OUTAGE,
+        MeasureKind.BLACKOUT,
+        MeasureKind.DOWNTIME,
+        MeasureKind.ERROR_BUDGET_SPENT,
+    }
+)
+FAILOVER_KINDS: Final = OUTAGE_KINDS | WRITE_KINDS
+_EXACT: Final = WRITE_KINDS | {MeasureKind.DOWNTIME}
 _HIGHER_IS_BETTER: Final = RATE_KINDS | {MeasureKind.SUCCESS_RATIO}
 MEASURE_EXPECTED: Final = ", ".join(
-    ("a measure: p95, p99.9 (any pN)", "service_pN", "failed_pN", "done_pN", *_PLAIN)
+    ("a measure: p95, p99.9 (any pN)", "service_pN", "failed_pN", "done_pN", *_PLAIN, "server.NAME")
 )
+_SERVER: Final = "server."
+_SERVER_LIMITS: Final[Mapping[ServerUnit, Callable[[str], float]]] = {
+    ServerUnit.RATIO: parse_ratio,
+    ServerUnit.BYTES: parse_size_bytes,
+    ServerUnit.COUNT: parse_count,
+    ServerUnit.PER_SECOND: parse_rate_per_s,
+}
+ServerUnits = Mapping[str, ServerUnit]  # by the name of a measure of [server]
+DEFAULT_UNITS: Final[ServerUnits] = {one.name: one.unit for one in DEFAULT_MEASURES.values()}
+# Levels at a time and no counts of requests: they have no "on", and alerts may say for how long.
+LEVEL_KINDS: Final = frozenset({MeasureKind.POOL_USE, MeasureKind.SERVER})
 OBJECTIVE_EXPECTED: Final = 'an objective, such as "p95 < 200 ms" or "throughput >= 1000 rps"'
 CONFIDENCE_RATIO: Final = 0.99  # of the zero-late rule
 
@@ -138,8 +205,14 @@ def parse_rate(text: str, reference: RateReference) -> float:
     return reference.per_s(parse_percent(relative["percent"]), relative["baseline"])
 
 
-def parse_measure(text: str) -> Measure:
+def parse_measure(text: str, server: ServerUnits = DEFAULT_UNITS) -> Measure:
     """One measure by its name; UnitError lists the known ones."""
+    if text.startswith(_SERVER):
+        name = text.removeprefix(_SERVER)
+        if name not in server:
+            known = ", ".join(server) or "none, because the scenario has no [server]"
+            raise UnitError(f"a measure of [server]: {known}", rests_on=("server",))
+        return Measure(kind=MeasureKind.SERVER, quantile=None, server=name)
     quantile = _QUANTILE.fullmatch(text)
     if quantile is not None and float(quantile["percent"]) > 0:
         # From decimal text, so that p99.9 is the float 0.999 and not 99.9 / 100.
@@ -153,15 +226,29 @@ def parse_measure(text: str) -> Measure:
     return Measure(kind=kind, quantile=None)
 
 
-def _parse_limit(measure: Measure, text: str, reference: RateReference) -> float:
-    if measure.kind in RATIO_KINDS or measure.kind is MeasureKind.POOL_USE:
+def _parse_limit(
+    measure: Measure, text: str, reference: RateReference, server: ServerUnits
+) -> float:
+    if measure.server is not None:
+        return float(_SERVER_LIMITS[server[measure.server]](text))
+    if measure.kind in RATIO_KINDS | {MeasureKind.POOL_USE, MeasureKind.ERROR_BUDGET_SPENT}:
         return parse_ratio(text)
+    if measure.kind is MeasureKind.DOWNTIME:
+        if text != "none":
+            raise UnitError('"downtime == none"')
+        return 0.0
+    if measure.kind in WRITE_KINDS:
+        return parse_count(text)
     if measure.kind in RATE_KINDS:
         return parse_rate(text, reference)
     return float(parse_duration_ns(text))
 
 
 def _check_direction(measure: Measure, comparison: Comparison, *, good_when_true: bool) -> None:
+    if comparison is Comparison.EQUALS or measure.kind is MeasureKind.DOWNTIME:
+        if comparison is not Comparison.EQUALS or measure.kind not in _EXACT:
+            raise UnitError('"==" of downtime and of lost, resurrected and duplicated writes alone')
+        return
     is_upward = comparison in {Comparison.ABOVE, Comparison.AT_LEAST}
     if is_upward != ((measure.kind in _HIGHER_IS_BETTER) == good_when_true):
         signs = "< or <=" if is_upward else "> or >="
@@ -170,48 +257,67 @@ def _check_direction(measure: Measure, comparison: Comparison, *, good_when_true
 
 
 def _parse(
-    text: str, reference: RateReference, *, good_when_true: bool
+    text: str, reference: RateReference, server: ServerUnits, *, good_when_true: bool
 ) -> tuple[Objective, str | None]:
     match = _TEXT.fullmatch(text)
     if match is None:
         raise UnitError(OBJECTIVE_EXPECTED)
-    measure = parse_measure(match["measure"])
+    measure = parse_measure(match["measure"], server)
+    if measure.kind in FAILOVER_KINDS:
+        _check_failover(measure, match, good_when_true=good_when_true)
     comparison = Comparison(match["comparison"])
     _check_direction(measure, comparison, good_when_true=good_when_true)
-    if measure.kind is MeasureKind.POOL_USE and match["request"] is not None:
-        raise UnitError('pool_use without "on": the pool is of all requests together')
+    if measure.kind in LEVEL_KINDS and match["request"] is not None:
+        raise UnitError(f'{match["measure"]} without "on": it is of all requests together')
     objective = Objective(
         text=" ".join(text.split()),
         measure=measure,
         comparison=comparison,
-        limit=_parse_limit(measure, match["limit"], reference),
+        limit=_parse_limit(measure, match["limit"], reference, server),
         request=match["request"],
         stage=match["stage"],
     )
     return objective, match["sustain"]
 
 
-def parse_objective(text: str, reference: RateReference = NO_BASELINES) -> Objective:
+def _check_failover(measure: Measure, match: re.Match[str], *, good_when_true: bool) -> None:
+    if not good_when_true:
+        raise UnitError(f"no {measure.kind.value}: it is known after the run, of objectives alone")
+    if match["stage"] is not None:
+        raise UnitError(f'{measure.kind.value} without "in": it is of the run from the fault on')
+    if match["request"] is not None and measure.kind in WRITE_KINDS:
+        raise UnitError(f'{measure.kind.value} without "on": it is of all writes')
+
+
+def parse_objective(
+    text: str, reference: RateReference = NO_BASELINES, server: ServerUnits = DEFAULT_UNITS
+) -> Objective:
     """One objective, unscaled: its condition must hold; UnitError says what was expected."""
-    objective, sustain = _parse(text, reference, good_when_true=True)
+    objective, sustain = _parse(text, reference, server, good_when_true=True)
     if sustain is not None:
         raise UnitError('an objective without "for": it holds over the whole stage')
     return objective
 
 
-def parse_alert(text: str, reference: RateReference = NO_BASELINES) -> Objective:
+def parse_alert(
+    text: str, reference: RateReference = NO_BASELINES, server: ServerUnits = DEFAULT_UNITS
+) -> Objective:
     """One alert level, unscaled: its condition is bad news; UnitError otherwise."""
-    alert, sustain = _parse(text, reference, good_when_true=False)
+    alert, sustain = _parse(text, reference, server, good_when_true=False)
     if sustain is None:
         return alert
-    if alert.measure.kind is not MeasureKind.POOL_USE:
+    if alert.measure.kind not in LEVEL_KINDS:
         raise UnitError('an alert without "for": it is judged over the whole stage')
     return dataclasses.replace(alert, sustain_ns=_parse_sustain(sustain))
 
 
-def parse_abort(text: str, reference: RateReference = NO_BASELINES) -> Abort:
+def parse_abort(
+    text: str, reference: RateReference = NO_BASELINES, server: ServerUnits = DEFAULT_UNITS
+) -> Abort:
     """One abort condition with its sustain, at least a second; UnitError otherwise."""
-    condition, sustain = _parse(text, reference, good_when_true=False)
+    condition, sustain = _parse(text, reference, server, good_when_true=False)
+    if condition.measure.kind is MeasureKind.SERVER:
+        raise UnitError("no measure of the target itself: it is asked too seldom to abort on it")
     if sustain is None:
         raise UnitError('a condition with a sustain, such as "error_ratio > 5 % for 30 s"')
     return Abort(objective=condition, sustain_ns=_parse_sustain(sustain))
@@ -242,6 +348,8 @@ def is_met(objective: Objective, value: float) -> bool:
             return value > objective.limit
         case Comparison.AT_LEAST:
             return value >= objective.limit
+        case Comparison.EQUALS:
+            return value == objective.limit
 
 
 def required_samples(quantile: float) -> int:
@@ -290,8 +398,10 @@ def _histogram(kind: MeasureKind, tally: Tally) -> Histogram:
             return tally.failed_response
         case MeasureKind.RESPONSE_MAX | MeasureKind.DONE_RESPONSE_QUANTILE:
             return _done_response(tally)
-        case MeasureKind.POOL_USE:
-            raise ValueError("pool_use is of the engines' health (StreamPool), not of requests")
+        case MeasureKind.POOL_USE | MeasureKind.SERVER:
+            raise ValueError(f"{kind.value} is a level at a time and not of requests")
+        case failover if failover in FAILOVER_KINDS:
+            raise ValueError(f"{kind.value} is of a fault and not of a stage's requests")
         case _:
             return tally.response
 

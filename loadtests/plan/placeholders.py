@@ -1,6 +1,7 @@
 """Placeholders: `${...}` parsed once into small makers, each a pure function of a sequence.
 
     ${seq}            the arrival's number over the run: 0, 1, 2 ...
+    ${run}            12 hex digits, the same for the whole run, others in another run
     ${uuid}           unique over the run, different between runs (RFC 9562 layout, version 4)
     ${hex:N}          N hex digits, 1..64
     ${int:A:B}        a whole number, A <= value <= B
@@ -34,7 +35,7 @@ from loadtests.plan.units import UnitError
 
 MOST_POSITIONS: Final = 64
 KNOWN: Final = (
-    "${seq}, ${uuid}, ${hex:N}, ${int:A:B}, ${choice:a|b}, ${feed.column} or ${env:NAME} "
+    "${seq}, ${run}, ${uuid}, ${hex:N}, ${int:A:B}, ${choice:a|b}, ${feed.column} or ${env:NAME} "
     "(write $${ for a literal ${)"
 )
 _MOST_HEX_DIGITS: Final = 64
@@ -261,9 +262,13 @@ def parse_placeholder(
 ) -> Maker | Environment:
     """The maker of the text between `${` and `}`; UnitError says what was expected."""
     key = key_of("placeholder", seed, position)
-    if inner in {"seq", "uuid"}:
-        uuid = Uuid(run_key=key_of("uuid", run_id), position=position)
-        return Seq() if inner == "seq" else uuid
+    if inner in {"seq", "uuid", "run"}:
+        plain: dict[str, Maker] = {
+            "seq": Seq(),
+            "uuid": Uuid(run_key=key_of("uuid", run_id), position=position),
+            "run": Pick.of((b"%012x" % (key_of("run", run_id) >> 16),), None),
+        }
+        return plain[inner]
     if match := _HEX.fullmatch(inner):
         if not 1 <= int(match[1]) <= _MOST_HEX_DIGITS:
             raise UnitError("${hex:N} with N from 1 to 64")

@@ -15,15 +15,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from loadtests.errors import ScenarioError
+from loadtests.plan.audit import build_audit
+from loadtests.plan.binning import build_binning
 from loadtests.plan.call import Protocol
 from loadtests.plan.calls import build_call
 from loadtests.plan.capacity import build_capacity, check_load
-from loadtests.plan.criteria import Criteria, repeated
+from loadtests.plan.criteria import Criteria, build_slo, repeated
 from loadtests.plan.model import Plan, Request
 from loadtests.plan.nodes import build_nodes, build_tls, check_target
 from loadtests.plan.objectives import RateReference
 from loadtests.plan.requests import build_request
 from loadtests.plan.schema import Schema
+from loadtests.plan.scraping import build_scraping
 from loadtests.plan.spec import Attachments, CallSpec, Document, LoadSpec, ScenarioFile
 from loadtests.plan.stages import Levels, build_stages
 from loadtests.plan.units import parse_percent
@@ -98,7 +101,10 @@ def build_plan(
     check_load(load, reference, mistakes)
     levels = Levels(load=load, reference=reference, scale=scale)
     stages = build_stages(document.stages, levels, document.stage_names, mistakes)
-    criteria = Criteria(document, stages, reference, scale, mistakes)
+    scraping = build_scraping(document.server, nodes, mistakes)
+    criteria = Criteria(
+        document, stages, reference, scale=scale, scraping=scraping, mistakes=mistakes
+    )
     objectives = criteria.objectives(document.criteria.objectives, "objectives")
     alerts = criteria.objectives(document.criteria.alerts, "alerts")
     aborts = criteria.aborts(document.criteria.aborts)
@@ -143,6 +149,10 @@ def build_plan(
         version_path=target.version_path,
         baselines=tuple(sorted(document.baselines.items())),
         load_percent=_load_percent(load, mistakes),
+        scraping=scraping,
+        binning=build_binning(load, objectives, mistakes),
+        slo=build_slo(document.criteria, objectives, mistakes),
+        audit=build_audit(document.audit, requests, load.model, mistakes),
     )
 
 

@@ -9,16 +9,25 @@ with its path. Nothing is started from a file that has one.
                   connect_rate, protocol ("http1", "http2"), keepalive, authority
     [baselines]   NAME = "776000 rps"
     [load]        model, baseline, rate, arrivals, seed, connections, channels, streams,
-                  in_flight, backlog, pipelining, think_time, warm_up, grace, loss_policy
+                  in_flight, backlog, pipelining, think_time, warm_up, grace, loss_policy,
+                  bins
     [[feeds]]     name, file
     [grpc]        protos, includes | descriptor_set | reflection
+    [server]      path, port | prometheus, node_label; every, timeout, response_limit, headers
+    [server.measures.NAME]  unit ("ratio", "bytes", "count", "per_s"), series, query
     [[requests]]  name, method, path, headers, body | body_file, weight, expected_statuses,
                   checks, timeout
                   or, where method is "pkg.Service/Method": name, method, message |
                   message_file, metadata, compression, weight, expected_codes, checks,
                   timeout, messages, pace
     [[stages]]    name, duration, shape and its levels, judged
-    [criteria]    objectives, alerts, aborts
+    [criteria]    objectives, alerts, aborts, slo, slo_window_days
+    [audit]       request, id, timeout, rate; [audit.read] path, method, headers, body, copies,
+                  present, absent
+
+With a `[server]`, even an empty one, the target's own metrics are read during the run: of
+each node, or of a Prometheus server. `server_metrics.py` has the default measures and the
+grammar of `series`.
 """
 
 from __future__ import annotations

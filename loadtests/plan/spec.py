@@ -15,6 +15,7 @@ from typing import NewType
 
 from loadtests.plan.call import Compression, Protocol
 from loadtests.plan.model import ArrivalProcess, Feed, LoadModel, LossPolicy
+from loadtests.plan.server_metrics import ServerUnit
 
 DurationNs = NewType("DurationNs", int)  # "200 ms"
 PositiveNs = NewType("PositiveNs", int)  # a duration above 0
@@ -25,6 +26,7 @@ Url = NewType("Url", str)  # "https://host:port/prefix"
 UrlPath = NewType("UrlPath", str)  # "/api/info"
 Name = NewType("Name", str)  # a label: letters, digits, . _ -
 Whole = NewType("Whole", int)  # 1 and above
+Ratio = NewType("Ratio", float)  # "99.99 %"
 Weight = NewType("Weight", float)  # above 0
 Status = NewType("Status", int)  # 200..599
 Level = NewType("Level", object)  # a RateText for open load, connections for closed load
@@ -104,6 +106,7 @@ class LoadSpec:
     warm_up: tuple[Name, ...] = ()
     grace: DurationNs = DurationNs(10 * SECOND)
     loss_policy: LossPolicy = LossPolicy.ABORT
+    bins: bool = False  # of 100 ms, beside windows; on by itself where an objective needs them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,6 +278,56 @@ class CriteriaSpec:
     objectives: tuple[str, ...] = ()
     alerts: tuple[str, ...] = ()
     aborts: tuple[str, ...] = ()
+    slo: Ratio | None = None  # of requests that do not fail; its rest is the error budget
+    slo_window_days: Whole = Whole(30)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerMeasureSpec:
+    """`[server.measures.NAME]`: texts of the grammar in `server_metrics.py`, or PromQL."""
+
+    unit: ServerUnit
+    series: tuple[str, ...] = ()  # the first that a node has counts
+    query: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSpec:
+    """`[server]`: the target's own metrics, of every node or of a Prometheus server."""
+
+    path: UrlPath | None = None  # None: Quarkus' /q/metrics
+    port: Whole | None = None  # None: that of the node's URL
+    prometheus: Url | None = None
+    node_label: str | None = None  # None: instance
+    every: PositiveNs | None = None  # None: 5 s, of a Prometheus server 15 s
+    timeout: PositiveNs = PositiveNs(SECOND)
+    response_limit: SizeBytes = SizeBytes(4 * MIB)
+    headers: Mapping[str, HeaderText] = field(default_factory=dict)
+    measures: Mapping[Name, ServerMeasureSpec] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditReadSpec:
+    """`[audit.read]`."""
+
+    path: UrlPath
+    method: str = "GET"
+    headers: Mapping[str, HeaderText] = field(default_factory=dict)
+    body: str | None = None
+    copies: str | None = None
+    present: tuple[Status, ...] = (Status(200),)
+    absent: tuple[Status, ...] = (Status(404),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditSpec:
+    """`[audit]`, see `audit.py`."""
+
+    request: Name
+    id: str
+    read: AuditReadSpec
+    timeout: PositiveNs = PositiveNs(2 * SECOND)
+    rate: PerSecond = PerSecond(500.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,9 +342,11 @@ class Document:
     load: LoadSpec
     feeds: tuple[FeedSpec, ...] = ()
     grpc: GrpcSpec | None = None
+    server: ServerSpec | None = None
     requests: tuple[AnyRequestSpec, ...]
     stages: tuple[StageSpec, ...]
     criteria: CriteriaSpec = field(default_factory=CriteriaSpec)
+    audit: AuditSpec | None = None
 
     @property
     def request_names(self) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ DURATION_EXPECTED: Final = 'a duration with its unit, such as "200 ms", "1.5 s",
 RATE_EXPECTED: Final = 'a rate with its unit, such as "776000 rps" or "600 /min"'
 PERCENT_EXPECTED: Final = 'a percentage, such as "150 %"'
 RATIO_EXPECTED: Final = 'a ratio in percent, such as "0.1 %"'
+COUNT_EXPECTED: Final = 'a number without a unit, such as "80"'
 SIZE_EXPECTED: Final = 'a size with its unit, such as "64 KiB" or "1 MB"'
 
 
@@ -95,6 +96,11 @@ def parse_percent(text: str) -> float:
 def parse_ratio(text: str) -> float:
     """A ratio 0-1 of "0.1 %": 0.001; more than 100 % is refused."""
     return _quantity(text, {"%": Fraction(1, 100)}, (1.0, "100 %"), RATIO_EXPECTED)
+
+
+def parse_count(text: str) -> float:
+    """A number of things: "80"; at most 1e9."""
+    return _quantity(text, {"": 1}, (1e9, "1e9"), COUNT_EXPECTED)
 
 
 def parse_size_bytes(text: str) -> int:

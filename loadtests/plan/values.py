@@ -20,10 +20,12 @@ from loadtests.plan.targets import URL_EXPECTED, parse_node
 from loadtests.plan.units import (
     DURATION_EXPECTED,
     RATE_EXPECTED,
+    RATIO_EXPECTED,
     SIZE_EXPECTED,
     UnitError,
     parse_duration_ns,
     parse_rate_per_s,
+    parse_ratio,
     parse_size_bytes,
 )
 
@@ -262,6 +264,7 @@ _LEAVES: Final[Mapping[Any, Leaf]] = {
     spec.UrlPath: Leaf(_from_text(_url_path, _URL_PATH_EXPECTED), ""),
     spec.Name: Leaf(_name, ""),
     spec.Whole: Leaf(_whole(1, _HIGHEST_WHOLE), 1),
+    spec.Ratio: Leaf(_from_text(parse_ratio, RATIO_EXPECTED), 0.0),
     spec.Weight: Leaf(_weight, 1.0),
     spec.Status: Leaf(_whole(200, 599), 200),
     spec.Level: Leaf(_level, 0),

@@ -15,14 +15,20 @@ from pathlib import Path
 from typing import Final
 
 from loadtests.errors import HarnessError
-from loadtests.record.directory import CHECKSUMS_FILE, MANIFEST_FILE, VERDICT_FILE, is_partial
+from loadtests.record.directory import (
+    CHECKSUMS_FILE,
+    MANIFEST_FILE,
+    READ_BACK_FILE,
+    VERDICT_FILE,
+    is_partial,
+)
 from loadtests.record.files import read_file, replace_file, sha256_of, size_of
 from loadtests.record.manifest import Manifest
 
 _LINE: Final = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9._-]+)")
 _SOUND: Final = "an undamaged archive"
 _SMALL_BYTES: Final = 256 * 1024  # a millisecond to hash
-_OUTSIDE_MANIFEST: Final = frozenset({MANIFEST_FILE, VERDICT_FILE})
+_OUTSIDE_MANIFEST: Final = frozenset({MANIFEST_FILE, READ_BACK_FILE, VERDICT_FILE})
 
 
 def checksums_text(manifest: Manifest, manifest_sha256: str) -> bytes:

@@ -30,6 +30,7 @@ LATENCY_FILE: Final = "latency.hlog"
 TOTALS_FILE: Final = "totals.hlog"
 JOURNAL_FILE: Final = "journal.bin"  # removed when the archive is complete
 VERDICT_FILE: Final = "verdict.json"  # written by whoever judges the run
+READ_BACK_FILE: Final = "read_back.parquet"  # written by whoever audits the writes of a run
 CHECKSUMS_FILE: Final = "SHA256SUMS"  # `sha256sum --check` reads it
 _LONGEST_NAME: Final = 48
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from loadtests.record.journal import Batch
+from loadtests.record.journal import Batch, ServerBatch
 from loadtests.record.window import Window, merge_windows
 
 # Agents' windows of one second lie within some seconds of each other in a journal; what a
@@ -51,7 +51,7 @@ class HoldBack:
             del self._held[label]
 
 
-def windows_in_order(journal: Iterable[Batch | bytes]) -> Iterator[Window]:
+def windows_in_order(journal: Iterable[Batch | ServerBatch | bytes]) -> Iterator[Window]:
     """What all sources handed over, merged second by second.
 
     Windows are taken as they lie in the journal and let go when they are old enough, so a long

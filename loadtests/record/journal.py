@@ -2,7 +2,8 @@
 
 A file of frames, appended as batches are acknowledged: length (4 bytes, big endian),
 CRC-32 of the rest (4 bytes), kind (1 byte), body. Kind WINDOWS holds [source, [pack_window
-bytes, ...]] in msgpack; kind OPAQUE holds bytes of somebody else. Windows are written as
+bytes, ...]] in msgpack; kind SERVER holds rows of `server.py`, kind OPAQUE bytes of somebody
+else. Windows are written as
 agents packed them: to pack them again and compress them took a master of 1,000 agents more
 time than to write them, and they come smaller (`packing.py`) than LZ4 had made them.
 
@@ -26,6 +27,7 @@ import msgspec
 
 from loadtests.errors import HarnessError
 from loadtests.record.files import AppendFile, open_file, reading
+from loadtests.record.server import ServerRow, decode_rows, encode_rows
 from loadtests.record.window import SlotSpace, Window, check_slots, unpack_window
 
 MAX_BODY_BYTES: Final = 256 * 1024 * 1024  # a longer claim is damage, not data
@@ -38,6 +40,7 @@ class FrameKind(IntEnum):
 
     OPAQUE = 0
     WINDOWS = 1
+    SERVER = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,13 @@ class Batch:
 
     source: str
     windows: tuple[Window, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerBatch:
+    """What the target said of itself, as one or more scrapes brought it."""
+
+    rows: tuple[ServerRow, ...]
 
 
 class _Body(msgspec.Struct, array_like=True):
@@ -78,6 +88,10 @@ class Journal:
         ]
         self.file.append(b"".join(_framed(FrameKind.WINDOWS, body) for body in bodies))
 
+    def append_server(self, rows: Sequence[ServerRow]) -> None:
+        """Append rows of scrapes."""
+        self.file.append(_framed(FrameKind.SERVER, encode_rows(rows)))
+
 
 class JournalReader:
     """Reads frame after frame, so that a journal of any length needs little memory.
@@ -97,7 +111,7 @@ class JournalReader:
         """Bytes after the last whole frame that was read."""
         return self._size - self._end
 
-    def __iter__(self) -> Iterator[Batch | bytes]:
+    def __iter__(self) -> Iterator[Batch | ServerBatch | bytes]:
         """Batches, and the bytes of opaque frames, in order.
 
         HarnessError when the file cannot be read or a frame lies: one that passes its
@@ -107,10 +121,12 @@ class JournalReader:
             self._end, self._size = 0, os.fstat(file.fileno()).st_size
             while (frame := self._next_frame(file)) is not None:
                 kind, body = frame
-                yield body if kind is FrameKind.OPAQUE else self._batch(body)
+                yield body if kind is FrameKind.OPAQUE else self._batch(kind, body)
 
-    def _batch(self, body: bytes) -> Batch:
+    def _batch(self, kind: FrameKind, body: bytes) -> Batch | ServerBatch:
         try:
+            if kind is FrameKind.SERVER:
+                return ServerBatch(rows=decode_rows(body))
             frame = _DECODER.decode(body)
             windows = tuple(unpack_window(packed) for packed in frame.windows)
             for window in windows:
@@ -119,7 +135,7 @@ class JournalReader:
             raise HarnessError(
                 where=f"{self._path}, frame ending at byte {self._end}",
                 seen=str(error),
-                expected="windows as this program packs them",
+                expected="windows or scrapes as this program packs them",
             ) from error
         return Batch(source=frame.source, windows=windows)
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from loadtests.errors import HarnessError
 from loadtests.record.files import AppendFile, read_file
-from loadtests.record.tables import SCHEMAS, table_of, with_added
+from loadtests.record.tables import ALL_SCHEMAS, table_of, with_added
 
 WINDOWS_PER_GROUP: Final = 60
 
@@ -47,13 +47,13 @@ class _Sink:
 
 
 class TableFile:
-    """A new Parquet file that takes the rows of one window after the other."""
+    """A new Parquet file that takes the rows of one window, or scrape, after the other."""
 
     def __init__(self, path: Path, name: str) -> None:
         self._name = name
         self._file = AppendFile(path)
         self._sink = _Sink(self._file)
-        self._writer = pq.ParquetWriter(self._sink, SCHEMAS[name], compression="zstd")
+        self._writer = pq.ParquetWriter(self._sink, ALL_SCHEMAS[name], compression="zstd")
         self._waiting: list[pa.RecordBatch] = []
 
     def append(self, batch: pa.RecordBatch) -> None:
@@ -92,7 +92,7 @@ def read_table(path: Path, name: str) -> pa.Table:
             where=str(path), seen=str(error).split("\n")[0], expected="an undamaged Parquet file"
         ) from error
     table = with_added(table, name)
-    expected = SCHEMAS[name]
+    expected = ALL_SCHEMAS[name]
     if table.schema.names != expected.names or table.schema.types != expected.types:
         raise HarnessError(
             where=str(path),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from loadtests.clock import NS_PER_S
 from loadtests.errors import HarnessError
+from loadtests.record.bin_rows import BINS_TABLE
 from loadtests.record.checksums import check_files, check_manifest
 from loadtests.record.directory import (
     EVENTS_FILE,
@@ -38,10 +39,12 @@ from loadtests.record.files import read_file
 from loadtests.record.histogram import LENGTH, Histogram
 from loadtests.record.hlog import parse_log
 from loadtests.record.hold_back import windows_in_order
-from loadtests.record.journal import JournalReader
+from loadtests.record.journal import Batch, JournalReader, ServerBatch
 from loadtests.record.manifest import Manifest, Outcome, decode_manifest
 from loadtests.record.parquet import read_table
-from loadtests.record.tables import SCHEMAS, RowBuilder, frame_of, table_of
+from loadtests.record.read_back import load_read_back
+from loadtests.record.server import SERVER_TABLE, server_batch
+from loadtests.record.tables import ALL_SCHEMAS, SCHEMAS, RowBuilder, frame_of, table_of
 from loadtests.record.totals import KeyCounts, Totals, keys_of
 from loadtests.record.window import (
     Count,
@@ -50,6 +53,7 @@ from loadtests.record.window import (
     Window,
     histogram_of,
 )
+from loadtests.record.writes import WRITES_TABLE
 
 TotalKey = tuple[str, str, str, Kind]  # stage, request, node, kind
 ErrorKey = tuple[str, str, str, str]  # stage, request, node, error kind
@@ -65,7 +69,11 @@ class Run:
 
     `windows`: the columns of `tables.WINDOWS`; `errors`: those of `tables.ERRORS` without
     the message; `engines`, `hiccups`: window_s and the fields of `EngineHealth`, `Hiccup`.
-    Names (stage, request, node, kind, engine, agent) are categories: group with
+    `bins`: the columns of `bin_rows.BINS`, where the scenario asked for bins.
+    `writes`: the columns of `writes.WRITES`, where it asked for an audit.
+    `server`: the columns of `server.SERVER`, one row a scrape and measure; no row where the
+    scenario asked for none, or before it could.
+    Names (stage, request, node, kind, engine, agent, measure) are categories: group with
     `observed=True`. Rows add up; a window that came in parts has several (`part`).
     `judged_sum` and `everything_sum` are merged windows (counters and histograms, without
     health), fit for `tally_of`.
@@ -79,6 +87,10 @@ class Run:
     errors: pd.DataFrame
     engines: pd.DataFrame
     hiccups: pd.DataFrame
+    bins: pd.DataFrame
+    writes: pd.DataFrame
+    read_back: pd.DataFrame | None  # columns of `read_back.READ_BACK`; None: not read back
+    server: pd.DataFrame
     events: tuple[Event, ...]
     messages: Mapping[ErrorKey, str]  # one sample of each
     plan_bytes: bytes
@@ -130,7 +142,7 @@ def load_run(path: Path) -> Run:
 
 
 def _load_complete(path: Path, manifest: Manifest, manifest_data: bytes) -> Run:
-    check_manifest(path, manifest, manifest_data)
+    sums = check_manifest(path, manifest, manifest_data)
     has_load = TOTALS_FILE in manifest.checksums  # else it ended before T0: no window, no table
     check_files(path, manifest, (*_ALWAYS, *(_OF_LOAD if has_load else ())))
     plan = read_file(path / PLAN_FILE)
@@ -139,10 +151,13 @@ def _load_complete(path: Path, manifest: Manifest, manifest_data: bytes) -> Run:
         raise HarnessError(
             where=str(path / EVENTS_FILE), seen="a torn last line", expected="whole lines"
         )
-    tables = {name: table_of(name, []) for name in SCHEMAS}
+    files = {name: f"{name}.parquet" for name in ALL_SCHEMAS}
+    tables = {
+        name: read_table(path / file, name) if file in manifest.checksums else table_of(name, [])
+        for name, file in files.items()
+    }
     log = b""
     if has_load:
-        tables = {name: read_table(path / f"{name}.parquet", name) for name in SCHEMAS}
         log = read_file(path / TOTALS_FILE)
     frames = {name: frame_of(table) for name, table in tables.items()}
     judged, everything = _sums_of_log(path, log, manifest, frames)
@@ -155,6 +170,7 @@ def _load_complete(path: Path, manifest: Manifest, manifest_data: bytes) -> Run:
         plan=plan,
         judged=judged,
         everything=everything,
+        read_back=load_read_back(path, sums),
     )
 
 
@@ -246,7 +262,7 @@ def _load_partial(path: Path, manifest: Manifest) -> Run:
     rebuilt = _Rebuilt(manifest)
     if (path / JOURNAL_FILE).exists():
         journal = JournalReader(path / JOURNAL_FILE, manifest.slots)
-        for window in windows_in_order(journal):
+        for window in windows_in_order(rebuilt.without_series(journal)):
             rebuilt.add(window)
         if journal.cut_bytes:
             findings.append(f"the journal's last {journal.cut_bytes} bytes are damaged: left out")
@@ -281,7 +297,17 @@ class _Rebuilt:
     def __init__(self, manifest: Manifest) -> None:
         self.totals = Totals(manifest)
         self._rows = RowBuilder(manifest, str)  # texts were cleaned when they were written
-        self._columns: dict[str, list[pa.RecordBatch]] = {name: [] for name in SCHEMAS}
+        self._columns: dict[str, list[pa.RecordBatch]] = {name: [] for name in ALL_SCHEMAS}
+
+    def without_series(
+        self, journal: Iterable[Batch | ServerBatch | bytes]
+    ) -> Iterator[Batch | bytes]:
+        """Take what the target said of itself out of a journal."""
+        for batch in journal:
+            if isinstance(batch, ServerBatch):
+                self._columns[SERVER_TABLE].append(server_batch(batch.rows))
+            else:
+                yield batch
 
     def add(self, window: Window) -> None:
         """Take a window, or a further part of one."""
@@ -304,6 +330,7 @@ def _run(
     plan: bytes,
     judged: Window,
     everything: Window,
+    read_back: pd.DataFrame | None = None,
 ) -> Run:
     slots = manifest.slots
     messages: dict[ErrorKey, str] = {}
@@ -319,6 +346,10 @@ def _run(
         errors=frames["errors"].drop(columns="message"),
         engines=frames["engines"],
         hiccups=frames["hiccups"],
+        bins=frames[BINS_TABLE],
+        writes=frames[WRITES_TABLE],
+        read_back=read_back,
+        server=frames[SERVER_TABLE],
         events=events,
         messages=messages,
         plan_bytes=plan,

@@ -20,9 +20,12 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from loadtests.record.bin_rows import BINS, BINS_TABLE, bins_batch
 from loadtests.record.manifest import Manifest
+from loadtests.record.server import SERVER, SERVER_TABLE
 from loadtests.record.summary import Segments, segments_of
 from loadtests.record.window import Count, EngineHealth, Hiccup, Kind, Window
+from loadtests.record.writes import WRITES, WRITES_TABLE, writes_batch
 
 _NAME: Final = pa.dictionary(pa.int32(), pa.string())
 _QUANTILES: Final = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
@@ -80,8 +83,10 @@ def _struct_schema(struct: type[msgspec.Struct]) -> pa.Schema:
 ENGINES: Final = _struct_schema(EngineHealth)
 HICCUPS: Final = _struct_schema(Hiccup)
 
-# Table name -> schema; the file is `<name>.parquet`.
+# Tables made of windows -> schema; the file is `<name>.parquet`.
 SCHEMAS: Final = {"windows": WINDOWS, "errors": ERRORS, "engines": ENGINES, "hiccups": HICCUPS}
+# All of them: these are there where a scenario asked for them.
+ALL_SCHEMAS: Final = {**SCHEMAS, BINS_TABLE: BINS, SERVER_TABLE: SERVER, WRITES_TABLE: WRITES}
 
 # Columns that archives of this schema version may lack, for they were added later: nothing
 # of the kind was measured then, so a count is 0 and a latency unknown.
@@ -98,7 +103,7 @@ ADDED: Final[dict[str, frozenset[str]]] = {
 
 def with_added(table: pa.Table, name: str) -> pa.Table:
     """Put the columns that an older archive lacks where they belong."""
-    expected = SCHEMAS[name]
+    expected = ALL_SCHEMAS[name]
     missing = frozenset(expected.names) - frozenset(table.schema.names)
     if not missing or not missing <= ADDED.get(name, frozenset()):
         return table
@@ -122,7 +127,7 @@ class RowBuilder:
     """
 
     def __init__(self, manifest: Manifest, clean: Callable[[str], str]) -> None:
-        slots = manifest.slots
+        self._slots = slots = manifest.slots
         self._manifest = manifest
         self._clean = clean
         self._names = [pa.array(words, pa.string()) for words in
@@ -136,11 +141,21 @@ class RowBuilder:
         part = self._parts.get(window.start_s, 0)
         self._parts[window.start_s] = part + 1
         return {
+            **self._asked_for(window),
             "windows": self._window_rows(window, part),
             "errors": self._error_rows(window, part),
             "engines": _struct_rows(ENGINES, window.start_s, window.health),
             "hiccups": _struct_rows(HICCUPS, window.start_s, window.hiccups),
         }
+
+    def _asked_for(self, window: Window) -> dict[str, pa.RecordBatch]:
+        """Rows of what only some scenarios ask for."""
+        rows = {}
+        if len(window.bins):
+            rows[BINS_TABLE] = bins_batch(window.start_s, window.bins, self._slots)
+        if len(window.writes) or window.writes.unlogged:
+            rows[WRITES_TABLE] = writes_batch(window.start_s, window.writes)
+        return rows
 
     def _window_rows(self, window: Window, part: int) -> pa.RecordBatch:
         segments = segments_of(window)
@@ -224,7 +239,7 @@ def _struct_rows(
 
 def table_of(name: str, batches: list[pa.RecordBatch]) -> pa.Table:
     """One table of many batches; the dictionaries of names become one."""
-    table: pa.Table = pa.Table.from_batches(batches, schema=SCHEMAS[name]).unify_dictionaries()
+    table: pa.Table = pa.Table.from_batches(batches, schema=ALL_SCHEMAS[name]).unify_dictionaries()
     return table
 
 

@@ -3,7 +3,8 @@
 First the checksums: a file that is missing, cut, or one bit off is named, `SHA256SUMS`
 itself included. Then what the files say about each other: the intervals of the latency
 log must add up to the totals, bucket by bucket, and the totals to the sample counts of
-the table of windows. A finding is a sentence; none means sound.
+the table of windows; and bins must add up to their windows. A finding is a sentence; none
+means sound.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Final
 import numpy as np
 
 from loadtests.errors import HarnessError
+from loadtests.record.bin_rows import bin_differences
 from loadtests.record.checksums import check_manifest, sealed_verdict
 from loadtests.record.directory import (
     LATENCY_FILE,
@@ -91,6 +93,8 @@ def _wrong_sums(run: Run) -> Iterator[str]:
     in_log = int(everything.counts.sum())
     if in_table != in_log:
         yield f"windows.parquet: saw {in_table} samples; expected those of the log, {in_log}"
+    if len(run.bins):
+        yield from bin_differences(run.windows, run.bins)
 
 
 def _totals_of_log(run: Run) -> Totals:

@@ -24,8 +24,25 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtests.record.bins import (
+    NO_BINS,
+    Bins,
+    PackedBins,
+    broken_bin_law,
+    pack_bins,
+    sum_bins,
+    unpack_bins,
+)
 from loadtests.record.histogram import LENGTH, Histogram
 from loadtests.record.packing import PackedCounts, pack_counts, unpack_counts
+from loadtests.record.writes import (
+    NO_WRITES,
+    PackedWrites,
+    Writes,
+    merge_writes,
+    pack_writes,
+    unpack_writes,
+)
 
 
 class Kind(IntEnum):
@@ -122,7 +139,8 @@ class Window:
 
     `slots` (n,) uint32 sorted unique; `counters` (n, len(Count)) int64;
     `keys` (m,) uint32 sorted unique; `counts` (m,) int64; `errors` maps (slot, kind) to
-    a count; `messages` keeps at most one sample text per (slot, kind).
+    a count; `messages` keeps at most one sample text per (slot, kind). `bins` and the
+    log of `writes` are there where the plan asks for them.
     """
 
     start_s: int
@@ -134,6 +152,8 @@ class Window:
     messages: Mapping[tuple[int, str], str]
     health: tuple[EngineHealth, ...]
     hiccups: tuple[Hiccup, ...]
+    bins: Bins = NO_BINS
+    writes: Writes = NO_WRITES
 
     @staticmethod
     def empty(start_s: int) -> Window:
@@ -221,6 +241,8 @@ def merge_windows(start_s: int, windows: Iterable[Window]) -> Window:
         messages=messages,
         health=tuple(sorted((h for p in parts for h in p.health), key=lambda h: h.engine)),
         hiccups=tuple(sorted((h for p in parts for h in p.hiccups), key=lambda h: h.agent)),
+        bins=sum_bins([part.bins for part in parts]),
+        writes=merge_writes([part.writes for part in parts]),
     )
 
 
@@ -229,8 +251,18 @@ def check_slots(window: Window, slots: SlotSpace) -> None:
     seen = [*window.slots[-1:].tolist()]
     seen.extend(key // (LENGTH * len(Kind)) for key in window.keys[-1:].tolist())
     seen.extend(slot for slot, _ in (*window.errors, *window.messages))
+    seen.extend(window.bins.slots.tolist())
+    seen.extend(window.writes.rows[:, 1].tolist())
     if seen and not 0 <= min(seen) <= max(seen) < len(slots):
         raise ValueError(f"window of slot {max(seen)}, this run has {len(slots)}")
+
+
+def check_bins(window: Window) -> None:
+    """ValueError when a window has bins and they do not add up to its counters."""
+    if len(window.bins):
+        broken = broken_bin_law(window.bins, window.start_s, window.slots, window.counters)
+        if broken is not None:
+            raise ValueError(broken)
 
 
 def histogram_of(window: Window, kind: Kind, slots: Iterable[int]) -> Histogram:
@@ -252,6 +284,9 @@ class _Frame(msgspec.Struct, array_like=True):
     messages: list[tuple[int, str, str]]
     health: tuple[EngineHealth, ...]
     hiccups: tuple[Hiccup, ...]
+    # Journals of before there were any have none.
+    bins: PackedBins | None = None
+    writes: PackedWrites | None = None
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(_Frame)
@@ -269,6 +304,8 @@ def pack_window(window: Window) -> bytes:
             [(slot, kind, text) for (slot, kind), text in sorted(window.messages.items())],
             window.health,
             window.hiccups,
+            pack_bins(window.bins),
+            pack_writes(window.writes),
         )
     )
     return zlib.crc32(body).to_bytes(4, "big") + body
@@ -302,4 +339,6 @@ def unpack_window(data: bytes) -> Window:
         messages={(slot, kind): text for slot, kind, text in frame.messages},
         health=frame.health,
         hiccups=frame.hiccups,
+        bins=unpack_bins(frame.bins),
+        writes=unpack_writes(frame.writes),
     )

@@ -57,6 +57,7 @@ from loadtests.record.journal import Journal
 from loadtests.record.manifest import Manifest, Outcome, encode_manifest
 from loadtests.record.parquet import TableFile
 from loadtests.record.redaction import clean_message, redact, redact_command, secrets_of
+from loadtests.record.server import SERVER_TABLE, ServerRow, cleaned, server_batch
 from loadtests.record.tables import SCHEMAS, RowBuilder
 from loadtests.record.totals import Totals, intervals_of
 from loadtests.record.window import Count, Window, check_slots, pack_window
@@ -166,6 +167,18 @@ class ArchiveWriter:
         for due in self._held.due():
             self._write_window(due)
 
+    def append_server(self, rows: Sequence[ServerRow]) -> None:
+        """Archive what scrapes brought; in the kernel when this returns.
+
+        The first call makes the file, also without a row: it says that there was scraping.
+        """
+        table = self._table(SERVER_TABLE)
+        if rows:
+            clean = partial(clean_message, secrets=self._secrets)
+            rows = [cleaned(row, clean) for row in rows]
+            self._journal.append_server(rows)
+            table.append(server_batch(rows))
+
     def append_event(self, event: Event) -> None:
         """Archive an event; in the kernel when this returns."""
         clean = partial(clean_message, secrets=self._secrets)
@@ -260,16 +273,22 @@ class ArchiveWriter:
             self._rows = RowBuilder(self._draft, clean)
             self._totals = Totals(self._draft)
             for name in SCHEMAS:
-                self._tables[name] = TableFile(self._path / f"{name}.parquet", name)
+                self._table(name)
             self._latency = AppendFile(self._path / LATENCY_FILE)
             self._latency.append(log_header((self._draft.t0_unix_ns or 0) // NS_PER_S))
         return self._rows, self._totals, self._latency
+
+    def _table(self, name: str) -> TableFile:
+        """A table, whose file is made when it is first asked for."""
+        if name not in self._tables:
+            self._tables[name] = TableFile(self._path / f"{name}.parquet", name)
+        return self._tables[name]
 
     def _write_window(self, window: Window) -> None:
         rows, totals, latency = self._open_tables()
         totals.add(window)
         for name, batch in rows.batches(window).items():
-            self._tables[name].append(batch)
+            self._table(name).append(batch)
         intervals = intervals_of(window, self._draft.slots, 1, ())
         latency.append(b"".join(map(self._encoder.encode, intervals)))
 
@@ -301,8 +320,9 @@ class ArchiveWriter:
 
     def _write_manifest(self) -> None:
         names = [PLAN_FILE, EVENTS_FILE]
-        if self._tables:
-            names += [*(f"{name}.parquet" for name in SCHEMAS), LATENCY_FILE, TOTALS_FILE]
+        names += [f"{name}.parquet" for name in self._tables]
+        if self._totals is not None:
+            names += [LATENCY_FILE, TOTALS_FILE]
         self._draft = msgspec.structs.replace(
             self._draft,
             events=self._event_count,

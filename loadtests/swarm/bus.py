@@ -37,7 +37,7 @@ MAX_MESSAGE_BYTES: Final = MAX_TO_MASTER_BYTES + 4096
 _MAX_FROM_MASTER_BYTES: Final = MAX_TO_AGENT_BYTES + 4096
 LINGER_MS: Final = 1000  # how long a closed socket may still deliver what was queued
 
-_CHECK_STOPPED_S: Final = 0.1
+_CHECK_STOPPED_S: Final = 0.5
 # Our own messages tell that a worker lives, and windows what it counts: Locust's heartbeats
 # and reports only bring its CPU and users to the web UI. Theirs come every 1 and 3 s.
 _LOCUST_BEAT_S: Final = 5
@@ -301,7 +301,7 @@ def _hear(runner: MasterRunner, client_id: str, msg: Message) -> None:
 
 
 def _check_seldom(runner: MasterRunner) -> None:
-    """Look whether all workers have stopped ten times a second, not after every message.
+    """Look whether all workers have stopped twice a second, not after every message.
 
     Locust's check visits every worker: with 1,000 of them and some 4,000 messages a second
     it would take a third of a core. Heartbeats come as long as there are workers, so the

@@ -56,7 +56,7 @@ class Coordinator:
         self._out = Outbox(setup, timing)
         self._members: dict[str, Member] = {}  # by incarnation
         self._lobby = Lobby(setup, self._members, self._out, timing.repeat_ns)
-        self._roster = Roster(self._members)
+        self._roster = Roster(self._members, setup.plan.slots)
         self._assembly = Assembly()
         self._guards = build_guards(setup.plan)
         self._attempt = 0
@@ -171,6 +171,11 @@ class Coordinator:
     def _t0_unix_ns(self) -> int | None:
         return None if self._t0_ns is None else self._t0_ns + self._setup.unix_minus_monotonic_ns
 
+    @property
+    def _is_natural(self) -> bool:
+        """Nobody and nothing has ended the run before its plan does."""
+        return self._end is None or self._end.is_natural
+
     def _offset_ns(self, now_ns: int) -> int:
         assert self._t0_ns is not None, "there is no load before T0"
         return now_ns - self._t0_ns
@@ -196,7 +201,11 @@ class Coordinator:
 
     def _notice_silence(self, now_ns: int) -> None:
         """Give up members that are silent, or late with their FINAL."""
+        is_over = self._end is not None and now_ns > self._end.deadline_ns
+        since_ns = now_ns - self._silence_ns()
         for member in list(self._members.values()):
+            if member.heard_ns >= since_ns and not is_over:
+                continue  # nearly always: 1,000 members are looked at ten times a second
             if self._phase >= RunPhase.LINGERING or not member.is_working:
                 continue
             silent_ns = now_ns - member.heard_ns
@@ -274,8 +283,7 @@ class Coordinator:
 
     def _is_early(self, last_ns: int) -> bool:
         """An engine ended before the plan did, and nobody had told it to."""
-        is_natural = self._end is None or self._end.is_natural
-        return is_natural and last_ns < self._plan.duration_ns
+        return self._is_natural and last_ns < self._plan.duration_ns
 
     # ---- losses ---------------------------------------------------------------------
 
@@ -520,8 +528,7 @@ class Coordinator:
     def _may_send(self, member: Member) -> bool:
         """Tell whether a member is to send load: then its lease is renewed."""
         is_loading = self._phase in (RunPhase.RUNNING, RunPhase.STOPPING)
-        is_wanted = self._end is None or self._end.is_natural
-        return is_loading and is_wanted and member.is_working
+        return is_loading and self._is_natural and member.is_working
 
     def _repeat_load(self, member: Member, now_ns: int) -> None:
         if not member.is_working:
@@ -558,13 +565,18 @@ class Coordinator:
 
     def _release(self) -> None:
         """Release labels that every member from whom more is to come has passed."""
-        waiting = [member for member in self._members.values() if member.is_working]
-        if self._phase not in (RunPhase.RUNNING, RunPhase.STOPPING) or not waiting:
+        if self._phase not in (RunPhase.RUNNING, RunPhase.STOPPING):
             return
-        marks = [member.complete_through_s for member in waiting]
-        known = [mark for mark in marks if mark is not None]
-        if len(known) == len(marks):
-            self._hand_out(min(known))
+        released_s, lowest_s = self._assembly.released_through_s or 0, None
+        for member in self._members.values():
+            if not member.is_working:
+                continue
+            mark_s = member.complete_through_s
+            if mark_s is None or mark_s <= released_s:
+                return  # one of 1,000 is behind nearly always: the rest need not be asked
+            lowest_s = mark_s if lowest_s is None else min(lowest_s, mark_s)
+        if lowest_s is not None:
+            self._hand_out(lowest_s)
 
     def _release_all(self) -> None:
         self._hand_out(None)

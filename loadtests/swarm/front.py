@@ -27,8 +27,9 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests.clock import NS_PER_S
-from loadtests.errors import ExitCode, HeadroomError
-from loadtests.plan.authorisation import refuse_unauthorised
+from loadtests.errors import ExitCode, HeadroomError, ScenarioError
+from loadtests.plan.authorisation import authorised_hosts, refuse_unauthorised
+from loadtests.plan.environment import unfilled_scrape_variables
 from loadtests.plan.host import engine_count, own_configuration, raise_descriptor_limit
 from loadtests.plan.model import Plan
 from loadtests.plan.reflection import reflector
@@ -109,6 +110,8 @@ def _load_plan(options: Any) -> Plan:
         targets=targets,
     )
     refuse_unauthorised(plan, configuration, datetime.now(UTC))
+    if mistakes := unfilled_scrape_variables(plan, os.environ):
+        raise ScenarioError(options.scenario, mistakes)
     return plan
 
 
@@ -149,6 +152,7 @@ class FrontMaster:
             on_progress=lambda _progress: None,
             start_agents=None,
             users=agents,
+            authorised_hosts=authorised_hosts(own_configuration(), datetime.now(UTC)),
         )
         self._shell = MasterShell(self._runner, order, self._locust_start)
         self._stops.shell = self

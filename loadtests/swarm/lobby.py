@@ -11,6 +11,7 @@ from typing import Final
 
 from loadtests.swarm.lease import ClockEstimate
 from loadtests.swarm.membership import Member
+from loadtests.swarm.merge import Ledger
 from loadtests.swarm.messages import PROTOCOL, Hello
 from loadtests.swarm.outbox import Outbox
 from loadtests.swarm.run_state import RunSetup
@@ -71,6 +72,7 @@ class Lobby:
             clock=ClockEstimate(is_same_kernel=is_same_kernel),
             joined_ns=now_ns,
             heard_ns=now_ns,
+            ledger=Ledger(range(0), self._setup.plan.slots),
         )
         self._members[hello.incarnation] = member
         text = f"joined with {hello.engines} engines"

@@ -29,6 +29,7 @@ from loadtests.plan.codec import encode_plan
 from loadtests.plan.model import Plan
 from loadtests.plan.schedule import Schedule
 from loadtests.record.archive import ArchiveWriter, create_archive
+from loadtests.record.event import Event
 from loadtests.record.facts import package_versions
 from loadtests.record.manifest import Outcome
 from loadtests.swarm import actions
@@ -41,6 +42,7 @@ from loadtests.swarm.local_agents import LocalAgents
 from loadtests.swarm.messages import Ack, Hello, MessageError, decode_to_master, encode_message
 from loadtests.swarm.progress import Progress, ProgressBoard
 from loadtests.swarm.run_state import RunPhase, RunSetup
+from loadtests.swarm.scraper import ScraperProcess
 from loadtests.swarm.target import fetch_version
 from loadtests.swarm.timing import Timing
 from loadtests.swarm.view import StatsView
@@ -64,6 +66,7 @@ class Order:
     on_progress: Callable[[Progress], None]
     start_agents: Callable[[], LocalAgents] | None
     users: int  # Locust users to show as running
+    authorised_hosts: tuple[str, ...]  # besides loopback; agents have lists of their own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +97,7 @@ class MasterShell:
         self._finished: Finished | None = None
         self._view: StatsView | None = None
         self._local: LocalAgents | None = None
+        self._scraper: ScraperProcess | None = None
         self._plan_bytes = encode_plan(order.plan)
         self._archive: ArchiveWriter
         self._coordinator: Coordinator
@@ -125,6 +129,8 @@ class MasterShell:
         finally:
             self._runner.custom_messages.pop(MESSAGE, None)
             self._set_state(STATE_STOPPED)
+            if self._scraper is not None:
+                self._scraper.end()
             if self._local is not None:
                 # Before T0 nobody has anything to hand over, and may not have joined yet.
                 is_orderly = self._finished and self._draft.t0_unix_ns is not None
@@ -132,6 +138,7 @@ class MasterShell:
 
     def _prepare(self) -> None:
         plan = self._order.plan
+        self._to_unix_ns = time.time_ns() - time.monotonic_ns()
         target_version, warnings = fetch_version(plan)
         self._draft = draft_manifest(
             plan,
@@ -150,7 +157,7 @@ class MasterShell:
                 agents=self._order.agents,
                 version=package_versions()["headroom"],
                 boot_id=boot_id(),
-                unix_minus_monotonic_ns=time.time_ns() - time.monotonic_ns(),
+                unix_minus_monotonic_ns=self._to_unix_ns,
                 join_wait_ns=self._order.join_wait_ns,
             ),
             timing=Timing(),
@@ -216,6 +223,30 @@ class MasterShell:
         for peer in [p for p in self._peers.values() if p not in connected]:
             self._peer_left(peer, now_ns)
         self._carry_out(self._coordinator.tick(now_ns))
+        self._take_scrapes()
+
+    def _start_scraper(self) -> None:
+        if self._order.plan.scraping is not None:
+            self._scraper = ScraperProcess(
+                self._order.plan, self._order.authorised_hosts, self._to_unix_ns
+            )
+
+    def _take_scrapes(self) -> None:
+        """Archive what the target said of itself; the scraper's end is an event and no more."""
+        if self._scraper is None or self._disk_error is not None:
+            return
+        try:
+            self._archive.append_server(self._scraper.take())
+        except HarnessError as error:
+            self._fail(error)
+        how = self._scraper.newly_ended()
+        if how is not None:
+            at_unix_ns = time.monotonic_ns() + self._to_unix_ns
+            text = f"no metrics of the target from now on: {how}"
+            event = Event(
+                at_unix_ns=at_unix_ns, kind="scraper_lost", who="scraper", text=text, fields={}
+            )
+            self._write(actions.Record(event=event))
 
     def _peer_left(self, peer: str, now_ns: int) -> None:
         """Locust forgets a worker that said quit, and one it has not heard of for a minute."""
@@ -280,6 +311,7 @@ class MasterShell:
         account = self._coordinator.account()
         if self._draft.t0_unix_ns is None:
             gevent.spawn(self._locust_start, self._order.users, self._order.users)
+            self._start_scraper()
         self._draft = msgspec.structs.replace(self._draft, t0_unix_ns=t0_unix_ns)
         if self._disk_error is None:
             try:
@@ -317,6 +349,7 @@ class MasterShell:
         if self._disk_error is not None or self._finished is None:
             raise self._disk_error or AssertionError("the loop ended without an end")
         end = self._finished
+        self._take_scrapes()
         self._order.on_progress(self._board.look(self._coordinator.status(time.monotonic_ns())))
         manifest = finished_manifest(
             self._draft, self._coordinator.account(), outcome=end.outcome, reason=end.reason

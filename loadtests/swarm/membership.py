@@ -32,9 +32,9 @@ class Member:
     clock: ClockEstimate
     joined_ns: int
     heard_ns: int
+    ledger: Ledger  # of no engine until the barrier
     standing: Standing = Standing.ALIVE
     first_index: int = 0
-    ledger: Ledger = field(default_factory=lambda: Ledger(range(0)))
     snapshot: Snapshot | None = None  # the one with the highest sequence
     complete_through_s: int | None = None
     granted_until_ns: int | None = None  # the last lease, delivered or not

@@ -14,7 +14,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtests.record.window import Count, Window, merge_windows, unpack_window
+from loadtests.record.window import (
+    Count,
+    SlotSpace,
+    Window,
+    check_bins,
+    check_slots,
+    merge_windows,
+    unpack_window,
+)
 from loadtests.swarm.messages import NO_TOTALS, Batch, Progress, Totals
 
 _COLUMNS: Final = (
@@ -25,6 +33,8 @@ _COLUMNS: Final = (
     Count.CLIENT_ERROR,
     Count.FAILED,
 )
+
+_COLUMN_NUMBERS: Final = np.array(_COLUMNS)
 
 
 class LedgerError(ValueError):
@@ -68,10 +78,10 @@ def subtract_totals(left: Totals, right: Totals) -> tuple[int, ...]:
 class Ledger:
     """The master's book of one incarnation: batches taken, cumulative totals per engine."""
 
-    __slots__ = ("_indices", "contiguous", "progress")
+    __slots__ = ("_indices", "_slots", "contiguous", "progress")
 
-    def __init__(self, indices: range) -> None:
-        self._indices = indices
+    def __init__(self, indices: range, slots: SlotSpace) -> None:
+        self._indices, self._slots = indices, slots  # engines of the agent; what the run has
         self.contiguous = 0  # every batch up to this number has been taken
         self.progress: dict[int, Progress] = {}
 
@@ -99,9 +109,17 @@ class Ledger:
             raise LedgerError("batch_label", f"window {window.start_s} in batch {batch.start_s}")
         if len({progress.index for progress in batch.progress}) != len(batch.progress):
             raise LedgerError("batch_engine", f"batch {batch.number} names an engine twice")
+        try:
+            check_slots(window, self._slots)
+        except ValueError as error:
+            raise LedgerError("batch_slot", f"batch {batch.number}: {error}") from error
+        try:
+            check_bins(window)
+        except ValueError as error:
+            raise LedgerError("batch_bins", f"batch {batch.number}: {error}") from error
         growths = [self._growth(progress) for progress in batch.progress]
-        growth = tuple(map(sum, zip((0,) * len(_COLUMNS), *growths, strict=True)))
-        seen = subtract_totals(totals_of(window), NO_TOTALS)
+        growth = [sum(column) for column in zip((0,) * len(_COLUMNS), *growths, strict=True)]
+        seen = window.counters.sum(axis=0)[_COLUMN_NUMBERS].tolist()
         if seen != growth:
             raise LedgerError(
                 "batch_sums", f"batch {batch.number}: windows add up to {seen}, totals to {growth}"

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from loadtests.plan.model import Share
+from loadtests.record.window import SlotSpace
 from loadtests.swarm.holdings import Holding, divide
 from loadtests.swarm.membership import Member
 from loadtests.swarm.merge import Ledger
@@ -19,10 +20,10 @@ from loadtests.swarm.messages import EnginePhase, SharePart
 class Roster:
     """Holdings of all engines by index; `members` is the coordinator's own book."""
 
-    __slots__ = ("_members", "holdings")
+    __slots__ = ("_members", "_slots", "holdings")
 
-    def __init__(self, members: Mapping[str, Member]) -> None:
-        self._members = members
+    def __init__(self, members: Mapping[str, Member], slots: SlotSpace) -> None:
+        self._members, self._slots = members, slots
         self.holdings: dict[int, Holding] = {}
 
     def freeze(self) -> None:
@@ -32,7 +33,7 @@ class Roster:
         for member in members:
             first = len(self.holdings)
             member.first_index = first
-            member.ledger = Ledger(range(first, first + member.hello.engines))
+            member.ledger = Ledger(range(first, first + member.hello.engines), self._slots)
             for index in range(first, first + member.hello.engines):
                 self.holdings[index] = Holding(
                     index=index,

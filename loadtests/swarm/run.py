@@ -19,7 +19,7 @@ from locust.runners import MasterRunner
 
 from loadtests.clock import NS_PER_S
 from loadtests.errors import HarnessError, TargetError
-from loadtests.plan.authorisation import AuthorisedTarget
+from loadtests.plan.authorisation import AuthorisedTarget, foreign_metrics_hosts
 from loadtests.plan.host import local_engine_count, raise_descriptor_limit
 from loadtests.plan.model import Plan
 from loadtests.swarm.bus import guard_master, guard_sockets
@@ -94,6 +94,7 @@ def run_plan(
             on_progress=on_progress,
             start_agents=_starter(workers, runner),
             users=workers.count,
+            authorised_hosts=authorised_hosts,
         )
         shell = MasterShell(runner, order, take_over(runner, lambda: shell.request_stop("web UI")))
         stops.shell = shell
@@ -127,14 +128,15 @@ def _refuse_foreign(plan: Plan, authorised_hosts: tuple[str, ...]) -> None:
         AuthorisedTarget(host=host.lower(), owner="", max_rate_per_s=0.0, expires=None)
         for host in authorised_hosts
     ]
-    for node in plan.nodes:
-        for host in node.foreign_hosts:
-            if not any(entry.covers(host) for entry in allowed):
-                raise TargetError(
-                    where=f"node {node.name}",
-                    seen=f"{host}, which is not an authorised target",
-                    expected="loopback, or an entry of [authorised_targets]",
-                )
+    asked = [(f"node {node.name}", host) for node in plan.nodes for host in node.foreign_hosts]
+    asked += [("server metrics", host) for host in foreign_metrics_hosts(plan)]
+    for where, host in asked:
+        if not any(entry.covers(host) for entry in allowed):
+            raise TargetError(
+                where=where,
+                seen=f"{host}, which is not an authorised target",
+                expected="loopback, or an entry of [authorised_targets]",
+            )
 
 
 def _join_wait_ns(workers: LocalWorkers | ExpectedWorkers) -> int:

@@ -19,6 +19,7 @@ from analysis.judging import State
 from analysis.verdict import Verdict, judge
 from loadtests.cli import main
 from loadtests.errors import ExitCode, HarnessError, ScenarioError
+from loadtests.plan.call import Call, CallShape, Compression, Protocol
 from loadtests.plan.model import Plan
 from loadtests.record.archive import Run
 from loadtests.record.manifest import Manifest, Outcome
@@ -178,8 +179,9 @@ def test_a_scaled_run_never_appears_as_unscaled(tmp_path: Path) -> None:
     """With scaled runs alone the page says that there is no full-scale one."""
     promote(*judged(tmp_path, good_plan(scale=0.01)), tmp_path)
     text = (tmp_path / "BASELINES.md").read_text()
-    assert "No full-scale run has been promoted yet." in text
-    assert "## Full scale" not in text
+    before_scaled = text.split("## Scaled")[0]
+    assert RUN_ID not in before_scaled
+    assert before_scaled.count("No run has been promoted.") == 4
     row = next(csv.DictReader((tmp_path / "BASELINES.csv").open(newline="")))
     assert row["scale"] == "0.01"
 
@@ -213,3 +215,83 @@ def test_a_baseline_file_is_json_that_others_can_read(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "baselines" / f"{RUN_ID}.json").read_bytes())
     assert document["rows"][0]["p95_us"] == 29183.0
     assert document["scale"] == 1.0
+
+
+def as_schema_1(document: dict[str, object]) -> bytes:
+    """The file as the version before wrote it."""
+    new = {"phase", "protocols", "services", "mix_sha256", "load_sha256", "nodes"}
+    old = {key: value for key, value in document.items() if key not in new}
+    return json.dumps({**old, "schema_version": 1}).encode()
+
+
+def test_baselines_of_schema_1_stay_readable(tmp_path: Path) -> None:
+    """They stand in the tables, what they do not say is not guessed, their bytes are kept."""
+    run, verdict = judged(tmp_path, good_plan(load_percent=None))
+    promote(run, verdict, tmp_path)
+    path = tmp_path / "baselines" / f"{RUN_ID}.json"
+    path.write_bytes(as_schema_1(json.loads(path.read_bytes())))
+    before = path.read_bytes()
+    (baseline,) = list_baselines(tmp_path)
+    assert (baseline.schema_version, baseline.protocols, baseline.mix_sha256) == (1, None, None)
+    promote(run, verdict, tmp_path)
+    assert path.read_bytes() == before
+    page = (tmp_path / "BASELINES.md").read_text()
+    assert RUN_ID in page.split("## Promoted before protocols were recorded")[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [({"schema_version": 3}, "schema 3"), ({"schema_version": 1, "phase": "x"}, "phase")],
+)
+def test_a_schema_that_is_not_what_it_says_is_refused(
+    tmp_path: Path, changes: dict[str, object], text: str
+) -> None:
+    """A newer schema, and new keys in an old one."""
+    promote(*judged(tmp_path), tmp_path)
+    path = tmp_path / "baselines" / f"{RUN_ID}.json"
+    path.write_bytes(json.dumps({**json.loads(path.read_bytes()), **changes}).encode())
+    with pytest.raises(HarnessError, match=text):
+        list_baselines(tmp_path)
+
+
+def test_a_phase_is_kept_and_not_changed_afterwards(tmp_path: Path) -> None:
+    """It stands in the table of the requirement's section 6; history is kept."""
+    run, verdict = judged(tmp_path)
+    promote(run, verdict, tmp_path, "staging")
+    assert "| staging |" in (tmp_path / "BASELINES.md").read_text()
+    with pytest.raises(HarnessError, match="phase"):
+        promote(run, verdict, tmp_path, "production")
+
+
+def test_grpc_runs_stand_among_the_enhanced_services(tmp_path: Path) -> None:
+    """With the services that they called, and with their protocol among the profiles."""
+    call = Call(method="io.aurigraph.v11.grpc.TransactionService/SubmitTransaction",
+                shape=CallShape.UNARY, message=(), messages=1, pace_ns=0,
+                compression=Compression.IDENTITY, expected_codes=(0,), checks=(),
+                response_type="x.Y")  # fmt: skip
+    plan = good_plan()
+    first = dataclasses.replace(plan.requests[0], protocol=Protocol.GRPC, call=call)
+    plan = dataclasses.replace(plan, requests=(first, plan.requests[1]))
+    promote(*judged(tmp_path, plan), tmp_path)
+    page = (tmp_path / "BASELINES.md").read_text()
+    enhanced = page.split("## Enhanced services (gRPC)")[1].split("##")[0]
+    assert "| TransactionService |" in enhanced
+    assert "| REST + gRPC |" in page.split("## Load profiles")[1]
+    assert RUN_ID not in page.split("## REST baseline")[1].split("##")[0]
+
+
+def test_a_baseline_is_shown_from_its_file_alone(tmp_path: Path) -> None:
+    """`headroom baseline show`: by a beginning or `latest`, as a page and as JSON."""
+    promote(*judged(tmp_path, good_plan(scale=0.01), slow), tmp_path)
+    for name in (RUN_ID[:12], "latest"):
+        stdout, stderr = io.StringIO(), io.StringIO()
+        words = ("baseline", "show", name, "--results", str(tmp_path))
+        assert main(words, stdout, stderr) is ExitCode.PASS
+        for part in ("FAIL", "SCALED x 0.01", "steady", "2 nodes", "why: p95 < 200 ms"):
+            assert part in stdout.getvalue()
+    stdout = io.StringIO()
+    assert main((*words, "--json"), stdout, stderr) is ExitCode.PASS
+    assert json.loads(stdout.getvalue())["run_id"] == RUN_ID
+    assert main(("baseline", "show", "x", "--results", str(tmp_path)), stdout, stderr) is (
+        ExitCode.USAGE
+    )

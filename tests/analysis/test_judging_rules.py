@@ -80,6 +80,7 @@ def case_of(text: str, *findings: Finding) -> Case:
         objective=parse_objective(text),
         figures=stage.overall,
         pool=build_pool_uses(good_run(), good_plan(), (stage,))["steady"],
+        level=None,
         findings=findings,
     )
 

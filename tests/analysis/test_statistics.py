@@ -236,18 +236,18 @@ def test_independent_windows_have_the_spread_that_scipys_bootstrap_finds(q: floa
         n_resamples=200, batch=50, rng=np.random.default_rng(1), method="percentile",
     )  # fmt: skip
     width = math.log(found.high / found.low)
-    assert width / (2 * stats.t.ppf(0.975, 30)) == pytest.approx(
+    assert width / (2 * stats.t.ppf(0.975, 22)) == pytest.approx(
         float(reference.standard_error), rel=0.25
     )
     assert found.low < math.exp(9 + 0.5 * stats.norm.ppf(q)) < found.high
 
 
 def test_an_interval_needs_samples_and_windows() -> None:
-    """90 samples for p95 and 46 windows: below, the numbers say what is missing."""
+    """90 samples for p95 and 80 windows: below, the numbers say what is missing."""
     few, _ = lognormal_blocks(1, 20, 100)
-    assert percentile_interval(few, 0.5, seed=1) == TooSmall(have=20, need=46, what="windows")
-    rare, _ = lognormal_blocks(1, 80, 1)
-    assert percentile_interval(rare, 0.95, seed=1) == TooSmall(have=80, need=90, what="samples")
+    assert percentile_interval(few, 0.5, seed=1) == TooSmall(have=20, need=80, what="windows")
+    rare, _ = lognormal_blocks(1, 85, 1)
+    assert percentile_interval(rare, 0.95, seed=1) == TooSmall(have=85, need=90, what="samples")
     assert str(TooSmall(have=80, need=90, what="samples")) == "n too small: 80 samples, needs 90"
 
 
@@ -293,8 +293,8 @@ def test_a_rate_of_poisson_arrivals_has_the_textbook_spread() -> None:
     assert isinstance(found, Interval)
     assert found.value == counts.mean()
     reach = (found.high - found.low) / 2
-    # Some thirty blocks know their own spread to 13 %.
-    assert reach == pytest.approx(2.03 * math.sqrt(100 / 3600), rel=0.26)
+    # Some twenty blocks know their own spread to 16 %.
+    assert reach == pytest.approx(2.09 * math.sqrt(100 / 3600), rel=0.3)
 
 
 def test_a_constant_rate_has_no_spread() -> None:

@@ -22,7 +22,10 @@ from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
 
 SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
-COMMANDS = ("demo", "run", "worker", "check", "cluster", "calibrate", "runs", "show", "baseline")
+COMMANDS = (
+    *("demo", "run", "worker", "check", "cluster", "calibrate", "runs", "show", "baseline"),
+    "capacity",
+)
 
 
 def call(*arguments: str) -> tuple[ExitCode, str, str]:
@@ -76,7 +79,7 @@ def test_every_help_says_what_and_how(name: str, capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize(
     "name",
-    ["run", "check", "runs", "show", "calibrate", "baseline list", "cluster"],
+    ["run", "check", "runs", "show", "calibrate", "baseline list", "cluster", "capacity search"],
 )
 def test_every_table_has_its_json(name: str) -> None:
     """Whatever prints a table takes --json."""

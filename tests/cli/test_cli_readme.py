@@ -101,6 +101,20 @@ def test_the_readmes_grpc_scenario_loads(tmp_path: Path) -> None:
     assert plan.multiplexing.connections * plan.multiplexing.streams == 800
 
 
+@pytest.mark.parametrize("number", [2, 3])
+def test_the_sections_on_server_metrics_are_sections(tmp_path: Path, number: int) -> None:
+    """Put into the README's own scenario, each is read as it is told."""
+    scenario, section = blocks("toml")[0], blocks("toml")[number]
+    before, criteria = scenario.split("[criteria]")
+    own = section if "[criteria]" in section else f"{section}\n[criteria]{criteria}"
+    (tmp_path / "mine.toml").write_text(before + own, encoding="utf-8")
+    plan = resolve(load_scenario(tmp_path / "mine.toml"))
+    assert plan.scraping is not None
+    asked = {objective.measure.server for objective in plan.objectives} - {None}
+    assert asked == ({"cpu", "memory", "disk"} if number == 2 else set())
+    assert (plan.scraping.prometheus is not None) is (number == 3)
+
+
 def test_the_first_screen_shows_the_two_commands() -> None:
     """`make demo` and `make test` come first, and the Makefile has both."""
     assert [line.split("#")[0].strip() for line in blocks("console")[0].split("\n")][:2] == list(

@@ -120,7 +120,7 @@ def test_timestamps_are_utc_in_three_forms() -> None:
 
 def test_scrape_has_micrometers_names_and_exact_counts() -> None:
     """Messages by method and type; the timer by status code too, with buckets, sum and max."""
-    metrics = Metrics()
+    metrics = Metrics(Path())
     service = DESCRIPTOR.services_by_name["TransactionService"]
     counts = metrics.grpc.method(service.methods_by_name["SubmitTransaction"])
     counts.received, counts.sent = 4, 3
@@ -152,7 +152,7 @@ def test_scrape_has_micrometers_names_and_exact_counts() -> None:
 
 def test_method_types_are_micrometers() -> None:
     """What streams is in the label: of the target's methods, and of reflection's."""
-    metrics = Metrics()
+    metrics = Metrics(Path())
     service = DESCRIPTOR.services_by_name["TransactionService"]
     stream = metrics.grpc.method(service.methods_by_name["StreamTransactions"])
     assert stream.labels == (service.full_name, "StreamTransactions", "SERVER_STREAMING")

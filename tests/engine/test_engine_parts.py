@@ -24,7 +24,7 @@ from loadtests.engine.gate import Gate, gate_of
 from loadtests.engine.outcome import count_of_status, kind_of_connect_error, kind_of_loss
 from loadtests.engine.pacer import SHORTEST_QUANTUM_NS, quantum_ns
 from loadtests.engine.pool import backoff_ns
-from loadtests.engine.recorder import MOST_KINDS, SLOT_BITS, Recorder
+from loadtests.engine.recorder import BATCH_EVENTS, MOST_KINDS, SLOT_BITS, Recorder
 from loadtests.engine.shares import connections_per_node, portion, split_by_weight
 from loadtests.plan.model import BodyContains, Feed, JsonEquals, MaxBytes
 from loadtests.record.error_kinds import Trait, traits_of
@@ -294,6 +294,7 @@ def test_kinds_are_bounded_and_their_counts_conserved() -> None:
             Count.FAILED,
             kind=f"status_{status}",
             message="x\x1b[2J" * 1000,
+            due_ns=0,
             response_ns=5,
             service_ns=5,
             received_bytes=1,
@@ -343,6 +344,36 @@ def test_windows_hold_every_event_once(
             assert merged.max_us() == pytest.approx(exact_us, rel=0.001, abs=1) or (
                 exact_us > 3_600_000_000 and merged.overflow
             )
+
+
+@pytest.mark.parametrize("steps", range(7))
+def test_a_batch_that_is_being_binned_belongs_to_the_window_it_was_counted_in(steps: int) -> None:
+    """However far its steps have come when the second ends, nothing of it slips into the next."""
+    recorder = Recorder(2)
+    for number in range(BATCH_EVENTS + 3):
+        for log in (recorder.log_sent, recorder.log_ok):
+            log(10 << SLOT_BITS | number % 2)
+        for log in (recorder.log_lag, recorder.log_response, recorder.log_service):
+            log(number * 1000)
+        recorder.log_received(7)
+    recorder.connected(1, 5000, None)
+    for _ in range(steps):
+        recorder.absorb_part()
+    recorder.log_sent(0)
+    recorder.log_lag(0)
+    window = recorder.close(1, HEALTH).finish()
+    assert (window.total(Count.SENT), window.total(Count.OK)) == (
+        BATCH_EVENTS + 4,
+        BATCH_EVENTS + 3,
+    )
+    assert window.total(Count.BYTES_RECEIVED) == 7 * (BATCH_EVENTS + 3)
+    assert window.total(Count.CONNECTS) == 1
+    kinds = {kind: histogram_of(window, kind, [0, 1]).n for kind in Kind}
+    assert [kinds[Kind.RESPONSE], kinds[Kind.SERVICE], kinds[Kind.CONNECT]] == [
+        BATCH_EVENTS + 3, BATCH_EVENTS + 3, 1,
+    ]  # fmt: skip
+    assert kinds[Kind.SEND_LAG] == BATCH_EVENTS + 4
+    assert recorder.close(2, HEALTH).finish().slots.size == 0
 
 
 def test_recorder_memory_is_reused() -> None:

@@ -156,7 +156,7 @@ def test_alerts_on_the_pool_may_have_a_sustain() -> None:
 
 def test_the_pool_has_no_value_among_requests() -> None:
     """It is read from the engines' health; asking a tally for it is a fault of ours."""
-    with pytest.raises(ValueError, match="StreamPool"):
+    with pytest.raises(ValueError, match="level at a time"):
         value_of(parse_measure("pool_use"), tally(ok=1), 1.0)
 
 

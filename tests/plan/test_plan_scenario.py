@@ -304,6 +304,9 @@ def test_load_profiles_are_the_policy() -> None:
         "p99 < 500 ms",
         "error_ratio < 0.1 %",
         "throughput >= 776000 rps",
+        "server.cpu < 80 %",
+        "server.memory < 512 MB",
+        "server.disk < 70 %",
     }
 
 

@@ -11,18 +11,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtests.record.histogram import LENGTH
-from loadtests.record.window import Count, Hiccup, Kind, Window, merge_windows, pack_window
+from loadtests.record.window import (
+    CONNECTION,
+    Count,
+    Hiccup,
+    Kind,
+    SlotSpace,
+    Window,
+    merge_windows,
+    pack_window,
+)
 from loadtests.swarm.batching import Batcher
 from loadtests.swarm.merge import Assembly, Ledger, LedgerError, totals_of
 from loadtests.swarm.messages import Batch, Progress, Totals
 
+SLOTS = SlotSpace(stages=("only",), requests=("read", CONNECTION), nodes=("n0",))
 HICCUP = Hiccup(agent="a", ticks=1000, p50_ns=1, p99_ns=2, max_ns=3)
 
 
-def window_of(label: int, sent: int, *, slot: int = 0) -> Window:
+def window_of(label: int, sent: int, *, slot: int = 0, error_slot: int | None = None) -> Window:
     """A window in which `sent` requests were planned, sent and answered in bucket `sent`."""
     counters = np.zeros((1, len(Count)), dtype=np.int64)
     counters[0, [Count.PLANNED, Count.SENT, Count.OK]] = sent
+    errors_of = slot if error_slot is None else error_slot
     key = (slot * len(Kind) + Kind.RESPONSE) * LENGTH + sent
     return Window(
         start_s=label,
@@ -30,8 +41,8 @@ def window_of(label: int, sent: int, *, slot: int = 0) -> Window:
         counters=counters,
         keys=np.array([key], dtype=np.uint32),
         counts=np.array([max(1, sent)], dtype=np.int64),
-        errors={(slot, "timeout"): sent},
-        messages={(slot, "timeout"): f"text {sent}"},
+        errors={(errors_of, "timeout"): sent},
+        messages={(errors_of, "timeout"): f"text {sent}"},
         health=(),
         hiccups=(),
     )
@@ -63,7 +74,7 @@ def take_all(ledger: Ledger, batches: Sequence[Batch]) -> list[Window]:
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=12), st.integers(0, 2**32))
 def test_drops_repeats_and_reorders_change_nothing(sent: list[int], seed: int) -> None:
     """Cumulative retransmission until acknowledged gives every batch once and in order."""
-    draw, batches, ledger = random.Random(seed), batches_of(sent), Ledger(range(1))
+    draw, batches, ledger = random.Random(seed), batches_of(sent), Ledger(range(1), SLOTS)
     taken: list[Window] = []
     while ledger.contiguous < len(batches):
         # A snapshot holds a prefix of what is not acknowledged, at any older acknowledgement.
@@ -77,13 +88,18 @@ def test_drops_repeats_and_reorders_change_nothing(sent: list[int], seed: int) -
 def test_a_gap_is_refused_and_leaves_the_book_as_it_was() -> None:
     """A batch that skips another is a jump, not a loss that goes unseen."""
     first, second, third = batches_of([1, 2, 3])
-    ledger = Ledger(range(1))
+    ledger = Ledger(range(1), SLOTS)
     ledger.take(first)
     with pytest.raises(LedgerError, match="batch 3 after 1"):
         ledger.take(third)
     assert ledger.contiguous == 1
     assert ledger.take(second) is not None
     assert ledger.take(third) is not None
+
+
+def with_window(batch: Batch, window: Window) -> Batch:
+    """The batch with another window."""
+    return Batch(batch.number, batch.start_s, pack_window(window), batch.progress)
 
 
 def damaged(batch: Batch, totals: Totals) -> Batch:
@@ -107,14 +123,16 @@ def damaged(batch: Batch, totals: Totals) -> Batch:
             ),
             "batch_engine",
         ),
+        (lambda b: with_window(b, window_of(b.start_s, 2, slot=len(SLOTS))), "batch_slot"),
+        (lambda b: with_window(b, window_of(b.start_s, 2, error_slot=99)), "batch_slot"),
     ],
 )
 def test_a_batch_that_contradicts_itself_is_refused_with_its_kind(
     change: Callable[[Batch], Batch], kind: str
 ) -> None:
-    """Sums that do not match, counters that run backwards, foreign engines do not get in."""
+    """Wrong sums, counters that run backwards, foreign engines and slots do not get in."""
     first, second = batches_of([1, 2])
-    ledger = Ledger(range(1))
+    ledger = Ledger(range(1), SLOTS)
     ledger.take(first)
     with pytest.raises(LedgerError) as caught:
         ledger.take(change(second))
@@ -181,7 +199,7 @@ def test_a_label_waits_for_every_engine() -> None:
     assert not batcher.close(6, 0)
     assert batcher.close(7, 0)
     (batch,) = batcher.unacknowledged()
-    ledger = Ledger(range(2))
+    ledger = Ledger(range(2), SLOTS)
     taken = ledger.take(batch)
     assert taken is not None
     assert totals_of(taken).sent == 7
@@ -200,7 +218,7 @@ def test_a_second_waits_for_its_hiccups_but_not_for_ever() -> None:
     assert batcher.closed_through_s(2) == 1
     assert batcher.close(2, 110)
     batches = batcher.unacknowledged()
-    windows = take_all(Ledger(range(1)), batches)
+    windows = take_all(Ledger(range(1), SLOTS), batches)
     assert [window.hiccups for window in windows] == [(HICCUP,), ()]
 
 

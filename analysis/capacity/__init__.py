@@ -1,0 +1,1 @@
+"""How much a target carries: searched for by trials, or modelled from runs."""

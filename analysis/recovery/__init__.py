@@ -1,0 +1,6 @@
+"""What a failover cost, measured from an archive's bins of 100 ms.
+
+In reading order: `series` (bins as arrays), `faults` (when what was done), `outage` (when
+arrivals failed), `holding` (when every objective held again), `connections` (who came back),
+`measures` (all of it for a fault, with what speaks against it), `judging`, `tables`.
+"""

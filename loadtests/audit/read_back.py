@@ -1,0 +1,192 @@
+"""Reads every logged write back, each from a node that did not take it.
+
+A read that does not say is tried on the other nodes, and again in later rounds; one that
+never says stays unread, and the audit is then incomplete. An acknowledged write that is absent
+is looked for again in every round: a node may be a moment behind. Nothing is written to the
+target. Only nodes of the plan are asked, at addresses that are loopback or authorised.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import os
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from loadtests.audit.answers import copies_in
+from loadtests.clock import NS_PER_S
+from loadtests.engine.authority import refusal
+from loadtests.engine.tls import build_context
+from loadtests.plan.audit import ID, ID_BASE64, id_template
+from loadtests.plan.model import Audit, Node, Plan
+from loadtests.plan.write_ids import match_writes
+from loadtests.record.archive import Run
+from loadtests.record.read_back import UNREAD, ReadRow
+
+_READERS: Final = 4
+_ROUNDS: Final = 5  # a moment apart, before an id stays unread
+_PAUSE_S: Final = 0.5
+_MOST_BODY_BYTES: Final = 1 << 20
+_ENVIRONMENT: Final = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Write:
+    """One id and the index of the node that took it."""
+
+    sequence: int
+    id: str
+    node: int
+    is_acknowledged: bool
+
+
+class _Reader:
+    """Connections of one thread, one to each node."""
+
+    def __init__(self, plan: Plan, audit: Audit, authorised: Sequence[str]) -> None:
+        self._plan, self._audit, self._authorised = plan, audit, authorised
+        self._connections: dict[int, http.client.HTTPConnection] = {}
+
+    def read(self, write: _Write, number: int) -> int | str:
+        """Copies of a write on a node, or why that is not known."""
+        node, read = self._plan.nodes[number], self._audit.read
+        headers = {name: _filled(value, write.id) for name, value in read.headers}
+        body = None if read.body is None else _filled(read.body, write.id)
+        path = node.base_path + _filled(read.path, quote(write.id, safe=""))
+        try:
+            connection = self._connection(number, node)
+            connection.request(read.method, path, body=body, headers=headers)
+            answer = connection.getresponse()
+            content = answer.read(_MOST_BODY_BYTES)
+            if answer.length:
+                self._forget(number)  # the rest would be taken for the next answer
+            return copies_in(read, answer.status, content)
+        except (OSError, http.client.HTTPException) as error:
+            self._forget(number)
+            return f"{type(error).__name__}: {error}"
+
+    def _connection(self, number: int, node: Node) -> http.client.HTTPConnection:
+        found = self._connections.get(number)
+        if found is None:
+            address = socket.getaddrinfo(node.host, node.port, type=socket.SOCK_STREAM)[0][4][0]
+            refused = refusal(node.host, str(address), self._authorised)
+            if refused is not None:
+                raise OSError(refused)
+            timeout_s = self._audit.timeout_ns / NS_PER_S
+            if node.scheme == "https":
+                context = build_context(self._plan.tls, alpn="http/1.1")
+                found = http.client.HTTPSConnection(
+                    node.host, node.port, timeout=timeout_s, context=context
+                )
+            else:
+                found = http.client.HTTPConnection(node.host, node.port, timeout=timeout_s)
+            self._connections[number] = found
+        return found
+
+    def _forget(self, number: int) -> None:
+        connection = self._connections.pop(number, None)
+        if connection is not None:
+            connection.close()
+
+
+def _filled(text: str, id_: str) -> str:
+    text = text.replace(ID, id_).replace(ID_BASE64, base64.b64encode(id_.encode()).decode())
+    return _ENVIRONMENT.sub(lambda match: os.environ.get(match[1], ""), text)
+
+
+def _order(write: _Write, nodes: int) -> Iterator[int]:
+    """The nodes to ask: others than the one that took the write, and that one last."""
+    for step in range(1, nodes + 1):
+        yield (write.node + step) % nodes
+
+
+def _writes(run: Run, plan: Plan) -> list[_Write]:
+    rows = run.writes[run.writes["due_ns"] >= 0]
+    slots = rows["slot"].to_numpy("int64")
+    matched = match_writes(plan, rows["due_ns"].to_numpy("int64"), slots)
+    template = id_template(plan, run.manifest.run_id)
+    ids = template.render_many(matched.sequences)
+    nodes = (slots[matched.entries] % len(plan.nodes)).tolist()
+    acknowledged = (rows["outcome"] == "ok").to_numpy()[matched.entries].tolist()
+    return [
+        _Write(sequence=sequence, id=id_.decode(), node=node, is_acknowledged=is_ok)
+        for sequence, id_, node, is_ok in zip(
+            matched.sequences.tolist(), ids, nodes, acknowledged, strict=True
+        )
+    ]
+
+
+def read_back(
+    run: Run,
+    plan: Plan,
+    authorised: Sequence[str],
+    on_progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> tuple[ReadRow, ...]:
+    """Read every write of the log back; `on_progress` gets how many of how many are done."""
+    audit = plan.audit
+    assert audit is not None, "a plan with an audit"
+    writes, local = _writes(run, plan), threading.local()
+    pace = _Pace(audit.reads_per_s)
+
+    def read(write: _Write) -> ReadRow:
+        pace.wait()
+        if not hasattr(local, "reader"):
+            local.reader = _Reader(plan, audit, authorised)
+        return _read_one(local.reader, write, plan)
+
+    rows: dict[int, ReadRow] = {}
+    with ThreadPoolExecutor(_READERS) as pool:
+        for turn in range(_ROUNDS):
+            left = [write for write in writes if _is_open(write, rows.get(write.sequence))]
+            if turn and left:
+                time.sleep(_PAUSE_S)
+            for row in pool.map(read, left):
+                rows[row.sequence] = row
+                on_progress(len(rows), len(writes))
+    return tuple(rows.values())
+
+
+class _Pace:
+    """Spaces reads evenly, over all threads."""
+
+    def __init__(self, per_s: float) -> None:
+        self._gap_s, self._next_s = 1 / per_s, time.monotonic()
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        """Until the next read may be sent."""
+        with self._lock:
+            now_s = time.monotonic()
+            at_s = self._next_s = max(self._next_s, now_s) + self._gap_s
+        time.sleep(max(0.0, at_s - self._gap_s - now_s))
+
+
+def _is_open(write: _Write, row: ReadRow | None) -> bool:
+    """Whether a later round could find what this one did not."""
+    if row is None or row.copies == UNREAD:
+        return True
+    return write.is_acknowledged and row.copies == 0
+
+
+def _read_one(reader: _Reader, write: _Write, plan: Plan) -> ReadRow:
+    """Ask the nodes in turn until one says."""
+    failure = ""
+    for number in _order(write, len(plan.nodes)):
+        found = reader.read(write, number)
+        if isinstance(found, int):
+            node = plan.nodes[number].name
+            return ReadRow(
+                sequence=write.sequence, id=write.id, node=node, copies=found, failure=""
+            )
+        failure = found
+    return ReadRow(
+        sequence=write.sequence, id=write.id, node="", copies=UNREAD, failure=failure[:200]
+    )
