@@ -237,6 +237,13 @@ def test_unlike_runs_are_refused_unless_allowed(base: Subject, aspect: Aspect) -
     assert all(sentence.startswith(aspect.value) for sentence in found.allowed)
 
 
+def test_another_body_is_another_mix(base: Subject) -> None:
+    """Requests that are called the same and send something else are not the same load."""
+    requests = (dataclasses.replace(base.plan.requests[0], body=b"more"), *base.plan.requests[1:])
+    with pytest.raises(ScenarioError, match="what requests send"):
+        held(base, changed(base, requests=requests))
+
+
 def test_an_unsound_run_is_refused_on_either_side(folder: Path, base: Subject) -> None:
     """A run that was aborted measured nothing, whichever side it is on."""
     run = drawn_run(
@@ -275,8 +282,9 @@ def test_a_baseline_without_its_archive_has_points_only(folder: Path, base: Subj
     assert median.change == pytest.approx(0, abs=0.05)
     assert effect(found, "error_ratio").decision is Decision.REGRESSED
     assert "archive is gone" in " ".join(found.notes)
-    again = held(filed, dataclasses.replace(renumbered(base)))
-    assert again.decision is Decision.TOO_SMALL
+    assert held(filed, renumbered(base)).decision is Decision.TOO_SMALL
+    with pytest.raises(ScenarioError, match="load over time"):
+        held(filed, unlike_runs(base)[Aspect.STAGES])
 
 
 def test_runs_that_differ_in_errors_are_worth_less() -> None:
