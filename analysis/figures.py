@@ -149,7 +149,7 @@ def error_counts(frame: pd.DataFrame) -> ErrorCounts:
     return sums
 
 
-def _together(parts: Iterable[Figures]) -> Figures:
+def together(parts: Iterable[Figures]) -> Figures:
     """Exact sum of several requests."""
     tally = on_time = empty_tally()
     unanswered = 0
@@ -216,7 +216,7 @@ def build_figures(run: Run) -> tuple[StageFigures, ...]:
                 span=span,
                 is_cut=last_seen_s < span.last_s,
                 lost_planned=lost_in(run, facts),
-                requests={**parts, OVERALL: _together(parts.values())},
+                requests={**parts, OVERALL: together(parts.values())},
                 connection_errors=errors.get((facts.name, CONNECTION), {}),
             )
         )

@@ -5,7 +5,7 @@ Every title of a scaled run says so. A table without a row is left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -42,10 +42,14 @@ _LONGEST_MESSAGE: Final = 120
 Row = tuple[Cell, ...]
 
 
-def objective_table(verdict: Verdict) -> Table:
-    """Each objective with value, sample size, resolution and state."""
+def objective_table(verdict: Verdict, intervals: Mapping[int, str] | None = None) -> Table:
+    """Each objective with value, sample size, resolution and state.
+
+    `intervals` are those of the values by their place in the verdict, where somebody has
+    computed them: then there is a column of them.
+    """
     rows = []
-    for result in verdict.objectives:
+    for place, result in enumerate(verdict.objectives):
         reading = result.reading
         text = reading_text(reading)
         resolution = with_unit(reading.unit, reading.resolution)
@@ -56,6 +60,7 @@ def objective_table(verdict: Verdict) -> Table:
                 words(result.objective),
                 Cell(text=with_unit(reading.unit, result.limit), value=result.limit),
                 Cell(text=text, value=reading.value if is_number else None),
+                *(() if intervals is None else (words(intervals.get(place, UNKNOWN)),)),
                 count_cell(reading.samples),
                 Cell(text=f"±{resolution}", value=reading.resolution),
                 words(result.state.value),
@@ -70,6 +75,7 @@ def objective_table(verdict: Verdict) -> Table:
             text_column("objective"),
             number_column("limit"),
             number_column("value"),
+            *(() if intervals is None else (number_column("interval", "95 % interval"),)),
             number_column("n"),
             number_column("resolution"),
             whole_column("state"),
@@ -206,7 +212,8 @@ def alert_table(verdict: Verdict) -> Table:
     )
 
 
-def _with_scale(table: Table, verdict: Verdict) -> Table:
+def with_scale(table: Table, verdict: Verdict) -> Table:
+    """The table with the mark of a scaled run in its title."""
     mark = scale_text(verdict.scale)
     title = f"{table.title} [{mark}]" if mark else table.title
     return Table(name=table.name, title=title, columns=table.columns, rows=table.rows)
@@ -253,4 +260,4 @@ def build_tables(run: Run, verdict: Verdict, stages: Sequence[StageFigures]) -> 
         error_table(run, stages),
         alert_table(verdict),
     ]
-    return tuple(_with_scale(table, verdict) for table in tables if table.rows)
+    return tuple(with_scale(table, verdict) for table in tables if table.rows)

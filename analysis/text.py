@@ -49,8 +49,14 @@ def _visible(character: str) -> str:
 
 def markdown_cell(text: str, longest: int = LONGEST_NAME) -> str:
     """Text for one cell of a Markdown table: no markup, link, HTML or further cell."""
+    return markdown_text(text, longest)
+
+
+def markdown_text(text: str, longest: int = LONGEST_NAME) -> str:
+    """Text within a line of Markdown; addresses in it are no links, as GitHub would make them."""
     safe = clean(text, longest).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{c}" if c in "\\`*[]|#~!" else c for c in safe)
+    safe = "".join(f"\\{c}" if c in "\\`*[]|#~!@" else c for c in safe)
+    return safe.replace("://", "\\://").replace("www.", "www\\.")
 
 
 def csv_cell(text: str) -> str:
@@ -82,8 +88,14 @@ def latency(value_ns: float | None) -> str:
 
 
 def ratio(value: float | None) -> str:
-    """Percent: "0.02 %"."""
-    return UNKNOWN if value is None else f"{significant(value * 100)} %"
+    """Percent: "0.02 %"; what is not all is never rounded to 100 %: "99.95 %"."""
+    if value is None:
+        return UNKNOWN
+    text = significant(value * 100)
+    if value < 1 and float(text) >= 100:  # noqa: PLR2004 - percent
+        places = math.ceil(round(-math.log10((1 - value) * 100), 6))
+        text = f"{value * 100:.{places}f}"
+    return f"{text} %"
 
 
 def rate(value_per_s: float | None) -> str:

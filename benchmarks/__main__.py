@@ -36,6 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--only", action="append", choices=list(parts.PARTS), metavar="PART", default=[]
     )
     parser.add_argument("--quick", action="store_true", help="a smoke test of every part")
+    parser.add_argument("--soak", action="store_true", help="report a day as well; hours")
     parser.add_argument("--list", action="store_true", help="name the parts and leave")
     parser.add_argument("--output", type=Path, help="folder of RESULTS.md and results.json")
     return parser
@@ -78,7 +79,9 @@ def main(argv: list[str]) -> int:
         quick_folder = Path(tempfile.gettempdir()) / "headroom-bench-quick"
         folder: Path = arguments.output or (quick_folder if arguments.quick else _HERE)
         folder.mkdir(parents=True, exist_ok=True)
-        settings = parts.settings_for(Path(scratch), is_quick=arguments.quick)
+        settings = parts.settings_for(
+            Path(scratch), is_quick=arguments.quick, is_soak=arguments.soak
+        )
         begin = time.monotonic()
         names = arguments.only or list(parts.PARTS)
         failed = [name for name in names if not _run_part(name, settings, folder)]

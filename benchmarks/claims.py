@@ -11,6 +11,7 @@ from statistics import median
 from benchmarks.claim import Claim, lag_claims, missing, ratio_text
 from benchmarks.cost import ratios_to, undisturbed_ratio
 from benchmarks.grpc_claims import grpc_claims
+from benchmarks.page import PageSample
 from benchmarks.results import Results
 from benchmarks.spread import undisturbed
 
@@ -27,6 +28,10 @@ _MASTER_LIMIT_RATIO = 0.5
 _AGE_LIMIT_S = 2.0
 _SHOW_LIMIT_S = 5.0
 _HOUR = 3_600
+_DAY = 86_400
+_PAGE_LIMIT_S = 10.0
+_PAGE_LIMIT_BYTES = 600e6
+_SOAK_LIMIT_S = 60.0
 
 
 def judge(results: Results) -> tuple[Claim, ...]:
@@ -38,6 +43,7 @@ def judge(results: Results) -> tuple[Claim, ...]:
         _leak_claim(results),
         *_fan_in_claims(results),
         _show_claim(results),
+        *_page_claims(results),
         *grpc_claims(results.grpc),
     )
 
@@ -137,3 +143,30 @@ def _show_claim(results: Results) -> Claim:
     return Claim(
         text=text, limit=limit, measured=f"{seconds:.2f} s", is_met=seconds < _SHOW_LIMIT_S
     )
+
+
+def _page_claims(results: Results) -> tuple[Claim, ...]:
+    hour = ("`headroom report` of a 1-hour, 10-endpoint archive", "<= 10 s")
+    memory = ("`headroom report` of the same: resident memory", "<= 600 MB")
+    day = ("`headroom report` of a 24-hour soak", "<= 60 s")
+    samples = {s.windows: s for s in results.page.samples} if results.page else {}
+    found, soak = samples.get(_HOUR), samples.get(_DAY)
+    hours = (
+        (missing(*hour, "-"), missing(*memory, "-"))
+        if found is None
+        else (
+            _page_claim(*hour, found, _PAGE_LIMIT_S),
+            Claim(
+                text=memory[0],
+                limit=memory[1],
+                measured=f"{found.resident_bytes / 1e6:.0f} MB",
+                is_met=found.resident_bytes <= _PAGE_LIMIT_BYTES,
+            ),
+        )
+    )
+    return (*hours, _page_claim(*day, soak, _SOAK_LIMIT_S) if soak else missing(*day, "-"))
+
+
+def _page_claim(text: str, limit: str, sample: PageSample, limit_s: float) -> Claim:
+    seconds = median(sample.report_s)
+    return Claim(text=text, limit=limit, measured=f"{seconds:.1f} s", is_met=seconds <= limit_s)

@@ -26,6 +26,7 @@ from benchmarks.machine import (
 )
 from benchmarks.memory import leak_samples, memory_samples
 from benchmarks.million import MILLION
+from benchmarks.page import page_sample
 from benchmarks.peers import versions
 from benchmarks.process import ROOT
 from benchmarks.results import (
@@ -35,6 +36,7 @@ from benchmarks.results import (
     LagPart,
     LeakPart,
     MemoryPart,
+    PagePart,
     Part,
     ShowPart,
     Stamp,
@@ -54,6 +56,7 @@ from loadtests.record.facts import git_commit
 
 OPEN_LEVEL = 0.7  # of saturation, for the cost of open load
 HIGH_LEVEL = 0.9  # the peers run at their saturation, where fewer wake-ups make all cheaper
+_DAY_S = 86_400
 _QUIET_RATIO = 0.05
 _QUIET_PATIENCE_S = 15.0
 
@@ -77,6 +80,7 @@ class Settings:
     fan_in_s: float
     archive_s: int
     shows: int
+    soak_s: int  # 0: no soak is reported
     grpc_rounds: int
     grpc_warm_s: float
     grpc_s: float
@@ -85,8 +89,8 @@ class Settings:
     grpc_requests: int
 
 
-def settings_for(scratch: Path, *, is_quick: bool) -> Settings:
-    """The full lengths, or those of a smoke test."""
+def settings_for(scratch: Path, *, is_quick: bool, is_soak: bool) -> Settings:
+    """The full lengths, or those of a smoke test; with `is_soak` a day is reported as well."""
     if is_quick:
         return Settings(
             scratch=scratch,
@@ -104,6 +108,7 @@ def settings_for(scratch: Path, *, is_quick: bool) -> Settings:
             fan_in_s=5.0,
             archive_s=120,
             shows=1,
+            soak_s=0,
             grpc_rounds=1,
             grpc_warm_s=0.5,
             grpc_s=1.0,
@@ -127,6 +132,7 @@ def settings_for(scratch: Path, *, is_quick: bool) -> Settings:
         fan_in_s=20.0,
         archive_s=3_600,
         shows=3,
+        soak_s=_DAY_S if is_soak else 0,
         grpc_rounds=3,
         grpc_warm_s=0.7,
         grpc_s=2.0,
@@ -275,6 +281,18 @@ def run_show(settings: Settings) -> ShowPart:
         return ShowPart(stamp=stamper.stamp(), sample=sample)
 
 
+def run_page(settings: Settings) -> PagePart:
+    """`headroom report` of an hour, and of a day where that was asked for."""
+    lengths = (settings.archive_s, settings.soak_s)
+    with _stamped(settings) as stamper:
+        samples = tuple(
+            page_sample(seconds=seconds, rounds=settings.shows, scratch=settings.scratch)
+            for seconds in lengths
+            if seconds
+        )
+        return PagePart(stamp=stamper.stamp(), samples=samples)
+
+
 def run_grpc(settings: Settings) -> GrpcPart:
     """All of gRPC."""
     with _stamped(settings) as stamper:
@@ -304,5 +322,6 @@ PARTS: dict[str, Callable[[Settings], Part]] = {
     "memory": run_memory,
     "fan_in": run_fan_in,
     "show": run_show,
+    "page": run_page,
     "leak": run_leak,
 }

@@ -20,6 +20,8 @@ from benchmarks.results import (
     LagPart,
     LeakPart,
     MemoryPart,
+    PagePart,
+    Part,
     Results,
     ShowPart,
     Stamp,
@@ -76,6 +78,12 @@ command, start of Python included.
 """
 
 
+_PAGE_METHOD = """\
+Archives as for `headroom show`; timed is the whole command, start of Python included, and the
+most memory that its process had. A day is measured with `--soak`.
+"""
+
+
 def write_report(results: Results) -> str:
     """Compose the whole text."""
     lines = [_HEAD, *_claims_section(results)]
@@ -87,27 +95,35 @@ def write_report(results: Results) -> str:
         results.leak,
         results.fan_in,
         results.show,
+        results.page,
     )
     measured = [part for part in parts if part is not None]
     if measured:
         lines += _machine_section(measured[-1].stamp)
     for part in measured:
-        match part:
-            case CostPart():
-                lines += _cost_section(part)
-            case LagPart():
-                lines += _lag_section(part)
-            case GrpcPart():
-                lines += grpc_section(part, results, _lag_table(part.figures.lag))
-            case MemoryPart():
-                lines += _memory_section(part)
-            case LeakPart():
-                lines += _leak_section(part)
-            case FanInPart():
-                lines += _fan_in_section(part)
-            case ShowPart():
-                lines += _show_section(part)
+        lines += _section(part, results)
     return "\n".join(lines) + "\n"
+
+
+def _section(part: Part, results: Results) -> list[str]:
+    match part:
+        case CostPart():
+            found = _cost_section(part)
+        case LagPart():
+            found = _lag_section(part)
+        case GrpcPart():
+            found = grpc_section(part, results, _lag_table(part.figures.lag))
+        case MemoryPart():
+            found = _memory_section(part)
+        case LeakPart():
+            found = _leak_section(part)
+        case FanInPart():
+            found = _fan_in_section(part)
+        case ShowPart():
+            found = _show_section(part)
+        case PagePart():
+            found = _page_section(part)
+    return found
 
 
 def _claims_section(results: Results) -> list[str]:
@@ -307,3 +323,18 @@ def _show_section(part: ShowPart) -> list[str]:
         shown,
     ]
     return [*heading("Showing an archive", part.stamp), _SHOW_METHOD, *table(header, [row])]
+
+
+def _page_section(part: PagePart) -> list[str]:
+    header = ("windows", "archive MB", "`headroom report` s", "resident MB", "report.html kB")
+    rows = [
+        [
+            f"{s.windows:,}",
+            f"{s.archive_bytes / _MB:.1f}",
+            spread_of(s.report_s).text(1),
+            f"{s.resident_bytes / _MB:.0f}",
+            f"{s.page_bytes / 1000:.0f}",
+        ]
+        for s in part.samples
+    ]
+    return [*heading("Reporting an archive", part.stamp), _PAGE_METHOD, *table(header, rows)]

@@ -17,6 +17,7 @@ from benchmarks.fan_in import FanInSample
 from benchmarks.grpc_part import GrpcFigures
 from benchmarks.machine import Machine
 from benchmarks.memory import LeakSample, MemorySample
+from benchmarks.page import PageSample
 from benchmarks.send_lag import LagSample
 from benchmarks.show import ShowSample
 from loadtests.errors import HarnessError
@@ -89,6 +90,14 @@ class ShowPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PagePart:
+    """`headroom report`, by length of the archive."""
+
+    stamp: Stamp
+    samples: tuple[PageSample, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GrpcPart:
     """gRPC."""
 
@@ -96,7 +105,7 @@ class GrpcPart:
     figures: GrpcFigures
 
 
-Part = CostPart | LagPart | MemoryPart | LeakPart | FanInPart | ShowPart | GrpcPart
+Part = CostPart | LagPart | MemoryPart | LeakPart | FanInPart | ShowPart | PagePart | GrpcPart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +118,7 @@ class Results:
     leak: LeakPart | None = None
     fan_in: FanInPart | None = None
     show: ShowPart | None = None
+    page: PagePart | None = None
     grpc: GrpcPart | None = None
 
     def with_part(self, part: Part) -> Results:
@@ -126,6 +136,8 @@ class Results:
                 found = replace(self, fan_in=part)
             case ShowPart():
                 found = replace(self, show=part)
+            case PagePart():
+                found = replace(self, page=part)
             case GrpcPart():
                 found = replace(self, grpc=part)
         return found

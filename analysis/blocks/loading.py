@@ -7,16 +7,20 @@ they do not, nothing is returned.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
-from analysis.blocks.parts import Part, read_parts
+from analysis.blocks.parts import Part, journalled, logged
 from analysis.blocks.rows import Blocks, BlocksBuilder, Sparse, SparseSum
+from analysis.blocks.stretches import Stretch, over_stretches
 from analysis.figures import OVERALL, span_of
 from loadtests.errors import HarnessError
-from loadtests.record.archive import Run
+from loadtests.record.archive import Manifest, Run
+from loadtests.record.directory import LATENCY_FILE, is_partial
 from loadtests.record.window import Kind, histogram_of
 
 Key = tuple[str, str | None]  # stage; request, or OVERALL (None) for all together
@@ -31,40 +35,94 @@ def step_for(run: Run, most_rows: int = MOST_ROWS) -> int:
 
 
 def load_blocks(
-    run: Run, *, kind: Kind, judged: bool = True, step_s: int = 1
+    run: Run,
+    *,
+    kind: Kind,
+    judged: bool = True,
+    step_s: int = 1,
+    requests: Collection[str | None] | None = None,
 ) -> Mapping[Key, Blocks]:
     """Histograms of a kind by stage and request, and of all requests of a stage together.
 
     Of each stage's judged windows (a warm-up has some too: it is left out by its stage's name),
     or of every window. What has no samples is not in it. A
     row of several seconds begins a whole number of them after the stage's first judged second.
+    `requests` names the populations to keep (None: all), for the sake of memory.
     HarnessError when the file is damaged or does not add up to the archive's totals.
     """
-    gathered = _Gathered(run, judged=judged, step_s=step_s)
-    for part in read_parts(run, kind):
-        gathered.add(part)
-    blocks = dict(gathered.blocks())
-    _check_sums(run, kind, blocks, judged=judged)
+    wanted = {*run.slots.requests, OVERALL} if requests is None else set(requests)
+    gathering = _Gathering(
+        manifest=run.manifest, kind=kind, judged=judged, step_s=step_s, wanted=frozenset(wanted)
+    )
+    if is_partial(run.path):
+        blocks = gathering.of(journalled(run, kind))
+    elif LATENCY_FILE in run.manifest.checksums:
+        blocks = _joined(list(over_stretches(run.path / LATENCY_FILE, gathering)))
+    else:
+        blocks = {}  # it ended before T0
+    _check_sums(run, kind, blocks, judged=judged, wanted=wanted)
     return blocks
+
+
+def _joined(parts: Sequence[Mapping[Key, Blocks]]) -> Mapping[Key, Blocks]:
+    """What stretches of one file hold, row by row; a row that was cut in two is added up."""
+    if len(parts) == 1:
+        return parts[0]
+    keys = dict.fromkeys(key for part in parts for key in part)
+    total, joined = SparseSum(), dict[Key, Blocks]()
+    for key in keys:
+        own = [part[key] for part in parts if key in part]
+        builder = BlocksBuilder(own[0].step_s, total)
+        for blocks in own:
+            for second, row in zip(blocks.window_s.tolist(), blocks.rows(), strict=True):
+                builder.add(second, row)
+        joined[key] = builder.build()
+    return joined
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gathering:
+    """How parts become blocks: what a process is told that reads a stretch of the log."""
+
+    manifest: Manifest
+    kind: Kind
+    judged: bool
+    step_s: int
+    wanted: frozenset[str | None]
+
+    def __call__(self, stretch: Stretch) -> Mapping[Key, Blocks]:
+        """The blocks of a stretch."""
+        return self.of(logged(stretch, self.manifest.slots, self.kind))
+
+    def of(self, parts: Iterable[Part]) -> Mapping[Key, Blocks]:
+        """The blocks of some parts."""
+        gathered = _Gathered(self)
+        for part in parts:
+            gathered.add(part)
+        return dict(gathered.blocks())
 
 
 class _Gathered:
     """Collects the parts of a row until the next row of its stage begins."""
 
-    def __init__(self, run: Run, *, judged: bool, step_s: int) -> None:
-        self._manifest, self._slots = run.manifest, run.slots
-        self._judged, self._step_s = judged, step_s
-        t0_ns = run.manifest.t0_unix_ns or 0
-        self._first_s = [span_of(facts, t0_ns).first_s for facts in run.manifest.stages]
+    def __init__(self, how: _Gathering) -> None:
+        self._manifest, self._slots = how.manifest, how.manifest.slots
+        self._judged, self._step_s = how.judged, how.step_s
+        self._has_overall = OVERALL in how.wanted
+        self._is_wanted = [request in how.wanted for request in self._slots.requests]
+        t0_ns = how.manifest.t0_unix_ns or 0
+        self._first_s = [span_of(facts, t0_ns).first_s for facts in how.manifest.stages]
         self._open: dict[int, tuple[int, dict[int, list[Sparse]]]] = {}  # by stage: row, parts
         self._total = SparseSum()
         self._builders: dict[tuple[int, int | None], BlocksBuilder] = defaultdict(
-            lambda: BlocksBuilder(step_s, self._total)
+            lambda: BlocksBuilder(self._step_s, self._total)
         )
 
     def add(self, part: Part) -> None:
         """Count a part in, unless it is not to be judged."""
         if self._judged and not self._manifest.judges(part.stage, part.second):
+            return
+        if not (self._has_overall or self._is_wanted[part.request]):
             return
         offset = (part.second - self._first_s[part.stage]) // self._step_s
         row = self._first_s[part.stage] + offset * self._step_s
@@ -77,8 +135,9 @@ class _Gathered:
         window_s, requests = self._open.pop(stage, (0, {}))
         sums = {request: self._total(parts) for request, parts in requests.items()}
         for request, row in sums.items():
-            self._builders[stage, request].add(window_s, row)
-        if sums:
+            if self._is_wanted[request]:
+                self._builders[stage, request].add(window_s, row)
+        if sums and self._has_overall:
             self._builders[stage, OVERALL].add(window_s, self._total(list(sums.values())))
 
     def blocks(self) -> Iterator[tuple[Key, Blocks]]:
@@ -94,8 +153,15 @@ class _Gathered:
                 yield (self._slots.stages[stage], name), built
 
 
-def _check_sums(run: Run, kind: Kind, blocks: Mapping[Key, Blocks], *, judged: bool) -> None:
-    """HarnessError unless every population's rows add up to the archive's total."""
+def _check_sums(
+    run: Run,
+    kind: Kind,
+    blocks: Mapping[Key, Blocks],
+    *,
+    judged: bool,
+    wanted: AbstractSet[str | None],
+) -> None:
+    """HarnessError unless every wanted population's rows add up to the archive's total."""
     slots, merged = run.slots, run.merged(judged=judged)
     for stage, stage_name in enumerate(slots.stages):
         numbers: dict[str | None, list[int]] = {
@@ -104,8 +170,8 @@ def _check_sums(run: Run, kind: Kind, blocks: Mapping[Key, Blocks], *, judged: b
         }
         every = [number for of_request in numbers.values() for number in of_request]
         numbers[OVERALL] = every
-        for name, wanted in numbers.items():
-            expected = histogram_of(merged, kind, wanted)
+        for name in numbers.keys() & wanted:
+            expected = histogram_of(merged, kind, numbers[name])
             found = blocks.get((stage_name, name))
             seen = found.histogram().counts if found else np.zeros_like(expected.counts)
             if not np.array_equal(seen, expected.counts):

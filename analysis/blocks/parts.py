@@ -12,16 +12,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.blocks.stretches import Stretch
 from loadtests.errors import HarnessError
 from loadtests.record.archive import Run
-from loadtests.record.directory import JOURNAL_FILE, LATENCY_FILE, is_partial
-from loadtests.record.files import open_file, reading
+from loadtests.record.directory import JOURNAL_FILE
 from loadtests.record.histogram import OVERFLOW
 from loadtests.record.hlog import encode_tag, read_batches
 from loadtests.record.hold_back import windows_in_order
 from loadtests.record.journal import JournalReader
 from loadtests.record.summary import segments_of
-from loadtests.record.window import Kind
+from loadtests.record.window import Kind, SlotSpace
 
 
 class Part(NamedTuple):
@@ -34,16 +34,9 @@ class Part(NamedTuple):
     counts: NDArray[np.int64]
 
 
-def read_parts(run: Run, kind: Kind) -> Iterator[Part]:
-    """All parts of a kind; HarnessError when the file is not the run's."""
-    return _journalled(run, kind) if is_partial(run.path) else _logged(run, kind)
-
-
-def _logged(run: Run, kind: Kind) -> Iterator[Part]:
-    path = run.path / LATENCY_FILE
-    if LATENCY_FILE not in run.manifest.checksums:
-        return  # it ended before T0
-    tags = _tags_of(run)
+def logged(stretch: Stretch, slots: SlotSpace, kind: Kind) -> Iterator[Part]:
+    """All parts of a kind in a stretch of a log; HarnessError when it is not the run's."""
+    tags = _tags_of(slots)
 
     def is_wanted(tag: bytes) -> bool:
         if tag not in tags:
@@ -51,23 +44,21 @@ def _logged(run: Run, kind: Kind) -> Iterator[Part]:
         return tags[tag][2] is kind
 
     try:
-        with reading(path), open_file(path) as file:
-            for batch in read_batches(file, is_wanted):
-                for row, tag in enumerate(batch.tags):
-                    stage, request, _ = tags[tag]
-                    buckets, counts = batch.counts_of(row)
-                    if overflow := batch.overflow[row]:
-                        buckets, counts = np.append(buckets, OVERFLOW), np.append(counts, overflow)
-                    yield Part(stage, request, batch.start_s[row], buckets, counts)
+        for batch in read_batches(stretch.lines(), is_wanted):
+            for row, tag in enumerate(batch.tags):
+                stage, request, _ = tags[tag]
+                buckets, counts = batch.counts_of(row)
+                if overflow := batch.overflow[row]:
+                    buckets, counts = np.append(buckets, OVERFLOW), np.append(counts, overflow)
+                yield Part(stage, request, batch.start_s[row], buckets, counts)
     except ValueError as error:
         raise HarnessError(
-            where=str(path), seen=str(error), expected="a log of this run's intervals"
+            where=str(stretch.path), seen=str(error), expected="a log of this run's intervals"
         ) from error
 
 
-def _tags_of(run: Run) -> dict[bytes, tuple[int, int, Kind]]:
+def _tags_of(slots: SlotSpace) -> dict[bytes, tuple[int, int, Kind]]:
     """Every tag that the run's log may hold, with the numbers of stage and request."""
-    slots = run.slots
     return {
         encode_tag((stage, request, node, kind.name.lower())).encode("ascii"): (at, number, kind)
         for at, stage in enumerate(slots.stages)
@@ -77,7 +68,8 @@ def _tags_of(run: Run) -> dict[bytes, tuple[int, int, Kind]]:
     }
 
 
-def _journalled(run: Run, kind: Kind) -> Iterator[Part]:
+def journalled(run: Run, kind: Kind) -> Iterator[Part]:
+    """All parts of a kind in the journal of a partial run."""
     path = run.path / JOURNAL_FILE
     if not path.exists():
         return  # it died before the first window

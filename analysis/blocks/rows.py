@@ -6,7 +6,7 @@ counts of every second fit in memory, and anything over them is one pass of NumP
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -48,6 +48,11 @@ class Blocks:
                 dense, self.buckets[part].astype(np.int64), self.counts[part].astype(np.int64)
             )
         return Histogram(counts=dense)
+
+    def rows(self) -> Iterator[Sparse]:
+        """Buckets and counts of each row; views."""
+        for first, end in zip(self.starts.tolist(), self.starts[1:].tolist(), strict=False):
+            yield self.buckets[first:end], self.counts[first:end]
 
     def samples(self) -> NDArray[np.int64]:
         """Samples of each row, overflow included."""

@@ -6,10 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from analysis.cells import number_column, whole_column
-from analysis.judging import State
+from analysis.stored_verdict import verdict_text
 from analysis.tables import Table, to_rich, words
 from analysis.text import UNKNOWN
 from analysis.verdict import judge
@@ -68,22 +66,6 @@ def _no_run(seen: str) -> ScenarioError:
     return ScenarioError("RUN", (Mistake(where="RUN", seen=seen, expected=expected),))
 
 
-def _verdict_text(summary: RunSummary) -> str:
-    """The word of the verdict that was written with the run; `?` where nobody has judged."""
-    if summary.verdict is None:
-        return UNKNOWN
-    try:
-        return State(msgspec.json.decode(summary.verdict, type=_StoredVerdict).state).value
-    except ValueError:  # msgspec's errors are ValueErrors too
-        return UNKNOWN
-
-
-class _StoredVerdict(msgspec.Struct):
-    """The one word of `verdict.json` that a list shows."""
-
-    state: str
-
-
 def _end_text(summary: RunSummary) -> str:
     """How the run ended, and what its archive is where that is not a whole one."""
     manifest = summary.manifest
@@ -106,7 +88,7 @@ def _document(summary: RunSummary) -> dict[str, object]:
         "scale": None if manifest is None else manifest.scale,
         "created_unix_ns": None if manifest is None else manifest.created_unix_ns,
         "outcome": None if manifest is None else manifest.outcome.value,
-        "verdict": _verdict_text(summary),
+        "verdict": verdict_text(summary),
     }
 
 
@@ -131,7 +113,7 @@ def _table(summaries: Sequence[RunSummary]) -> Table:
     for summary in summaries:
         manifest = summary.manifest
         scale = UNKNOWN if manifest is None else f"{manifest.scale:g}"
-        cells = (summary.run_id, scale, _end_text(summary), _verdict_text(summary))
+        cells = (summary.run_id, scale, _end_text(summary), verdict_text(summary))
         rows.append(tuple(words(cell) for cell in cells))
     return Table(
         name="runs",

@@ -23,6 +23,8 @@ from loadtests.commands import (
     cluster,
     compare,
     demo,
+    failover,
+    report,
     run,
     trend,
     worker,
@@ -31,18 +33,9 @@ from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, HeadroomError
 
 COMMANDS = (
-    demo,
-    run,
-    worker,
-    check,
-    cluster,
-    calibrate,
-    archive,
-    compare,
-    baseline,
-    trend,
-    capacity,
-)
+    demo, run, worker, check, cluster, calibrate, failover,
+    archive, report, compare, trend, capacity, baseline,
+)  # fmt: skip
 EPILOG = """\
 exit codes: 0 PASS, 1 FAIL, 2 usage or scenario error, 3 INCONCLUSIVE,
             4 aborted by the user or a guard, 5 harness error

@@ -1,9 +1,9 @@
 """`SHA256SUMS`: what it promises about the files of an archive, and whether they keep it.
 
 It lists every file of a complete archive, `run.json` included, and later what was made of
-it (`verdict.json`). `sha256sum --check` reads it. A file that is missing, cut or one bit
-off is named. It finds damage and careless edits; who rewrites the list itself is not found,
-since nothing here is signed.
+it (`verdict.json`, the report). `sha256sum --check` reads it. A file that is missing, cut or
+one bit off is named. It finds damage and careless edits; who rewrites the list itself is not
+found, since nothing here is signed.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from loadtests.record.directory import (
     CHECKSUMS_FILE,
     MANIFEST_FILE,
     READ_BACK_FILE,
+    REPORT_FILES,
     VERDICT_FILE,
     is_partial,
 )
@@ -28,7 +29,7 @@ from loadtests.record.manifest import Manifest
 _LINE: Final = re.compile(r"([0-9a-f]{64})  ([A-Za-z0-9._-]+)")
 _SOUND: Final = "an undamaged archive"
 _SMALL_BYTES: Final = 256 * 1024  # a millisecond to hash
-_OUTSIDE_MANIFEST: Final = frozenset({MANIFEST_FILE, READ_BACK_FILE, VERDICT_FILE})
+_OUTSIDE_MANIFEST: Final = frozenset({MANIFEST_FILE, READ_BACK_FILE, VERDICT_FILE, *REPORT_FILES})
 
 
 def checksums_text(manifest: Manifest, manifest_sha256: str) -> bytes:

@@ -31,6 +31,7 @@ TOTALS_FILE: Final = "totals.hlog"
 JOURNAL_FILE: Final = "journal.bin"  # removed when the archive is complete
 VERDICT_FILE: Final = "verdict.json"  # written by whoever judges the run
 READ_BACK_FILE: Final = "read_back.parquet"  # written by whoever audits the writes of a run
+REPORT_FILES: Final = ("report.html", "report.md")  # made of the other files, at any time
 CHECKSUMS_FILE: Final = "SHA256SUMS"  # `sha256sum --check` reads it
 _LONGEST_NAME: Final = 48
 

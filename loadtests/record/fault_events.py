@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from loadtests.record.event import Event
+from loadtests.record.event import Event, EventValue
 
 INJECTOR = "failover"  # `who` of the events that are about no node
 
@@ -75,7 +75,7 @@ class FaultStep:
 
 def step_event(step: FaultStep, *, t0_unix_ns: int, text: str, repair: str = "") -> Event:
     """The event of a step; `repair` is the command of an undo that failed."""
-    fields = {
+    fields: dict[str, EventValue] = {
         "fault": step.fault,
         "action": step.action,
         "node": step.node,

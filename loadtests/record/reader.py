@@ -156,9 +156,7 @@ def _load_complete(path: Path, manifest: Manifest, manifest_data: bytes) -> Run:
         name: read_table(path / file, name) if file in manifest.checksums else table_of(name, [])
         for name, file in files.items()
     }
-    log = b""
-    if has_load:
-        log = read_file(path / TOTALS_FILE)
+    log = read_file(path / TOTALS_FILE) if has_load else b""
     frames = {name: frame_of(table) for name, table in tables.items()}
     judged, everything = _sums_of_log(path, log, manifest, frames)
     return _run(
@@ -262,7 +260,7 @@ def _load_partial(path: Path, manifest: Manifest) -> Run:
     rebuilt = _Rebuilt(manifest)
     if (path / JOURNAL_FILE).exists():
         journal = JournalReader(path / JOURNAL_FILE, manifest.slots)
-        for window in windows_in_order(rebuilt.without_series(journal)):
+        for window in windows_in_order(rebuilt.batches(journal)):
             rebuilt.add(window)
         if journal.cut_bytes:
             findings.append(f"the journal's last {journal.cut_bytes} bytes are damaged: left out")
@@ -299,14 +297,12 @@ class _Rebuilt:
         self._rows = RowBuilder(manifest, str)  # texts were cleaned when they were written
         self._columns: dict[str, list[pa.RecordBatch]] = {name: [] for name in ALL_SCHEMAS}
 
-    def without_series(
-        self, journal: Iterable[Batch | ServerBatch | bytes]
-    ) -> Iterator[Batch | bytes]:
-        """Take what the target said of itself out of a journal."""
+    def batches(self, journal: Iterable[Batch | ServerBatch | bytes]) -> Iterator[Batch]:
+        """The batches of windows of a journal; rows of scrapes are kept on the way."""
         for batch in journal:
             if isinstance(batch, ServerBatch):
                 self._columns[SERVER_TABLE].append(server_batch(batch.rows))
-            else:
+            elif isinstance(batch, Batch):
                 yield batch
 
     def add(self, window: Window) -> None:

@@ -10,6 +10,7 @@ from benchmarks.grpc_part import GrpcFigures
 from benchmarks.machine import Machine
 from benchmarks.memory import LeakSample, MemorySample
 from benchmarks.million import MILLION, MillionSample
+from benchmarks.page import PageSample
 from benchmarks.results import (
     CostPart,
     FanInPart,
@@ -17,6 +18,7 @@ from benchmarks.results import (
     LagPart,
     LeakPart,
     MemoryPart,
+    PagePart,
     Results,
     ShowPart,
     Stamp,
@@ -182,6 +184,14 @@ def good_results() -> Results:
         exit_code=0,
         verdict="PASS",
     )
+    hour = PageSample(
+        windows=3_600,
+        archive_bytes=112_000_000,
+        report_s=(6.0, 6.1, 6.5),
+        resident_bytes=480_000_000,
+        page_bytes=450_000,
+    )
+    day = replace(hour, windows=86_400, report_s=(50.0,), resident_bytes=600_000_000)
     return Results(
         cost=CostPart(
             stamp=stamp,
@@ -201,5 +211,6 @@ def good_results() -> Results:
         leak=LeakPart(stamp=stamp, samples=(leak, leak)),
         fan_in=FanInPart(stamp=stamp, samples=(fan_in,)),
         show=ShowPart(stamp=stamp, sample=show),
+        page=PagePart(stamp=stamp, samples=(hour, day)),
         grpc=GrpcPart(stamp=stamp, figures=good_grpc()),
     )

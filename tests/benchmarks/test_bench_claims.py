@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bench_builders import good_results, lag_sample
@@ -21,7 +22,7 @@ def _verdicts(results: Results) -> dict[str, bool | None]:
 def test_every_claim_of_good_results_is_met() -> None:
     """All figures are judged, and good ones are met."""
     verdicts = _verdicts(good_results())
-    assert len(verdicts) == 23
+    assert len(verdicts) == 26
     assert set(verdicts.values()) == {True}
 
 
@@ -53,6 +54,12 @@ def _failing() -> list[tuple[str, Results]]:
         sample = replace(lag_sample(0.5), p50_slices_us=(p50_us,), p99_slices_us=(p99_us,))
         return replace(good, lag=replace(lag, samples=(sample,)))
 
+    def page_of(at: int, **changes: Any) -> Results:
+        assert good.page
+        samples = list(good.page.samples)
+        samples[at] = replace(samples[at], **changes)
+        return replace(good, page=replace(good.page, samples=tuple(samples)))
+
     memory = replace(good.memory.samples[0], resident_bytes=150_000_001)
     leak = replace(good.leak.samples[1], slope_bytes_per_min=110_000.0)
     fan_in = good.fan_in.samples[0]
@@ -79,6 +86,9 @@ def _failing() -> list[tuple[str, Results]]:
             replace(good, fan_in=replace(good.fan_in, samples=(replace(fan_in, age_max_s=2.01),))),
         ),
         ("headroom show", replace(good, show=replace(good.show, sample=show))),
+        ("1-hour, 10-endpoint archive", page_of(0, report_s=(9.0, 10.1, 11.0))),
+        ("resident memory", page_of(0, resident_bytes=600_000_001)),
+        ("24-hour soak", page_of(1, report_s=(60.1,))),
     ]
 
 
@@ -148,7 +158,8 @@ def test_the_report_holds_claims_machine_and_every_part() -> None:
         "Leak check",
         "Master fan-in",
         "Showing an archive",
+        "Reporting an archive",
     ]
-    assert text.count("| met |") == 23
+    assert text.count("| met |") == 26
     assert "| closed | 1.20 | 1.20 (1.20-1.20) |" in text
     assert "## Send lag" not in write_report(replace(good_results(), lag=None))

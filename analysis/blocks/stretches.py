@@ -1,0 +1,77 @@
+"""Reads a long log with several processes, each a stretch of the file.
+
+A stretch ends behind an interval, never between the comment on its overflow and itself, so
+that what the stretches hold adds up to what the file holds. The log of a day is some
+gigabytes, nearly all of whose cost is decoding; a short one is read where it is asked for.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import BinaryIO, Final, TypeVar
+
+from loadtests.record.files import open_file, reading
+
+_SHORT_BYTES: Final = 256 << 20  # below, starting Python costs more than a second core saves
+_MOST_PROCESSES: Final = 4  # each has rows of its own in memory
+_INTERVAL: Final = b"Tag="
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """The lines of a file that begin in `[first, end)`, in bytes."""
+
+    path: Path
+    first: int
+    end: int
+
+    def lines(self) -> Iterator[bytes]:
+        """All of them, in order."""
+        with reading(self.path), open_file(self.path) as file:
+            file.seek(self.first)
+            at = self.first
+            while at < self.end:
+                line = file.readline()
+                at += len(line)
+                yield line
+
+
+def stretches_of(path: Path, number: int) -> tuple[Stretch, ...]:
+    """At most so many stretches of about the same length, that make up the file."""
+    with reading(path), open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        cuts = [_behind_interval(file, size * part // number) for part in range(1, number)]
+    edges = sorted({0, *(min(cut, size) for cut in cuts), size})
+    return tuple(Stretch(path=path, first=first, end=end) for first, end in pairwise(edges))
+
+
+def _behind_interval(file: BinaryIO, at: int) -> int:
+    """Where the first interval that begins behind `at` has ended."""
+    file.seek(at)
+    file.readline()
+    while (line := file.readline()) and not line.startswith(_INTERVAL):
+        pass
+    return file.tell()
+
+
+def over_stretches(path: Path, work: Callable[[Stretch], Found]) -> Iterator[Found]:
+    """`work` on every stretch, which must be picklable, in the order of the file."""
+    with reading(path), open_file(path) as file:
+        is_short = os.fstat(file.fileno()).st_size < _SHORT_BYTES
+    number = 1 if is_short else min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
+    stretches = stretches_of(path, number)
+    if number == 1:
+        yield from map(work, stretches)
+        return
+    # Not forked: Arrow's threads may hold locks that no child would ever see released.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(number, mp_context=context) as pool:
+        yield from pool.map(work, stretches)

@@ -1,0 +1,70 @@
+"""`headroom report`: the page that people read and decide on, from archives alone."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Final
+
+from analysis.baselines import list_baselines
+from loadtests.commands.archive import find_run
+from loadtests.commands.options import Commands, add_json, add_results
+from loadtests.commands.terminal import Terminal
+from loadtests.errors import ExitCode
+from loadtests.record.archive import list_runs, load_run
+
+_EPILOG: Final = """\
+The files lie in the run's folder, or with --output in that folder (of several runs: in one
+below it each). Without --output, results/index.html then lists runs, baselines and trends.
+
+example: headroom report latest
+         headroom report 20261126T03 20261126T04 --output /tmp/reports
+"""
+
+
+def add_parser(commands: Commands) -> None:
+    """The command's options."""
+    parser = commands.add_parser(
+        "report",
+        help="write report.html and report.md of archived runs",
+        description="Writes one self-contained page a run, verdict first, and the same as "
+        "Markdown. The same archive gives the same bytes.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "runs", nargs="+", metavar="RUN", help="run id, its beginning, a folder, or `latest`"
+    )
+    parser.add_argument("--output", type=Path, metavar="DIR", help="write there instead")
+    add_results(parser)
+    add_json(parser)
+    parser.set_defaults(execute=write_reports)
+
+
+def _folder(arguments: argparse.Namespace, run_id: str) -> Path | None:
+    output: Path | None = arguments.output
+    return output / run_id if output is not None and len(arguments.runs) > 1 else output
+
+
+def write_reports(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
+    """One report a run, then the index; the exit code says only that they were written."""
+    # Matplotlib takes a second to load, which no other command should wait for.
+    from analysis.report.index import write_index  # noqa: PLC0415 - see above
+    from analysis.report.writing import write_report  # noqa: PLC0415 - see above
+
+    results: Path = arguments.results
+    paths = [find_run(results, name) for name in arguments.runs]
+    baselines = list_baselines(results)
+    written: list[Path] = []
+    for path in paths:
+        terminal.say(f"reading {path} ...")
+        run = load_run(path)
+        written += write_report(run, baselines, _folder(arguments, run.manifest.run_id))
+    if arguments.output is None and results.is_dir():
+        written.append(write_index(list_runs(results), baselines, {}, results))
+    if arguments.json:
+        terminal.json({"files": [str(path) for path in written]})
+    else:
+        for path in written:
+            terminal.out.print(str(path), soft_wrap=True)
+    return ExitCode.PASS
