@@ -51,7 +51,7 @@ test-failover: $(STAMP)
 # What the statistics reach, simulated at length: false alarms, shifts found, coverage of
 # intervals, how often the bounds of a search hold the truth.
 test-statistics: $(STAMP)
-	$(BIN)/python -m pytest -m statistics -rP --numprocesses auto --dist worksteal
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m statistics -rP --numprocesses auto --dist worksteal
 
 # Searches the embedded cluster's limit for real, and stops one half-way.
 test-capacity: $(STAMP)

@@ -24,10 +24,10 @@ from analysis.compare.estimates import (
     rate_value,
 )
 from analysis.compare.measures import ComparedMeasure, MeasureKind
-from analysis.statistics.block_bootstrap import block_weights, log_error
-from analysis.statistics.interval import seed_of
-from analysis.statistics.log_ratio import LogRatio, LogValue, of_runs, paired, unpaired
-from analysis.statistics.quantiles import layout_log
+from analysis.statistics.cells import block_of
+from analysis.statistics.interval import TooSmall, seed_of
+from analysis.statistics.log_ratio import LogRatio, LogValue, of_runs, unpaired
+from analysis.statistics.quantiles import paired_ratio
 from analysis.statistics.ratios import Worth
 from analysis.statistics.totals import total_error
 from loadtests.record.histogram import Histogram
@@ -38,6 +38,7 @@ RATE: Final = "block means"
 RATE_PAIRED: Final = "block means, windows paired"
 RUNS: Final = "runs as units, Welch"
 EXACT: Final = "Fisher, Korn-Graubard"
+UNEQUAL: Final = "stages of different lengths cannot be paired"
 
 Parts = Sequence[Part]
 
@@ -129,24 +130,13 @@ def _percentile_size(
 
 
 def _paired_percentile(q: float, before: Part, after: Part) -> LogRatio | str:
-    """Draw the same windows on both sides: what their places in the stage cause cancels out."""
-    found = [percentile_cells(part, q) for part in (before, after)]
-    for side in found:
-        if isinstance(side, str):
-            return side
-    one, other = (side for side in found if not isinstance(side, str))
+    one, other = (percentile_cells(part, q) for part in (before, after))
+    if isinstance(one, str) or isinstance(other, str):
+        return one if isinstance(one, str) else str(other)
     if one.samples.size != other.samples.size:
-        return "stages of different lengths cannot be paired"
-    block = max(one.block, other.block)
-    blocks = one.samples.size / block
-    weights = block_weights(one.samples.size, block, seed_of(str(before.seed), str(after.seed)))
-    ratios = other.replicates_us(weights) / one.replicates_us(weights)
-    return paired(
-        log=math.log(other.value_us / one.value_us),
-        error=log_error(ratios, blocks),
-        degrees=blocks - 1,
-        floor=max(map(layout_log, (one.value_us, other.value_us))),
-    )
+        return UNEQUAL
+    ratio = paired_ratio(one, other, seed_of(str(before.seed), str(after.seed)))
+    return str(ratio) if isinstance(ratio, TooSmall) else ratio
 
 
 def _rate_size(
@@ -159,16 +149,16 @@ def _rate_size(
 
 
 def _paired_rate(before: Part, after: Part) -> LogRatio | str:
-    found = [rate_cells(part) for part in (before, after)]
-    for side in found:
-        if isinstance(side, str):
-            return side
-    one, other = (side for side in found if not isinstance(side, str))
+    one, other = (rate_cells(part) for part in (before, after))
+    if isinstance(one, str) or isinstance(other, str):
+        return one if isinstance(one, str) else str(other)
     if one.sums.size != other.sums.size:
-        return "stages of different lengths cannot be paired"
-    block = max(one.block, other.block)
-    difference = other.sums / other.sums.sum() - one.sums / one.sums.sum()
-    return paired(
+        return UNEQUAL
+    difference = other.deviation / other.per_window - one.deviation / one.per_window
+    block = block_of(one.cells, difference)
+    if isinstance(block, TooSmall):
+        return str(block)
+    return LogRatio(
         log=math.log(other.per_window / one.per_window),
         error=total_error(difference, block),
         degrees=one.sums.size / block - 1,

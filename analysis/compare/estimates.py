@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from analysis.blocks import WindowCounts
 from analysis.compare.subject import Subject
 from analysis.figures import Figures, Span
-from analysis.statistics.block_bootstrap import block_weights, log_error
-from analysis.statistics.cells import Population, cells_at, population_of
+from analysis.statistics.cells import Population, block_of, cells_at, population_of
 from analysis.statistics.interval import TooSmall, seed_of
 from analysis.statistics.log_ratio import LogValue
-from analysis.statistics.quantiles import QuantileCells, layout_log, quantile_cells
+from analysis.statistics.quantiles import QuantileCells, log_value_of, quantile_cells
 from analysis.statistics.ratios import Worth, worth_of
-from analysis.statistics.totals import SumCells, sum_cells
+from analysis.statistics.totals import SumCells, sum_cells, total_error
 from loadtests.record.window import Count
 
 NO_SAMPLES = "no samples"
@@ -107,13 +106,8 @@ def percentile_value(part: Part, q: float) -> LogValue | str:
     found = percentile_cells(part, q)
     if isinstance(found, str):
         return found
-    weights = block_weights(found.samples.size, found.block, part.seed)
-    return LogValue(
-        log=math.log(found.value_us),
-        error=log_error(found.replicates_us(weights), found.blocks),
-        degrees=found.blocks - 1,
-        floor=layout_log(found.value_us),
-    )
+    value = log_value_of(found, part.seed)
+    return str(value) if isinstance(value, TooSmall) else value
 
 
 def rate_cells(part: Part) -> SumCells | str:
@@ -129,10 +123,13 @@ def rate_value(part: Part) -> LogValue | str:
     found = rate_cells(part)
     if isinstance(found, str):
         return found
+    block = block_of(found.cells, found.deviation)
+    if isinstance(block, TooSmall):
+        return str(block)
     return LogValue(
         log=math.log(found.per_window),
-        error=found.error / found.per_window,
-        degrees=found.blocks - 1,
+        error=total_error(found.deviation, block) / found.per_window,
+        degrees=found.sums.size / block - 1,
         floor=0.0,
     )
 

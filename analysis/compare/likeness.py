@@ -20,6 +20,7 @@ import msgspec
 
 from analysis.compare.subject import AnySubject, FiledSubject, Subject
 from analysis.judging import State
+from analysis.load_identity import load_identity_of
 from analysis.text import scale_text
 from loadtests.plan.model import Plan, Stage
 from loadtests.plan.units import format_duration
@@ -64,11 +65,16 @@ class Unlike:
 
 
 Facts = dict[tuple[Aspect | Statement, str], str]
+_MIX_DIGEST: Final = (Aspect.MIX, "what requests send (SHA-256)")
+_LOAD_DIGEST: Final = (Aspect.STAGES, "load over time (SHA-256)")
+_DIGITS: Final = 16
 
 
 def unlike(before: AnySubject, after: AnySubject) -> tuple[Unlike, ...]:
     """Every aspect known of both that differs, in the order of `Aspect`."""
     seen, other = facts_of(before), facts_of(after)
+    if not any(isinstance(subject, FiledSubject) for subject in (before, after)):
+        seen.pop(_LOAD_DIGEST, None)  # the stages and the model themselves are compared
     return tuple(
         Unlike(aspect=key[0], what=key[1], before=seen[key], after=other[key])
         for key in seen
@@ -100,6 +106,9 @@ def _filed(subject: FiledSubject) -> Iterator[tuple[tuple[Aspect | Statement, st
     baseline = subject.baseline
     yield (Aspect.LOAD, "model"), baseline.load_model
     yield (Aspect.SCALE, "rates"), scale_text(baseline.scale) or "unscaled"
+    if baseline.mix_sha256 is not None and baseline.load_sha256 is not None:
+        yield _MIX_DIGEST, baseline.mix_sha256[:_DIGITS]
+        yield _LOAD_DIGEST, baseline.load_sha256[:_DIGITS]
     yield (Aspect.HOSTS, "number of hosts"), str(baseline.hosts)
     yield (Statement.TARGET_VERSION, ""), str(baseline.target_version)
     yield (Statement.COMMIT, ""), str(baseline.git_commit)
@@ -114,6 +123,9 @@ def _archived(subject: Subject) -> Iterator[tuple[tuple[Aspect | Statement, str]
         yield (Aspect.STAGES, f"stage {stage.name}"), _stage(stage)
     yield (Aspect.STAGES, "names"), ", ".join(stage.name for stage in plan.stages)
     yield (Aspect.MIX, "requests"), _mix(plan)
+    identity = load_identity_of(plan)
+    yield _MIX_DIGEST, identity.mix_sha256[:_DIGITS]
+    yield _LOAD_DIGEST, identity.load_sha256[:_DIGITS]
     yield (Aspect.HOSTS, "number of hosts"), str(len({agent.host.hostname for agent in agents}))
     yield (Aspect.HOSTS, "machines"), _counted(_machine(agent.host) for agent in agents)
     yield (Aspect.HOSTS, "kernel"), _counted(agent.host.kernel for agent in agents)

@@ -18,7 +18,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 REPLICATES: Final = 1000  # the standard error is then known to 2 %
 
@@ -51,4 +51,4 @@ def log_error(replicates: NDArray[np.float64], blocks: float) -> float:
 
 def t_factor(confidence: float, degrees: float) -> float:
     """How many standard errors an interval reaches to each side."""
-    return float(stats.t.ppf((1 + confidence) / 2, degrees))
+    return float(special.stdtrit(degrees, (1 + confidence) / 2))

@@ -1,7 +1,7 @@
 """Rows of windows as resampling units: not more of them than decide anything.
 
 An hour of seconds is added up to at most `MOST_CELLS` cells of equal length. Blocks of a
-bootstrap are longer than such a cell anyway (2 n^(1/3) of 3,600 windows are 31), so that this
+bootstrap are longer than such a cell anyway (3 n^(1/3) of 3,600 windows are 46), so that this
 costs no accuracy and saves most of the time.
 """
 
@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.blocks import Blocks
+from analysis.statistics.block_length import block_length
 from analysis.statistics.interval import TooSmall
 from loadtests.record.histogram import Histogram
 
 MOST_CELLS: Final = 600
-LEAST_WINDOWS: Final = 45  # below, neither dependence nor spread of windows can be known
+LEAST_WINDOWS: Final = 80  # below, neither dependence nor spread of windows can be known
 LEAST_BLOCKS: Final = 6
 
 
@@ -54,10 +55,11 @@ def cells_at(offsets: NDArray[np.int64], length: int) -> Cells | TooSmall:
     return Cells(places=places, count=-(-length // rows_per_cell), rows_per_cell=rows_per_cell)
 
 
-def too_few_blocks(cells: Cells, block: int) -> TooSmall | None:
-    """Whether windows depend on each other for so long that too few blocks are left."""
+def block_of(cells: Cells, *series: NDArray[np.float64]) -> int | TooSmall:
+    """Cells a block, by the dependence in some series over them; `TooSmall` if few are left."""
+    block = block_length(*series)
     if cells.count >= LEAST_BLOCKS * block:
-        return None
+        return block
     need = LEAST_BLOCKS * block * cells.rows_per_cell
     have = cells.count * cells.rows_per_cell
     return TooSmall(have=have, need=need, what="windows, as far as they depend on each other")
@@ -74,7 +76,6 @@ class Population:
     total: Histogram
     lowest: int
     reached: NDArray[np.int64]
-    window_s: int  # of a row
 
     @property
     def samples(self) -> NDArray[np.float64]:
@@ -93,15 +94,11 @@ def population_of(blocks: Blocks, cells: Cells | None = None) -> Population | To
     made = cells_of(len(blocks)) if cells is None else cells
     if isinstance(made, TooSmall):
         return made
-    lowest, highest = int(blocks.buckets.min()), int(blocks.buckets.max())
-    width = highest - lowest + 1
-    reached = np.zeros(made.count * width, dtype=np.int64)
-    rows = np.repeat(made.places * width - lowest, np.diff(blocks.starts))
-    np.add.at(reached, rows + blocks.buckets, blocks.counts.astype(np.int64))
-    return Population(
-        cells=made,
-        total=blocks.histogram(),
-        lowest=lowest,
-        reached=np.cumsum(reached.reshape(made.count, width), axis=1),
-        window_s=blocks.step_s,
-    )
+    lowest = int(blocks.buckets.min())
+    reached = np.zeros((made.count, int(blocks.buckets.max()) - lowest + 1), dtype=np.int64)
+    for row, place in enumerate(made.places.tolist()):
+        part = slice(int(blocks.starts[row]), int(blocks.starts[row + 1]))
+        # Buckets of a row are unique: a plain addition, and what is touched stays in the cache.
+        reached[place, blocks.buckets[part].astype(np.int64) - lowest] += blocks.counts[part]
+    np.cumsum(reached, axis=1, out=reached)
+    return Population(cells=made, total=blocks.histogram(), lowest=lowest, reached=reached)

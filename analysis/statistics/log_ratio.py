@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from analysis.statistics.block_bootstrap import t_factor
 
@@ -74,11 +74,11 @@ class LogRatio:
             return 1.0
         if self.error == 0:
             return 0.0
-        return float(2 * stats.t.sf(beyond / self.error, self.degrees))
+        return float(2 * special.stdtr(self.degrees, -beyond / self.error))
 
     def detectable(self, alpha: float, power: float = POWER) -> float:
         """Smallest `change` upwards that this pair could have shown."""
-        reach = t_factor(1 - alpha, self.degrees) + float(stats.t.ppf(power, self.degrees))
+        reach = t_factor(1 - alpha, self.degrees) + float(special.stdtrit(self.degrees, power))
         return _expm1(reach * self.error + self.floor)
 
 
@@ -93,20 +93,25 @@ def unpaired(before: LogValue, after: LogValue) -> LogRatio:
     return _ratio(before.log, after.log, parts, max(before.floor, after.floor))
 
 
-def paired(log: float, error: float, degrees: float, floor: float) -> LogRatio:
-    """One run a side, both resampled in the same windows."""
-    return LogRatio(log=log, error=error, degrees=degrees, floor=floor)
-
-
 def of_runs(before: Sequence[LogValue], after: Sequence[LogValue]) -> LogRatio:
     """Several runs on at least one side."""
     means = [float(np.mean([value.log for value in side])) for side in (before, after)]
-    parts = tuple(
-        (max(_variance(side, other) / len(side), _own(side)), _degrees(side, other))
-        for side, other in ((before, after), (after, before))
-    )
     floor = max(value.floor for value in (*before, *after))
+    if min(len(before), len(after)) == 1:
+        return _with_single(before, after, means, floor)
+    parts = [(max(_between(side) / len(side), _own(side)), len(side) - 1.0)
+             for side in (before, after)]  # fmt: skip
     return _ratio(means[0], means[1], parts, floor)
+
+
+def _with_single(
+    before: Sequence[LogValue], after: Sequence[LogValue], means: Sequence[float], floor: float
+) -> LogRatio:
+    """One side has a single run: the spread of the other's runs is all that is known of both."""
+    several = max((before, after), key=len)
+    between = _between(several) * (1 + 1 / len(several))
+    error = math.sqrt(max(between, _own(before) + _own(after)))
+    return LogRatio(log=means[1] - means[0], error=error, degrees=len(several) - 1.0, floor=floor)
 
 
 def _own(side: Sequence[LogValue]) -> float:
@@ -114,14 +119,9 @@ def _own(side: Sequence[LogValue]) -> float:
     return sum(value.error**2 for value in side) / len(side) ** 2
 
 
-def _variance(side: Sequence[LogValue], other: Sequence[LogValue]) -> float:
-    """Variance between runs; that of the other side where this one is a single run."""
-    runs = side if len(side) > 1 else other
-    return float(np.var([value.log for value in runs], ddof=1))
-
-
-def _degrees(side: Sequence[LogValue], other: Sequence[LogValue]) -> float:
-    return float((len(side) if len(side) > 1 else len(other)) - 1)
+def _between(side: Sequence[LogValue]) -> float:
+    """Variance between the runs of a side."""
+    return float(np.var([value.log for value in side], ddof=1))
 
 
 def _ratio(

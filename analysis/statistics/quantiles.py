@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from analysis.blocks import Blocks
 from analysis.statistics.block_bootstrap import block_weights, log_error, t_factor
 from analysis.statistics.block_length import block_length
-from analysis.statistics.cells import Population, population_of, too_few_blocks
+from analysis.statistics.cells import Cells, Population, block_of, population_of
 from analysis.statistics.interval import CONFIDENCE, Interval, TooSmall
+from analysis.statistics.log_ratio import LogRatio, LogValue
 from analysis.statistics.totals import total_error
 from loadtests.plan.objectives import required_samples
 from loadtests.record.histogram import HIGHEST_EQUIVALENT_US, Histogram
@@ -39,21 +40,20 @@ _SPREADS: Final = 6.0  # standard errors on both sides of the share that edges c
 class QuantileCells:
     """One percentile of one population, ready to be resampled.
 
-    `value_us` is the percentile of all windows. Of each cell: `samples` (n,) and `below`
-    (n, edges), the samples in buckets up to each of `edges` (ascending bucket numbers).
+    `value_us` is the percentile of all windows. Of each cell: `samples` (n,), `below`
+    (n, edges), the samples in buckets up to each of `edges` (ascending bucket numbers), and
+    how far it moves the share of samples below the percentile (`influence`) and below the
+    median, the best witness of how long windows depend on each other.
     """
 
     q: float
     value_us: float
+    cells: Cells
     samples: NDArray[np.float64]
     edges: NDArray[np.int64]
     below: NDArray[np.float64]
-    block: int  # cells a block
-
-    @property
-    def blocks(self) -> float:
-        """How many blocks there are: the sample size that counts."""
-        return self.samples.size / self.block
+    influence: NDArray[np.float64]
+    of_median: NDArray[np.float64]
 
     def replicates_us(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """The percentile in each replicate of `weights` (replicates, cells)."""
@@ -83,19 +83,17 @@ def quantile_cells(population: Population, q: float) -> QuantileCells | TooSmall
     total = population.total
     if total.n < (need := required_samples(q)):
         return TooSmall(have=total.n, need=need, what="samples")
-    # The median is the best witness of how long windows depend on each other.
     influence, of_median = (_influence(population, at) for at in (q, 0.5))
-    block = block_length(influence, of_median)
-    if (too_few := too_few_blocks(population.cells, block)) is not None:
-        return too_few
-    edges = _edges(total, q, total_error(influence, block) / total.n)
+    edges = _edges(total, q, total_error(influence, block_length(influence, of_median)))
     return QuantileCells(
         q=q,
         value_us=total.quantile_us(q),
+        cells=population.cells,
         samples=population.samples,
         edges=edges,
         below=population.at_most(edges),
-        block=block,
+        influence=influence,
+        of_median=of_median,
     )
 
 
@@ -104,7 +102,40 @@ def _influence(population: Population, q: float) -> NDArray[np.float64]:
     total = population.total
     bucket = int(np.searchsorted(_VALUES_US, total.quantile_us(q)))
     share = float(total.counts[: bucket + 1].sum()) / total.n
-    return population.at_most(np.array([bucket]))[:, 0] - share * population.samples
+    return (population.at_most(np.array([bucket]))[:, 0] - share * population.samples) / total.n
+
+
+def log_value_of(found: QuantileCells, seed: int) -> LogValue | TooSmall:
+    """The percentile's logarithm and its standard error; `TooSmall` with too few blocks."""
+    block = block_of(found.cells, found.influence, found.of_median)
+    if isinstance(block, TooSmall):
+        return block
+    blocks = found.samples.size / block
+    replicates = found.replicates_us(block_weights(found.samples.size, block, seed))
+    return LogValue(
+        log=math.log(found.value_us) if found.value_us > 0 else -math.inf,
+        error=log_error(replicates, blocks),
+        degrees=blocks - 1,
+        floor=layout_log(found.value_us),
+    )
+
+
+def paired_ratio(before: QuantileCells, after: QuantileCells, seed: int) -> LogRatio | TooSmall:
+    """Both sides' percentile in the same windows: what their place in the stage causes cancels."""
+    block = block_of(
+        before.cells, after.influence - before.influence, after.of_median - before.of_median
+    )
+    if isinstance(block, TooSmall):
+        return block
+    blocks = before.samples.size / block
+    weights = block_weights(before.samples.size, block, seed)
+    ratios = after.replicates_us(weights) / before.replicates_us(weights)
+    return LogRatio(
+        log=math.log(after.value_us / before.value_us),
+        error=log_error(ratios, blocks),
+        degrees=blocks - 1,
+        floor=max(map(layout_log, (before.value_us, after.value_us))),
+    )
 
 
 def _edges(total: Histogram, q: float, error: float) -> NDArray[np.int64]:
@@ -142,17 +173,18 @@ def interval_of_quantile(
     found = quantile_cells(population, q)
     if isinstance(found, TooSmall):
         return found
-    cells, value_us = population.cells, found.value_us
-    weights = block_weights(found.samples.size, found.block, seed)
-    error = log_error(found.replicates_us(weights), found.blocks)
-    reach = t_factor(confidence, found.blocks - 1) * error + layout_log(value_us)
+    measured = log_value_of(found, seed)
+    if isinstance(measured, TooSmall):
+        return measured
+    cells, value_us = found.cells, found.value_us
+    reach = t_factor(confidence, measured.degrees) * measured.error + measured.floor
     return Interval(
         value=value_us,
         low=value_us * math.exp(-reach),
         high=math.inf if math.isinf(reach) else value_us * math.exp(reach),
         confidence=confidence,
         windows=cells.places.size,
-        block_windows=found.block * cells.rows_per_cell,
+        block_windows=cells.rows_per_cell * cells.count / (measured.degrees + 1),
         method=METHOD,
     )
 

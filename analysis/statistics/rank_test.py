@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-from scipy import stats
 
 from analysis.statistics.interval import TooSmall
 
@@ -20,6 +19,8 @@ _EXACT_UP_TO: Final = 50
 
 def mann_whitney(before: Sequence[float], after: Sequence[float], alpha: float) -> float | TooSmall:
     """Two-sided p-value of the same distribution; `TooSmall` where it could not fall to alpha."""
+    from scipy import stats  # noqa: PLC0415 - a second and a half that no other command should pay
+
     fewest = min(len(before), len(after))
     if fewest == 0 or 2 / math.comb(len(before) + len(after), fewest) > alpha:
         return TooSmall(have=fewest, need=least_values(alpha), what="values a side")

@@ -21,11 +21,10 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special
 
 from analysis.statistics.block_bootstrap import t_factor
-from analysis.statistics.block_length import block_length
-from analysis.statistics.cells import cells_of, too_few_blocks
+from analysis.statistics.cells import block_of, cells_of
 from analysis.statistics.interval import CONFIDENCE, Interval, TooSmall
 from analysis.statistics.totals import total_error
 
@@ -51,8 +50,8 @@ class Worth:
 def clopper_pearson(hits: float, trials: float, confidence: float) -> tuple[float, float]:
     """Exact interval of a ratio (0-1); `trials` > 0. Counts may be fractions."""
     tail = (1 - confidence) / 2
-    low = 0.0 if hits <= 0 else float(stats.beta.ppf(tail, hits, trials - hits + 1))
-    high = 1.0 if hits >= trials else float(stats.beta.ppf(1 - tail, hits + 1, trials - hits))
+    low = 0.0 if hits <= 0 else float(special.betaincinv(hits, trials - hits + 1, tail))
+    high = 1.0 if hits >= trials else float(special.betaincinv(hits + 1, trials - hits, 1 - tail))
     return low, high
 
 
@@ -74,9 +73,9 @@ def worth_of(
     if isinstance(cells, TooSmall):
         return cells
     deviation = cells.sums(hits) - (x / n) * cells.sums(trials)
-    block = block_length(deviation)
-    if (too_few := too_few_blocks(cells, block)) is not None:
-        return too_few
+    block = block_of(cells, deviation)
+    if isinstance(block, TooSmall):
+        return block
     effect = total_error(deviation, block) ** 2 / (n * (x / n) * (1 - x / n))
     degrees = cells.count / block - 1
     effect *= (t_factor(confidence, degrees) / t_factor(confidence, n - 1)) ** 2
@@ -127,6 +126,10 @@ def ratio_difference(before: Interval, after: Interval) -> tuple[float, float]:
 
 def fisher_p(before: Worth, after: Worth) -> float:
     """Two-sided p-value of equal ratios, of counts rounded to whole numbers."""
+    if before.hits == after.hits == 0:
+        return 1.0
+    from scipy import stats  # noqa: PLC0415 - a second and a half that no other command should pay
+
     table = np.array(
         [
             [round(worth.hits), max(0, round(worth.trials) - round(worth.hits))]
@@ -142,7 +145,7 @@ def detectable_ratio(before: Worth, after: Worth, alpha: float, power: float) ->
     Cohen (1988), "Statistical Power Analysis", 6.2: differences of arcsines of square roots
     have a standard error of sqrt(1 / n + 1 / m).
     """
-    reach = float(stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power))
+    reach = float(special.ndtri(1 - alpha / 2) + special.ndtri(power))
     pooled = (before.hits + after.hits) / (before.trials + after.trials)
     angle = math.asin(math.sqrt(pooled))
     angle += reach / 2 * math.sqrt(1 / before.trials + 1 / after.trials)

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.statistics.block_bootstrap import t_factor
-from analysis.statistics.block_length import block_length
-from analysis.statistics.cells import Cells, cells_of, too_few_blocks
+from analysis.statistics.cells import Cells, block_of, cells_of
 from analysis.statistics.interval import CONFIDENCE, Interval, TooSmall
 
 RATE_METHOD: Final = "circular block means of windows, t interval"
@@ -29,12 +28,6 @@ class SumCells:
     cells: Cells
     sums: NDArray[np.float64]
     windows: NDArray[np.float64]
-    block: int  # cells a block
-
-    @property
-    def blocks(self) -> float:
-        """How many blocks there are."""
-        return self.sums.size / self.block
 
     @property
     def per_window(self) -> float:
@@ -42,10 +35,9 @@ class SumCells:
         return float(self.sums.sum() / self.windows.sum())
 
     @property
-    def error(self) -> float:
-        """Standard error of the mean of a window."""
-        deviation = self.sums - self.per_window * self.windows
-        return total_error(deviation, self.block) / float(self.windows.sum())
+    def deviation(self) -> NDArray[np.float64]:
+        """How far each cell moves the mean of a window: sums to zero."""
+        return (self.sums - self.per_window * self.windows) / float(self.windows.sum())
 
 
 def sum_cells(values: NDArray[np.int64]) -> SumCells | TooSmall:
@@ -54,10 +46,7 @@ def sum_cells(values: NDArray[np.int64]) -> SumCells | TooSmall:
     if isinstance(cells, TooSmall):
         return cells
     sums, windows = cells.sums(values), cells.sums(np.ones(values.size, dtype=np.int64))
-    block = block_length(sums - windows * (sums.sum() / values.size))
-    if (too_few := too_few_blocks(cells, block)) is not None:
-        return too_few
-    return SumCells(cells=cells, sums=sums, windows=windows, block=block)
+    return SumCells(cells=cells, sums=sums, windows=windows)
 
 
 def total_error(deviation: NDArray[np.float64], block: int) -> float:
@@ -78,13 +67,17 @@ def rate_interval(
     found = sum_cells(values)
     if isinstance(found, TooSmall):
         return found
-    reach = t_factor(confidence, found.blocks - 1) * found.error
+    block = block_of(found.cells, found.deviation)
+    if isinstance(block, TooSmall):
+        return block
+    degrees = found.sums.size / block - 1
+    reach = t_factor(confidence, degrees) * total_error(found.deviation, block)
     return Interval(
         value=found.per_window / window_s,
         low=max(0.0, found.per_window - reach) / window_s,
         high=(found.per_window + reach) / window_s,
         confidence=confidence,
         windows=values.size,
-        block_windows=found.block * found.cells.rows_per_cell,
+        block_windows=block * found.cells.rows_per_cell,
         method=RATE_METHOD,
     )

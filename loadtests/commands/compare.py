@@ -22,6 +22,7 @@ from loadtests.errors import ExitCode, Mistake, ScenarioError
 from loadtests.plan.units import UnitError, parse_ratio
 from loadtests.record.archive import load_run
 from loadtests.record.directory import RUNS
+from loadtests.record.files import replace_file
 
 _BASELINE: Final = "baseline"
 _PERCENTILES: Final = (0.5, 0.95, 0.99)
@@ -101,7 +102,7 @@ def add_parser(commands: Commands) -> None:
         help="compare although this differs, or is unsound: "
         + ", ".join(aspect.value for aspect in Aspect),
     )
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the page as Markdown")
+    parser.add_argument("--markdown", type=_file, metavar="FILE", help="write the page as Markdown")
     add_results(parser)
     add_json(parser)
     parser.set_defaults(execute=compare_sides)
@@ -150,6 +151,14 @@ def _aspects(text: str) -> list[Aspect]:
         raise _refuse(text, ", ".join(aspect.value for aspect in Aspect)) from error
 
 
+def _file(text: str) -> Path:
+    """A file to be written; asked for its folder now, not after the work is done."""
+    path = Path(text)
+    if not path.parent.is_dir() or path.is_dir():
+        raise _refuse(text, "a file in a folder that is there")
+    return path
+
+
 def compare_sides(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """The exit code is the decision."""
     sides = _read_sides(arguments.results, arguments.before, arguments.after, terminal)
@@ -164,7 +173,7 @@ def compare_sides(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode
         allowed=frozenset(arguments.allow),
     )
     if arguments.markdown is not None:
-        arguments.markdown.write_text(comparison_to_markdown(comparison), encoding="utf-8")
+        replace_file(arguments.markdown, comparison_to_markdown(comparison).encode())
     if arguments.json:
         terminal.json(comparison_to_json(comparison))
     else:
