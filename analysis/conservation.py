@@ -21,6 +21,7 @@ from analysis.findings import Finding, Law, invalid, warning
 from loadtests.plan.model import LoadModel, LossPolicy, Plan
 from loadtests.plan.schedule import Schedule
 from loadtests.record.archive import Run
+from loadtests.record.bin_rows import bin_differences
 from loadtests.record.manifest import Outcome, Sums, lost_requests_of
 from loadtests.record.tally import tally_of
 from loadtests.record.window import CONNECTION, Count
@@ -80,6 +81,17 @@ def sums_findings(run: Run) -> Iterator[Finding]:
     for name, sums in parts:
         if text := _differences(name, sums, "total", manifest.total_sums, names):
             yield invalid(Law.SUMS, None, text)
+
+
+def bin_findings(run: Run, plan: Plan) -> Iterator[Finding]:
+    """Law 3 of bins: they are there where the plan asks for them, and add up to the windows."""
+    if plan.binning is None:
+        return
+    if run.bins.empty and not run.windows.empty:
+        yield invalid(Law.SUMS, None, "the plan asks for bins of 100 ms, and there are none")
+        return
+    for difference in bin_differences(run.windows, run.bins):
+        yield invalid(Law.SUMS, None, difference)
 
 
 def histogram_findings(run: Run) -> Iterator[Finding]:

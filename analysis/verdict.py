@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from analysis.conservation import (
+    bin_findings,
     completeness_findings,
     data_findings,
     histogram_findings,
@@ -118,6 +119,7 @@ def find(run: Run, plan: Plan, stages: Sequence[StageFigures]) -> tuple[Finding,
         *completeness_findings(run, plan),
         *identity_findings(run, plan),
         *sums_findings(run),
+        *bin_findings(run, plan),
         *histogram_findings(run),
         *data_findings(stages),
         *(schedule_findings(run, plan, stages) if stages else ()),

@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "loadtests.record",
             "loadtests.plan",
             "loadtests.engine.messages",
+            "loadtests.failover.messages",
             "loadtests.scrape.order",
         }
     ),
@@ -37,6 +38,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "loadtests.engine.authority",
             "loadtests.engine.tls",
         }
+    ),
+    "loadtests.failover": frozenset(
+        {"loadtests.errors", "loadtests.clock", "loadtests.record", "loadtests.plan"}
     ),
     "loadtests.audit": frozenset(
         {

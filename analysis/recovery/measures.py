@@ -1,10 +1,10 @@
 """The failover measures of a run: for each fault, of all requests and of each part of them.
 
-Nothing here says good or bad. What speaks against the figures (`doubts`) is on them: bins
-that do not add up, lost windows, a generator that stood still or was the limit, load that
-waits for answers. Their resolution is on them too: a bin, or the gap between arrivals where
-that is longer, plus half a round trip between hosts and the longest time that an engine
-stood still in a second with an edge of an outage.
+Nothing here says good or bad. What speaks against the figures (`doubts`) is on them: lost
+windows, a generator that stood still, load that waits for answers. Their resolution is on
+them too: a bin, or the gap between arrivals where that is longer, plus half a round trip
+between hosts and the longest time that an engine stood still in a second with an edge of an
+outage.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ from analysis.recovery.series import (
 from loadtests.plan.model import Binning, LoadModel, MeasureKind, Objective, Plan
 from loadtests.plan.objectives import FAILOVER_KINDS, RATE_KINDS
 from loadtests.record.archive import Run
-from loadtests.record.bin_rows import bin_differences
 from loadtests.record.bins import BIN_NS, BinCount
 from loadtests.record.fault_events import FaultEvent
 
@@ -268,7 +267,6 @@ def _unknown(run: Run) -> int:
 
 
 def _doubts(run: Run, plan: Plan, faults: Sequence[Fault], series: Series) -> Iterator[str]:
-    yield from bin_differences(run.windows, run.bins)
     if plan.load_model is LoadModel.CLOSED:
         yield "closed load stops with the target: what it did not send cannot fail"
     for fault in faults:

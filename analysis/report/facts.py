@@ -43,6 +43,7 @@ from analysis.report.requirement import (
     load_demands,
     requirement_table,
 )
+from analysis.report.resources import Resources, build_resources
 from analysis.report.rows import chunks_of
 from analysis.report.seconds import Seconds, build_seconds
 from analysis.report.series import PERCENTILES, build_series
@@ -55,12 +56,11 @@ from analysis.report.spectrum import (
 from analysis.report.timeline import build_timeline
 from analysis.run_tables import build_tables, objective_table, with_scale
 from analysis.server_side.saturation import find_saturation
-from analysis.server_side.series import NodeSeries, build_server_side
+from analysis.server_side.series import build_server_side
 from analysis.tables import Table
 from analysis.text import scale_text
 from analysis.verdict import Verdict, judge, plan_of
 from loadtests.plan.model import MeasureKind, Plan
-from loadtests.plan.server_metrics import CPU
 from loadtests.record.archive import Run
 from loadtests.record.window import Kind
 
@@ -86,7 +86,7 @@ class ReportFacts:
     spectra: Spectra | None
     gap: StageSpectra | None
     load_points: tuple[LoadPoint, ...]
-    server_cpu: tuple[NodeSeries, ...]  # of each node of the target that was asked
+    resources: Resources | None  # None where nobody asked the target
     saturation: tuple[str, ...]  # which saturated first; empty where nobody asked the target
     limits: tuple[Limit, ...]
 
@@ -207,6 +207,7 @@ def build_facts(run: Run, baselines: Sequence[Baseline]) -> ReportFacts:
     """Compute a report's contents; HarnessError when the archive cannot be read."""
     plan, verdict = plan_of(run), judge(run)
     stages, side = build_figures(run), build_server_side(run, plan)
+    saturation = () if side is None else find_saturation(run, plan, stages, side).sentences
     scale = scale_text(verdict.scale)
     mark = f" [{scale}]" if scale else ""
     blocks = _load(run, plan) if stages else {}
@@ -230,7 +231,7 @@ def build_facts(run: Run, baselines: Sequence[Baseline]) -> ReportFacts:
         spectra=spectra,
         gap=gap,
         load_points=build_load_points(stages),
-        server_cpu=() if side is None else side.of(CPU),
-        saturation=() if side is None else find_saturation(run, plan, stages, side).sentences,
+        resources=build_resources(plan, over_time, side, saturation),
+        saturation=saturation,
         limits=_limits(plan),
     )

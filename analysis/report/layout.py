@@ -97,7 +97,7 @@ _PLACES: Final = (
     ),
     _Place(
         anchor="server", title="Server side", note="",
-        tables=("saturation", "server", "failed_scrapes"), pictures=("server_cpu",),
+        tables=("saturation", "server", "failed_scrapes"), pictures=("resources",),
     ),
     _Place(
         anchor="failover", title="Failover", note="",

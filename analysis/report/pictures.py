@@ -12,11 +12,11 @@ from analysis.report.plots.over_time import (
     has_trouble,
     in_flight_picture,
     rate_picture,
+    resources_picture,
     response_picture,
     send_lag_picture,
     trouble_picture,
 )
-from analysis.report.plots.server_cpu import server_cpu_picture
 from analysis.report.plots.spectra import gap_picture, spectrum_picture
 from analysis.report.plots.throughput import throughput_picture
 from analysis.report.source import source_of
@@ -34,9 +34,8 @@ def draw_pictures(facts: ReportFacts) -> Iterator[Picture]:
         yield send_lag_picture(over, source_of("send_lag", run))
         if over.series.cpu:
             yield cpu_picture(over, source_of("cpu", run))
-        if facts.server_cpu:
-            first, source = facts.saturation[0], source_of("server_cpu", run)
-            yield server_cpu_picture(over, facts.server_cpu, first, source)
+        if facts.resources is not None:
+            yield resources_picture(over, facts.resources, source_of("resources", run))
         if facts.heat_map is not None:
             yield heat_picture(facts.heat_map, over.timeline, mark, source_of("heat_map", run))
     if facts.spectra is not None:

@@ -131,9 +131,11 @@ SOURCES: Final[dict[str, Source]] = {
         "cpu; cpu_ns / wall_ns, in_flight, backlog; sent, dropped, send_lag_p99_us",
         "judged stages, by second", "the first of three seconds on end at the limit",
     ),
-    "server_cpu": _source(
-        "server.parquet + engines.parquet", "value of measure cpu by node; cpu_ns / wall_ns",
-        "all rows, by time", "as scraped; the highest engine of each second",
+    "resources": _source(
+        f"server.parquet + engines.parquet + {_WINDOWS}",
+        "value of measure cpu; cpu_ns / wall_ns, in_flight_ns; ok, client_error, failed", _SECONDS,
+        "the busiest node since its scrape before; the busiest engine; in flight, of those "
+        "allowed; answers, of their highest second",
     ),
     "conservation": _source(
         MANIFEST_FILE, "total_sums, engine_sums, lost_requests, lost_windows", "the whole run",

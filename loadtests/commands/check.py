@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from loadtests.commands.failover_page import failover_document, print_failover
 from loadtests.commands.options import Commands, add_json, add_plan, engines, positive_int
 from loadtests.commands.preparation import (
     assess_here,
@@ -72,12 +73,19 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
         messages = measure_messages(plan)
         document = plan_document(plan, feasibility, total)
         documents.append(
-            {"scenario": str(path), "mistakes": mistakes, **document, "messages": messages}
+            {
+                "scenario": str(path),
+                "mistakes": mistakes,
+                **document,
+                "messages": messages,
+                "failover": failover_document(plan),
+            }
         )
         if not arguments.json:
             print_plan(terminal, plan, feasibility, total)
             if messages:
                 terminal.out.print(messages_table(messages))
+            print_failover(terminal, plan)
         if not feasibility.can_reach:
             code = ExitCode.USAGE
     if arguments.json:

@@ -23,6 +23,7 @@ from loadtests.commands import (
     cluster,
     compare,
     demo,
+    failover,
     report,
     run,
     trend,
@@ -32,7 +33,7 @@ from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, HeadroomError
 
 COMMANDS = (
-    demo, run, worker, check, cluster, calibrate,
+    demo, run, worker, check, cluster, calibrate, failover,
     archive, report, compare, trend, capacity, baseline,
 )  # fmt: skip
 EPILOG = """\

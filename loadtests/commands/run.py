@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from analysis.verdict import Verdict
 from loadtests.commands.audit import audit_writes
+from loadtests.commands.embedded import system_under_test
+from loadtests.commands.failover_page import say_prediction
 from loadtests.commands.interrupts import ending_at_once, ignoring_after_start
 from loadtests.commands.judgement import exit_code_of, judge_and_store, print_run
 from loadtests.commands.options import (
@@ -126,9 +128,11 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
         is_local=arguments.expect_workers is None,
     )
     print_summary(terminal, plan, feasibility, total)
+    say_prediction(terminal, plan)
     if arguments.web:
         warn_of_strangers(arguments.web_host, terminal)
-    run, verdict = run_and_judge(plan, arguments, terminal)
+    with system_under_test(plan, terminal) as running:
+        run, verdict = run_and_judge(running, arguments, terminal)
     return exit_code_of(run.manifest.outcome, verdict.state)
 
 

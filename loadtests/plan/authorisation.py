@@ -183,13 +183,19 @@ def foreign_metrics_hosts(plan: Plan) -> tuple[str, ...]:
     return tuple(host for host in hosts if not is_loopback(host))
 
 
+def foreign_fault_hosts(plan: Plan) -> tuple[str, ...]:
+    """Hosts that faults strike and are not loopback: authorised like those that get load."""
+    hosts = () if plan.failover is None else plan.failover.hosts
+    return tuple(host for host in hosts if not is_loopback(host))
+
+
 def refuse_unauthorised(plan: Plan, configuration: Configuration, now: datetime) -> None:
     """Return when every node may get this load at `now` (with a zone); TargetError otherwise.
 
     An entry's max_rate is held against the part of the plan's hard ceiling (not only of
     its planned rate) that its nodes can get.
     """
-    for host in foreign_metrics_hosts(plan):
+    for host in (*foreign_metrics_hosts(plan), *foreign_fault_hosts(plan)):
         authorisation_of(host, configuration, now)
     for entry, part_ratio in _parts(plan, configuration, now).values():
         rate = plan.max_rate_per_s * part_ratio

@@ -20,6 +20,7 @@ from enum import Enum
 import msgspec
 
 from loadtests.plan.call import Call, Endpoint, Multiplexing, Protocol, authority_of
+from loadtests.plan.failover import Failover
 from loadtests.plan.server_metrics import Scraping
 from loadtests.record.window import CONNECTION, Kind, SlotSpace
 
@@ -355,6 +356,7 @@ class Plan:
     version_path: str | None  # GET before the run; the answer's text goes to the manifest
     baselines: tuple[tuple[str, float], ...]  # named rates, per second, unscaled
     load_percent: float | None  # of the baseline, where the scenario is a load profile
+    failover: Failover | None = None  # archives of before there were faults have none
     scraping: Scraping | None = None  # archives of before the target was scraped have none
     binning: Binning | None = None  # None: no bins, also in archives of before there were any
     slo: Slo | None = None

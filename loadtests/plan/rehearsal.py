@@ -12,11 +12,8 @@ import dataclasses
 
 import msgspec
 
-from loadtests.clock import NS_PER_S
 from loadtests.plan.model import Plan, Profile, Sine, Spike, Stage
-from loadtests.plan.server_metrics import Scraping
-
-_SCRAPES_A_STAGE = 10
+from loadtests.plan.scraping import hastened
 
 
 def _squeezed(profile: Profile, ratio: float) -> Profile:
@@ -35,15 +32,6 @@ def _squeezed(profile: Profile, ratio: float) -> Profile:
             return profile
 
 
-def _hastened(scraping: Scraping | None, stage_ns: int) -> Scraping | None:
-    """Scrapes so often that a stage of this length has enough of them."""
-    if scraping is None:
-        return None
-    every_ns = max(NS_PER_S, min(scraping.every_ns, stage_ns // _SCRAPES_A_STAGE))
-    timeout_ns = min(scraping.timeout_ns, every_ns)
-    return dataclasses.replace(scraping, every_ns=every_ns, timeout_ns=timeout_ns)
-
-
 def rehearse(plan: Plan, *, warm_up_ns: int, stage_ns: int) -> Plan:
     """Cut stages longer than `stage_ns` (`warm_up_ns` for those not judged) to that length."""
     stages: list[Stage] = []
@@ -60,5 +48,5 @@ def rehearse(plan: Plan, *, warm_up_ns: int, stage_ns: int) -> Plan:
         scenario_name=f"{plan.scenario_name}-rehearsal",
         description=f"Rehearsal, stages cut short. {plan.description}",
         stages=tuple(stages),
-        scraping=_hastened(plan.scraping, stage_ns),
+        scraping=hastened(plan.scraping, stage_ns),
     )

@@ -21,6 +21,7 @@ from loadtests.plan.call import Protocol
 from loadtests.plan.calls import build_call
 from loadtests.plan.capacity import build_capacity, check_load
 from loadtests.plan.criteria import Criteria, build_slo, repeated
+from loadtests.plan.faults import build_failover
 from loadtests.plan.model import Plan, Request
 from loadtests.plan.nodes import build_nodes, build_tls, check_target
 from loadtests.plan.objectives import RateReference
@@ -149,6 +150,12 @@ def build_plan(
         version_path=target.version_path,
         baselines=tuple(sorted(document.baselines.items())),
         load_percent=_load_percent(load, mistakes),
+        failover=build_failover(
+            document.failover,
+            nodes,
+            duration_ns=stages[-1].end_ns if stages else 0,
+            mistakes=mistakes,
+        ),
         scraping=scraping,
         binning=build_binning(load, objectives, mistakes),
         slo=build_slo(document.criteria, objectives, mistakes),

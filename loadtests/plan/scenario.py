@@ -24,6 +24,15 @@ with its path. Nothing is started from a file that has one.
     [criteria]    objectives, alerts, aborts, slo, slo_window_days
     [audit]       request, id, timeout, rate; [audit.read] path, method, headers, body, copies,
                   present, absent
+    [failover]    system ("own", "embedded"), quorum ("none", "majority"), election, health
+    [failover.steady_state]  for, within
+    [failover.leader]        path, pointer, own, method, body
+    [failover.haproxy]       admin, inter, fastinter, check_timeout, fall, rise
+    [[failover.nodes]]       name, zone, url, voter, pid_file, start, servers, namespace,
+                             interface, proxy
+    [[failover.faults]]      name, action, on, at, after, undo_after, timeout, and what the
+                             action takes: latency, bandwidth, weight, command, undo_command,
+                             verify_command
 
 With a `[server]`, even an empty one, the target's own metrics are read during the run: of
 each node, or of a Prometheus server. `server_metrics.py` has the default measures and the

@@ -5,6 +5,7 @@ Also who is told of it: `check` prints what will be asked, the guard which hosts
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -31,6 +32,7 @@ NODE_EVERY_NS: Final = 5 * SECOND
 PROMETHEUS_EVERY_NS: Final = 15 * SECOND  # Prometheus' own files scrape as often
 SHORTEST_NS: Final = SECOND  # the length of a window
 LONGEST_NS: Final = 60 * SECOND  # a minute is what a level is averaged over
+_SCRAPES_A_STAGE: Final = 10
 _HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a token, RFC 9110 section 5.6.2
 _LABEL: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _HIGHEST_PORT: Final = 65_535
@@ -49,19 +51,37 @@ def build_scraping(
     every_ns = default_ns if spec.every is None else int(spec.every)
     if not SHORTEST_NS <= every_ns <= LONGEST_NS:
         mistakes.add("server.every", format_duration(every_ns), "1 s to 1 min")
-    if spec.timeout > every_ns:
-        seen, expected = format_duration(spec.timeout), f"at most {format_duration(every_ns)}"
+    timeout_ns = default_timeout_ns(every_ns) if spec.timeout is None else int(spec.timeout)
+    if timeout_ns > every_ns:
+        seen, expected = format_duration(timeout_ns), f"at most {format_duration(every_ns)}"
         mistakes.add("server.timeout", seen, f"{expected}, the time to the next scrape")
     _check_keys(spec, mistakes)
     return Scraping(
         every_ns=every_ns,
-        timeout_ns=spec.timeout,
+        timeout_ns=timeout_ns,
         response_limit_bytes=spec.response_limit,
         headers=_headers(spec.headers, mistakes),
         endpoints=() if spec.prometheus is not None else tuple(_endpoints(spec, nodes)),
         prometheus=source,
         measures=_measures(spec, mistakes),
     )
+
+
+def default_timeout_ns(every_ns: int) -> int:
+    """Long, because a target that is overloaded is to be seen; over before the next scrape."""
+    return every_ns * 4 // 5
+
+
+def hastened(scraping: Scraping | None, stage_ns: int) -> Scraping | None:
+    """So often, down to once a second, that a stage cut to this length has enough scrapes.
+
+    A Prometheus server says nothing new between two scrapes of its own: it is asked as before.
+    """
+    if scraping is None or scraping.prometheus is not None:
+        return scraping
+    every_ns = max(SHORTEST_NS, min(scraping.every_ns, stage_ns // _SCRAPES_A_STAGE))
+    timeout_ns = min(scraping.timeout_ns, default_timeout_ns(every_ns))
+    return dataclasses.replace(scraping, every_ns=every_ns, timeout_ns=timeout_ns)
 
 
 def _check_keys(spec: ServerSpec, mistakes: Mistakes) -> None:

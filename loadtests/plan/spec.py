@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NewType
 
 from loadtests.plan.call import Compression, Protocol
+from loadtests.plan.failover import Quorum, System
 from loadtests.plan.model import ArrivalProcess, Feed, LoadModel, LossPolicy
 from loadtests.plan.server_metrics import ServerUnit
 
@@ -28,6 +29,8 @@ Name = NewType("Name", str)  # a label: letters, digits, . _ -
 Whole = NewType("Whole", int)  # 1 and above
 Ratio = NewType("Ratio", float)  # "99.99 %"
 Weight = NewType("Weight", float)  # above 0
+Percent = NewType("Percent", int)  # "25 %", whole, 0..100
+BytesPerSecond = NewType("BytesPerSecond", int)  # "64 KiB/s"
 Status = NewType("Status", int)  # 200..599
 Level = NewType("Level", object)  # a RateText for open load, connections for closed load
 CodeName = NewType("CodeName", str)  # "NOT_FOUND", a gRPC status code
@@ -283,6 +286,90 @@ class CriteriaSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SteadySpec:
+    """`[failover.steady_state]`."""
+
+    for_: PositiveNs = PositiveNs(10 * SECOND)
+    within: PositiveNs = PositiveNs(60 * SECOND)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaderSpec:
+    """`[failover.leader]`: what is asked of each node's URL."""
+
+    path: UrlPath
+    pointer: str
+    method: str = "GET"
+    body: str = ""
+    own: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HaproxySpec:
+    """`[failover.haproxy]`: its runtime socket, and its checks as in its configuration.
+
+    Defaults are HAProxy's own.
+    """
+
+    admin: str = ""
+    inter: PositiveNs = PositiveNs(2 * SECOND)
+    fastinter: PositiveNs | None = None  # None: as `inter`
+    check_timeout: PositiveNs | None = None  # None: as `inter`
+    fall: Whole = Whole(3)
+    rise: Whole = Whole(2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultNodeSpec:
+    """One of `[[failover.nodes]]`."""
+
+    name: Name
+    zone: Name | None = None
+    url: Url | None = None
+    voter: bool = True
+    pid_file: str = ""
+    start: tuple[str, ...] = ()
+    servers: tuple[str, ...] = ()
+    namespace: str = ""
+    interface: str = ""
+    proxy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultSpec:
+    """One of `[[failover.faults]]`."""
+
+    name: Name
+    action: Name
+    on: str
+    at: DurationNs | None = None  # from T0; with `after` from when that was over
+    after: Name | None = None
+    undo_after: DurationNs | None = None  # None: at the end of the run
+    latency: PositiveNs | None = None
+    bandwidth: BytesPerSecond | None = None
+    weight: Percent | None = None
+    command: tuple[str, ...] = ()
+    undo_command: tuple[str, ...] = ()
+    verify_command: tuple[str, ...] = ()
+    timeout: PositiveNs = PositiveNs(30 * SECOND)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailoverSpec:
+    """`[failover]`: who the nodes are, what is done to them, and what is expected."""
+
+    system: System = System.OWN
+    quorum: Quorum = Quorum.NONE
+    election: DurationNs = DurationNs(0)
+    health: UrlPath | None = None
+    steady_state: SteadySpec = field(default_factory=SteadySpec)
+    leader: LeaderSpec | None = None
+    haproxy: HaproxySpec | None = None
+    nodes: tuple[FaultNodeSpec, ...]
+    faults: tuple[FaultSpec, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerMeasureSpec:
     """`[server.measures.NAME]`: texts of the grammar in `server_metrics.py`, or PromQL."""
 
@@ -300,7 +387,7 @@ class ServerSpec:
     prometheus: Url | None = None
     node_label: str | None = None  # None: instance
     every: PositiveNs | None = None  # None: 5 s, of a Prometheus server 15 s
-    timeout: PositiveNs = PositiveNs(SECOND)
+    timeout: PositiveNs | None = None  # None: four fifths of `every`
     response_limit: SizeBytes = SizeBytes(4 * MIB)
     headers: Mapping[str, HeaderText] = field(default_factory=dict)
     measures: Mapping[Name, ServerMeasureSpec] = field(default_factory=dict)
@@ -346,6 +433,7 @@ class Document:
     requests: tuple[AnyRequestSpec, ...]
     stages: tuple[StageSpec, ...]
     criteria: CriteriaSpec = field(default_factory=CriteriaSpec)
+    failover: FailoverSpec | None = None
     audit: AuditSpec | None = None
 
     @property

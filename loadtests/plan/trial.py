@@ -28,6 +28,7 @@ from loadtests.plan.model import (
     Ramp,
     Stage,
 )
+from loadtests.plan.scraping import hastened
 from loadtests.plan.units import format_duration
 
 SUFFIX: Final = "-search"  # a trial is never taken for a run of the scenario itself
@@ -61,6 +62,7 @@ def trial_plan(
         ),
         load_percent=None,
         max_rate_per_s=min(plan.max_rate_per_s, ceiling),
+        scraping=hastened(plan.scraping, trial_ns),
     )
 
 

@@ -24,6 +24,7 @@ from loadtests.plan.units import (
     SIZE_EXPECTED,
     UnitError,
     parse_duration_ns,
+    parse_percent,
     parse_rate_per_s,
     parse_ratio,
     parse_size_bytes,
@@ -199,6 +200,20 @@ def _positive_ns(value: str) -> int:
     return length_ns
 
 
+def _percent(value: str) -> int:
+    percent = parse_percent(value)
+    if percent != int(percent) or percent > 100:  # noqa: PLR2004 - a part of a whole
+        raise UnitError('a whole percentage from "0 %" to "100 %"')
+    return int(percent)
+
+
+def _bytes_per_s(value: str) -> int:
+    size = parse_size_bytes(value.removesuffix("/s")) if value.endswith("/s") else 0
+    if size == 0:
+        raise UnitError('bytes per second, such as "64 KiB/s"')
+    return size
+
+
 def _url_path(value: str) -> str:
     if _URL_PATH.fullmatch(value) is None:
         raise UnitError(_URL_PATH_EXPECTED)
@@ -266,6 +281,8 @@ _LEAVES: Final[Mapping[Any, Leaf]] = {
     spec.Whole: Leaf(_whole(1, _HIGHEST_WHOLE), 1),
     spec.Ratio: Leaf(_from_text(parse_ratio, RATIO_EXPECTED), 0.0),
     spec.Weight: Leaf(_weight, 1.0),
+    spec.Percent: Leaf(_from_text(_percent, 'a percentage such as "25 %"'), 0),
+    spec.BytesPerSecond: Leaf(_from_text(_bytes_per_s, 'bytes per second, such as "64 KiB/s"'), 1),
     spec.Status: Leaf(_whole(200, 599), 200),
     spec.Level: Leaf(_level, 0),
     spec.Shape: Leaf(_shape, ""),

@@ -57,7 +57,8 @@ from loadtests.record.journal import Journal
 from loadtests.record.manifest import Manifest, Outcome, encode_manifest
 from loadtests.record.parquet import TableFile
 from loadtests.record.redaction import clean_message, redact, redact_command, secrets_of
-from loadtests.record.server import SERVER_TABLE, ServerRow, cleaned, server_batch
+from loadtests.record.server import SERVER_TABLE, ServerRow
+from loadtests.record.server_file import ServerFile
 from loadtests.record.tables import SCHEMAS, RowBuilder
 from loadtests.record.totals import Totals, intervals_of
 from loadtests.record.window import Count, Window, check_slots, pack_window
@@ -88,6 +89,7 @@ class ArchiveWriter:
         self._has_journalled = False
         self._encoder = IntervalEncoder()
         self._tables: dict[str, TableFile] = {}
+        self._server: ServerFile | None = None
         self._rows: RowBuilder | None = None
         self._totals: Totals | None = None
         self._latency: AppendFile | None = None
@@ -172,12 +174,9 @@ class ArchiveWriter:
 
         The first call makes the file, also without a row: it says that there was scraping.
         """
-        table = self._table(SERVER_TABLE)
-        if rows:
-            clean = partial(clean_message, secrets=self._secrets)
-            rows = [cleaned(row, clean) for row in rows]
-            self._journal.append_server(rows)
-            table.append(server_batch(rows))
+        if self._server is None:
+            self._server = ServerFile(self._path, self._journal, self._secrets)
+        self._server.append(rows)
 
     def append_event(self, event: Event) -> None:
         """Archive an event; in the kernel when this returns."""
@@ -223,7 +222,7 @@ class ArchiveWriter:
         )
         with suppress(HarnessError):
             self._write_draft()
-        for table in self._tables.values():
+        for table in self._files():
             with suppress(HarnessError):
                 table.discard()
         for file in (self._events, self._journal.file, self._latency):
@@ -310,8 +309,13 @@ class ArchiveWriter:
         finally:
             file.close()
 
+    def _files(self) -> list[TableFile | ServerFile]:
+        """Tables that are open."""
+        server = [self._server] if self._server is not None else []
+        return [*self._tables.values(), *server]
+
     def _close_files(self) -> None:
-        for table in self._tables.values():
+        for table in self._files():
             table.close()
         for file in (self._latency, self._events):
             if file is not None:
@@ -320,7 +324,8 @@ class ArchiveWriter:
 
     def _write_manifest(self) -> None:
         names = [PLAN_FILE, EVENTS_FILE]
-        names += [f"{name}.parquet" for name in self._tables]
+        tables = [*self._tables, *([SERVER_TABLE] if self._server is not None else [])]
+        names += [f"{name}.parquet" for name in tables]
         if self._totals is not None:
             names += [LATENCY_FILE, TOTALS_FILE]
         self._draft = msgspec.structs.replace(

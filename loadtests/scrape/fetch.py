@@ -53,30 +53,34 @@ class Fetcher:
             writer.transport.abort()
 
     async def _connect(self, at: Endpoint) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        address = await self._resolve(at)
+        """Connect to the first address of a host that answers, as `localhost` may have two."""
         context = self.context if at.scheme == "https" else None
         name = None if context is None else self.server_name or at.host
-        try:
-            return await asyncio.open_connection(
-                address, at.port, ssl=context, server_hostname=name
-            )
-        except ssl.SSLError as error:
-            raise ScrapeError(ScrapeFailure.TLS, str(error)) from error
-        except OSError as error:
-            raise ScrapeError(ScrapeFailure.CONNECT, str(error)) from error
+        failure = ScrapeError(ScrapeFailure.CONNECT, f"{at.host} has no address")
+        for address in await self._resolve(at):
+            try:
+                return await asyncio.open_connection(
+                    address, at.port, ssl=context, server_hostname=name
+                )
+            except ssl.SSLError as error:
+                failure = ScrapeError(ScrapeFailure.TLS, str(error))
+            except OSError as error:
+                failure = ScrapeError(ScrapeFailure.CONNECT, str(error))
+        raise failure
 
-    async def _resolve(self, at: Endpoint) -> str:
-        """The first address of a host that may be asked."""
+    async def _resolve(self, at: Endpoint) -> tuple[str, ...]:
+        """All addresses of a host; ScrapeError unless every one of them may be asked."""
         loop = asyncio.get_running_loop()
         try:
             found = await loop.getaddrinfo(at.host, at.port, type=socket.SOCK_STREAM)
         except OSError as error:
             raise ScrapeError(ScrapeFailure.CONNECT, f"{at.host}: {error}") from error
-        address = str(found[0][4][0])
-        reason = refusal(at.host, address, self.authorised)
-        if reason is not None:
-            raise ScrapeError(ScrapeFailure.REFUSED, reason)
-        return address
+        addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+        for address in addresses:
+            reason = refusal(at.host, address, self.authorised)
+            if reason is not None:
+                raise ScrapeError(ScrapeFailure.REFUSED, reason)
+        return addresses
 
     def _request(self, at: Endpoint, target: str, accept: str) -> bytes:
         headers = (

@@ -27,9 +27,10 @@ from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
 from loadtests.clock import NS_PER_S
-from loadtests.errors import ExitCode, HeadroomError, ScenarioError
+from loadtests.errors import ExitCode, HeadroomError, Mistake, ScenarioError
 from loadtests.plan.authorisation import authorised_hosts, refuse_unauthorised
 from loadtests.plan.environment import unfilled_scrape_variables
+from loadtests.plan.failover import System
 from loadtests.plan.host import engine_count, own_configuration, raise_descriptor_limit
 from loadtests.plan.model import Plan
 from loadtests.plan.reflection import reflector
@@ -110,6 +111,10 @@ def _load_plan(options: Any) -> Plan:
         targets=targets,
     )
     refuse_unauthorised(plan, configuration, datetime.now(UTC))
+    if plan.failover is not None and plan.failover.system is System.EMBEDDED:
+        seen = "a system that the run starts for itself"
+        mistake = Mistake(where="failover.system", seen=seen, expected="`headroom run` for it")
+        raise ScenarioError(options.scenario, (mistake,))
     if mistakes := unfilled_scrape_variables(plan, os.environ):
         raise ScenarioError(options.scenario, mistakes)
     return plan

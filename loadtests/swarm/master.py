@@ -38,6 +38,7 @@ from loadtests.swarm.agent_shell import boot_id
 from loadtests.swarm.books import draft_manifest, finished_manifest, with_account
 from loadtests.swarm.bus import MESSAGE, REFUSALS
 from loadtests.swarm.coordinator import Coordinator
+from loadtests.swarm.fault_desk import FaultDesk
 from loadtests.swarm.local_agents import LocalAgents
 from loadtests.swarm.messages import Ack, Hello, MessageError, decode_to_master, encode_message
 from loadtests.swarm.progress import Progress, ProgressBoard
@@ -97,6 +98,7 @@ class MasterShell:
         self._finished: Finished | None = None
         self._view: StatsView | None = None
         self._local: LocalAgents | None = None
+        self._faults = FaultDesk(order.plan)
         self._scraper: ScraperProcess | None = None
         self._plan_bytes = encode_plan(order.plan)
         self._archive: ArchiveWriter
@@ -117,7 +119,12 @@ class MasterShell:
 
     def run(self) -> RunOutcome:
         """Run the plan; HarnessError when the archive cannot be written or agents die early."""
-        self._prepare()
+        try:
+            self._faults.open()
+            self._prepare()
+        except BaseException:
+            self._faults.abandon()
+            raise
         try:
             if self._order.start_agents is not None:
                 self._local = self._order.start_agents()
@@ -128,6 +135,7 @@ class MasterShell:
             raise
         finally:
             self._runner.custom_messages.pop(MESSAGE, None)
+            self._faults.abandon()
             self._set_state(STATE_STOPPED)
             if self._scraper is not None:
                 self._scraper.end()
@@ -223,7 +231,13 @@ class MasterShell:
         for peer in [p for p in self._peers.values() if p not in connected]:
             self._peer_left(peer, now_ns)
         self._carry_out(self._coordinator.tick(now_ns))
+        halt = self._faults.take(self._tell)
+        if halt is not None:
+            self.request_stop(halt)
         self._take_scrapes()
+
+    def _tell(self, event: Event) -> None:
+        self._write(actions.Record(event=event))
 
     def _start_scraper(self) -> None:
         if self._order.plan.scraping is not None:
@@ -246,7 +260,7 @@ class MasterShell:
             event = Event(
                 at_unix_ns=at_unix_ns, kind="scraper_lost", who="scraper", text=text, fields={}
             )
-            self._write(actions.Record(event=event))
+            self._tell(event)
 
     def _peer_left(self, peer: str, now_ns: int) -> None:
         """Locust forgets a worker that said quit, and one it has not heard of for a minute."""
@@ -271,8 +285,9 @@ class MasterShell:
                     if self._disk_error is not None and isinstance(message, Ack):
                         continue
                     self._runner.send_message(MESSAGE, encode_message(message), peer)  # type: ignore[arg-type]  # annotated dict, any msgpack value travels
-                case actions.Barrier(t0_unix_ns=t0_unix_ns):
+                case actions.Barrier(t0_unix_ns=t0_unix_ns, t0_ns=t0_ns):
                     self._at_barrier(t0_unix_ns)
+                    self._faults.begin(t0_ns, t0_unix_ns)
                 case actions.Finished():
                     self._finished = action
                 case _:
@@ -290,6 +305,7 @@ class MasterShell:
             self._board.add_event(action.event.text)
         if isinstance(action, actions.Release):
             self._show(action)
+            self._faults.see(action.window, is_late=action.is_late)
         if self._disk_error is not None:
             return
         try:
@@ -338,6 +354,7 @@ class MasterShell:
         hook.fire(environment=self._runner.environment)
 
     def _finish(self) -> RunOutcome:
+        in_force = self._faults.end(self._tell)
         if self._at_once is not None:
             self._runner.send_message("quit")
             return RunOutcome(
@@ -351,12 +368,12 @@ class MasterShell:
         end = self._finished
         self._take_scrapes()
         self._order.on_progress(self._board.look(self._coordinator.status(time.monotonic_ns())))
+        outcome, reason = end.outcome, end.reason
+        if in_force:  # worse than whatever else happened
+            outcome, reason = Outcome.CRASHED, f"faults may still be in force: {in_force}"
         manifest = finished_manifest(
-            self._draft, self._coordinator.account(), outcome=end.outcome, reason=end.reason
+            self._draft, self._coordinator.account(), outcome=outcome, reason=reason
         )
         return RunOutcome(
-            path=self._archive.finish(manifest),
-            outcome=end.outcome,
-            cause=end.cause,
-            reason=end.reason,
+            path=self._archive.finish(manifest), outcome=outcome, cause=end.cause, reason=reason
         )

@@ -19,7 +19,11 @@ from locust.runners import MasterRunner
 
 from loadtests.clock import NS_PER_S
 from loadtests.errors import HarnessError, TargetError
-from loadtests.plan.authorisation import AuthorisedTarget, foreign_metrics_hosts
+from loadtests.plan.authorisation import (
+    AuthorisedTarget,
+    foreign_fault_hosts,
+    foreign_metrics_hosts,
+)
 from loadtests.plan.host import local_engine_count, raise_descriptor_limit
 from loadtests.plan.model import Plan
 from loadtests.swarm.bus import guard_master, guard_sockets
@@ -129,6 +133,7 @@ def _refuse_foreign(plan: Plan, authorised_hosts: tuple[str, ...]) -> None:
         for host in authorised_hosts
     ]
     asked = [(f"node {node.name}", host) for node in plan.nodes for host in node.foreign_hosts]
+    asked += [("failover", host) for host in foreign_fault_hosts(plan)]
     asked += [("server metrics", host) for host in foreign_metrics_hosts(plan)]
     for where, host in asked:
         if not any(entry.covers(host) for entry in allowed):

@@ -138,8 +138,13 @@ def _archived(seconds: int) -> Run:
 def run_with(plan: Plan, rows: Sequence[ServerRow]) -> Run:
     """The good requests beside these scrapes; how they are stored is the record room's test."""
     seconds = round((plan.stages[-1].end_ns - plan.stages[-1].start_ns) / S)
+    return beside(_archived(seconds), plan, rows)
+
+
+def beside(run: Run, plan: Plan, rows: Sequence[ServerRow]) -> Run:
+    """A run whose plan asked for these scrapes."""
     server = frame_of(table_of(SERVER_TABLE, [server_batch(rows)]))
-    run, data = _archived(seconds), encode_plan(plan)
+    data = encode_plan(plan)
     manifest = msgspec.structs.replace(run.manifest, plan_sha256=plan_hash(data))
     return dataclasses.replace(run, server=server, plan_bytes=data, manifest=manifest)
 

@@ -183,10 +183,19 @@ def test_intervals_hold_the_truth() -> None:
 
 @pytest.mark.statistics
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("sizes", [SIZES, SIZES[2:9], np.repeat([1.0, 2.0, 3.0, 4.0], 3)])
+@pytest.mark.parametrize("sizes", [SIZES, SIZES[2:9]])
 def test_coverage_of_the_intervals(sizes: Floats) -> None:
-    """95 % of them hold the truth, 2 points more or less, with 7, 10 and 12 points."""
+    """95 % of them hold the truth, 2 points more or less, with 10 and with 7 points."""
     reached = coverage(sizes, 800, 600, seed=2)
     print(f"{len(sizes)} points: " + ", ".join(f"{k} {v:.1%}" for k, v in reached.items()))  # noqa: T201 - the figure
     for name, part in reached.items():
-        assert part == pytest.approx(0.95, abs=0.02 + 2 * 0.0077), name
+        assert part == pytest.approx(0.95, abs=0.02), name
+
+
+@pytest.mark.statistics
+@pytest.mark.timeout(1800)
+def test_sizes_that_tell_too_little_make_the_intervals_too_wide_never_too_narrow() -> None:
+    """Four nodes at most cannot tell contention from coherency: one of both is at its bound."""
+    reached = coverage(np.repeat([1.0, 2.0, 3.0, 4.0], 3), 400, 300, seed=2)
+    print("4 nodes: " + ", ".join(f"{k} {v:.1%}" for k, v in reached.items()))  # noqa: T201 - the figure
+    assert min(reached.values()) >= 0.93

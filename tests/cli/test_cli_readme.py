@@ -115,6 +115,20 @@ def test_the_sections_on_server_metrics_are_sections(tmp_path: Path, number: int
     assert (plan.scraping.prometheus is not None) is (number == 3)
 
 
+def test_the_readmes_failover_holds_together(tmp_path: Path) -> None:
+    """The section on nodes and faults completes the README's first scenario, examples and all."""
+    whole = blocks("toml")[0].replace('"5 s"', '"5 min"') + blocks("toml")[4] + blocks("toml")[5]
+    (tmp_path / "failover.toml").write_text(whole, encoding="utf-8")
+    failover = resolve(load_scenario(tmp_path / "failover.toml")).failover
+    assert failover is not None
+    assert [fault.name for fault in failover.faults] == [
+        "kill-leader",
+        "systemd",
+        "kubernetes",
+        "ecs",
+    ]
+
+
 def test_the_first_screen_shows_the_two_commands() -> None:
     """`make demo` and `make test` come first, and the Makefile has both."""
     assert [line.split("#")[0].strip() for line in blocks("console")[0].split("\n")][:2] == list(

@@ -29,6 +29,7 @@ from loadtests.plan.server_metrics import (
     parse_series,
 )
 from loadtests.plan.server_needs import judge_scraping
+from loadtests.plan.trial import trial_plan
 from loadtests.plan.units import UnitError
 
 BASE = """
@@ -119,7 +120,7 @@ def test_the_default_is_every_nodes_own_page(tmp_path: Path) -> None:
     first, second = scraping.endpoints
     assert (first.node, first.at.port, first.path) == ("127.0.0.1:9003", 9003, "/q/metrics")
     assert (second.node, second.at.port, second.path) == ("second", 9004, "/prefix/q/metrics")
-    assert (scraping.every_ns, scraping.timeout_ns) == (5 * NS_PER_S, NS_PER_S)
+    assert (scraping.every_ns, scraping.timeout_ns) == (5 * NS_PER_S, 4 * NS_PER_S)
     assert scraping.measures == tuple(DEFAULT_MEASURES.values())
     assert scraping.prometheus is None
 
@@ -277,8 +278,27 @@ def test_a_rehearsal_asks_more_often(tmp_path: Path) -> None:
     plan = plan_of(tmp_path, '[server]\ntimeout = "3 s"')
     short = rehearse(plan, warm_up_ns=3 * NS_PER_S, stage_ns=10 * NS_PER_S).scraping
     assert short is not None
-    assert (short.every_ns, short.timeout_ns) == (NS_PER_S, NS_PER_S)
+    assert (short.every_ns, short.timeout_ns) == (NS_PER_S, 800 * NS_PER_MS)
     assert rehearse(good_plan(), warm_up_ns=1, stage_ns=NS_PER_MS).scraping is None
+
+
+def test_a_trial_of_a_search_asks_more_often_too(tmp_path: Path) -> None:
+    """Else no trial could be judged; a Prometheus server is asked at its own pace."""
+    plan = plan_of(tmp_path, "[server]")
+
+    def trial(plan: Plan) -> Scraping:
+        stage = plan.stages[0]
+        found = trial_plan(
+            plan, stage, 10.0, warm_up_ns=NS_PER_S, trial_ns=20 * NS_PER_S, ceiling=100.0
+        ).scraping
+        assert found is not None
+        return found
+
+    short = trial(plan)
+    assert short.every_ns == 2 * NS_PER_S
+    assert short.expected_scrapes(20) >= short.required_scrapes(20)
+    prometheus = plan_of(tmp_path, '[server]\nprometheus = "http://127.0.0.1:9090"')
+    assert trial(prometheus).every_ns == 15 * NS_PER_S
 
 
 def test_a_plan_with_scraping_survives_its_bytes(tmp_path: Path) -> None:

@@ -178,6 +178,15 @@ def test_nobody_listens() -> None:
     assert row.failure is ScrapeFailure.CONNECT
 
 
+def test_a_name_of_two_addresses_is_asked_at_the_one_that_listens() -> None:
+    """`localhost` may be ::1 first, and the page be served on 127.0.0.1 alone."""
+    with metrics_server({"/m": answer(PAGE)}) as server:
+        at = Endpoint(scheme="http", host="localhost", port=server.port)
+        node = MetricsEndpoint(node="n0", at=at, path="/m")
+        rows = scraped(node_scraping(server.port, endpoints=(node,)))
+    assert values(rows, "n0")["cpu"] == 0.25
+
+
 def test_an_address_that_nobody_authorised_is_not_asked() -> None:
     """The guard of load is the guard of scrapes, on the resolved address."""
     at = Endpoint(scheme="http", host="192.0.2.9", port=9003)

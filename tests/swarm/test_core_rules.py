@@ -13,13 +13,14 @@ from simulation import Arithmetic, good_plan
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.plan.model import Plan, Share
-from loadtests.plan.objectives import parse_abort
+from loadtests.plan.objectives import parse_abort, parse_objective
 from loadtests.record.manifest import LostWindow
 from loadtests.record.window import Count, EngineHealth, Window
 from loadtests.swarm.chronicle import NOISE_TOLD, Chronicle
 from loadtests.swarm.guards import build_guards
 from loadtests.swarm.holdings import Holding, Loss, divide, lost_windows
 from loadtests.swarm.lease import ClockEstimate, HeldLease
+from loadtests.swarm.steadiness import Steadiness
 from loadtests.swarm.timing import Timing
 
 SECONDS = st.integers(0, 20)
@@ -282,3 +283,39 @@ def test_hostile_texts_are_cut() -> None:
     """An event's text has a bound, whatever a peer sent."""
     event = Chronicle(0).tell("kind", "w" * 10_000, "t" * 10_000, 1)
     assert len(event.who) == len(event.text) == 1000
+
+
+def steady_reasons(texts: list[str], *windows: Window) -> list[str]:
+    """What each second says to a plan with these objectives; "" is well."""
+    objectives = tuple(parse_objective(text) for text in texts)
+    steadiness = Steadiness(replace(good_plan(), objectives=objectives))
+    looks = [steadiness.look(window) for window in windows]
+    assert all(look.holds == (look.reason == "") for look in looks)
+    return [look.reason for look in looks]
+
+
+def test_a_second_is_steady_when_every_objective_on_it_holds() -> None:
+    """The reason names the objective; a second without an answer is never steady."""
+    reasons = steady_reasons(
+        ["error_ratio < 10 %"],
+        outcome_window(0, ok=95, failed=5),
+        outcome_window(1, ok=85, failed=15),
+        outcome_window(2, ok=0, failed=0),
+    )
+    assert reasons[0] == ""
+    assert "error_ratio < 10 %" in reasons[1]
+    assert reasons[2] == "no request ended"
+
+
+def test_a_second_is_not_held_against_rates() -> None:
+    """A throughput objective is the verdict's: one second's count says little about it."""
+    assert steady_reasons(["throughput >= 1000 rps"], outcome_window(0, ok=5, failed=0)) == [""]
+
+
+def test_without_an_objective_no_request_may_fail() -> None:
+    """Something has to hold before a fault is injected."""
+    good, bad = steady_reasons(
+        [], outcome_window(0, ok=5, failed=0), outcome_window(1, ok=99, failed=1)
+    )
+    assert good == ""
+    assert bad == "1 of 100 requests failed"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -38,8 +38,11 @@ from analysis.report.plots.canvas import (
 from analysis.report.series import PERCENTILES, Series
 from analysis.report.source import Source
 from analysis.report.timeline import Timeline
-from analysis.text import count, latency, ratio
+from analysis.text import clean, count, latency, ratio
 from loadtests.record.window import Count
+
+if TYPE_CHECKING:  # it is made of what is drawn here
+    from analysis.report.resources import Resources
 
 _HEIGHT_IN: Final = 2.3
 _SOLID, _DASHED, _DOTTED, _ = DASHES
@@ -282,6 +285,32 @@ def cpu_picture(over: OverTime, source: Source) -> Picture:
 
     sketch = _Sketch(
         name="cpu", title="Engine CPU", text="CPU of each engine, of one core.",
+        lines=lines, say=ratio, fit=fit,
+    )  # fmt: skip
+    return _picture(over, sketch, source)
+
+
+def resources_picture(over: OverTime, resources: Resources, source: Source) -> Picture:
+    """Server and client on one axis: what was at its limit, and when."""
+    rows = (
+        (resources.server_cpu, "server CPU", SECOND, _SOLID),
+        (resources.engine_cpu, "engine CPU", FIRST, _DASHED),
+        (resources.in_flight, "in flight", THIRD, _DOTTED),
+        (resources.ended, "answers", MUTED, _SOLID),
+    )
+    lines = [_Line(series=s, label=n, color=c, dash=d) for s, n, c, d in rows]
+
+    def fit(axes: Axes) -> None:
+        axes.set_ylim(0, max(_CPU_TOP, _highest(lines) * 1.1))
+        axes.yaxis.set_major_formatter(lambda value, _at: f"{value * 100:g} %")
+        limit = resources.cpu_limit_ratio
+        limit_line(axes, limit, f"limit of the server's CPU: {ratio(limit)}")
+
+    first = clean(resources.sentences[0])
+    sketch = _Sketch(
+        name="resources", title="Server and client",
+        text=f"{first[:1].upper()}{first[1:]}. CPU of the busiest node and of the busiest engine; "
+        "requests in flight, of those allowed; answers, of their highest second.",
         lines=lines, say=ratio, fit=fit,
     )  # fmt: skip
     return _picture(over, sketch, source)

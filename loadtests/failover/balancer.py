@@ -1,0 +1,143 @@
+"""Faults through HAProxy's runtime socket: drained, in maintenance, less weight.
+
+States are read back with `show servers state`
+(https://docs.haproxy.org/2.6/management.html#9.3): `srv_admin_state` is a mask, of which 1
+is forced maintenance and 8 forced drain; `srv_uweight` is the weight that was set.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+from loadtests.failover.strike import Sight, Strike, fault_error
+
+_TIMEOUT_S: Final = 3.0
+_MOST_BYTES: Final = 4 * 1024 * 1024
+_MAINTENANCE, _DRAIN = 0x01, 0x08
+_STATE, _WEIGHT = 6, 7  # columns of `show servers state`
+_COLUMNS: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerState:
+    """What HAProxy says of one server."""
+
+    admin: int
+    weight: int
+
+
+def tell_haproxy(admin: str, command: str) -> str:
+    """One command of the runtime API and its answer; OSError when there is none."""
+    is_path = admin.startswith("/")
+    with socket.socket(socket.AF_UNIX if is_path else socket.AF_INET) as connection:
+        connection.settimeout(_TIMEOUT_S)
+        host, _, port = admin.rpartition(":")
+        connection.connect(admin if is_path else (host, int(port)))
+        connection.sendall(command.encode() + b"\n")
+        answer = b""
+        while len(answer) < _MOST_BYTES and (piece := connection.recv(65_536)):
+            answer += piece
+    return answer.decode(errors="replace").strip()
+
+
+def _tell(strike: Strike, command: str) -> str:
+    try:
+        return tell_haproxy(strike.admin, command)
+    except OSError as error:
+        seen = f"{strike.admin}: {error}"
+        raise fault_error(strike, seen, "HAProxy's runtime socket, of level admin") from error
+
+
+def _state(strike: Strike, server: str) -> ServerState:
+    backend, _, name = server.partition("/")
+    answer = _tell(strike, f"show servers state {backend}")
+    for line in answer.splitlines():
+        fields = line.split()
+        if len(fields) >= _COLUMNS and fields[1] == backend and fields[3] == name:
+            return ServerState(admin=int(fields[_STATE]), weight=int(fields[_WEIGHT]))
+    raise fault_error(strike, answer[:200] or "no such server", f"HAProxy to have {server}")
+
+
+def _set(strike: Strike, command: str) -> None:
+    """HAProxy answers a command that it has carried out with nothing."""
+    answer = _tell(strike, command)
+    if answer:
+        raise fault_error(strike, answer[:200], f"HAProxy to take {command!r}")
+
+
+class Drain:
+    """No new requests to a node's servers; those under way go on."""
+
+    word, bit = "drain", _DRAIN
+
+    def prepare(self, strike: Strike) -> dict[str, str]:
+        """Servers that nobody has drained or taken out before."""
+        for server in strike.node.servers:
+            if _state(strike, server).admin & (_DRAIN | _MAINTENANCE):
+                raise fault_error(strike, f"{server} is out already", "a server in use")
+        return {}
+
+    def apply(self, strike: Strike) -> None:
+        """Set the state of each server."""
+        for server in strike.node.servers:
+            _set(strike, f"set server {server} state {self.word}")
+
+    def undo(self, strike: Strike) -> None:
+        """Back to ready."""
+        for server in strike.node.servers:
+            _set(strike, f"set server {server} state ready")
+
+    def look(self, strike: Strike) -> Sight:
+        """What HAProxy says of all of them."""
+        masks = [_state(strike, server).admin for server in strike.node.servers]
+        is_in_force = all(mask & self.bit for mask in masks)
+        is_gone = not any(mask & self.bit for mask in masks)
+        return Sight(is_in_force=is_in_force, is_gone=is_gone, text=f"admin state {masks}")
+
+    def repair(self, strike: Strike) -> str:
+        """The same by hand."""
+        return "; ".join(
+            f"echo 'set server {server} state ready' | socat stdio {strike.admin}"
+            for server in strike.node.servers
+        )
+
+
+class Maintenance(Drain):
+    """A node's servers are taken out: no requests, no health checks."""
+
+    word, bit = "maint", _MAINTENANCE
+
+
+class Weight:
+    """A node's servers get a part of their usual weight."""
+
+    def prepare(self, strike: Strike) -> dict[str, str]:
+        """The weights to go back to."""
+        return {server: str(_state(strike, server).weight) for server in strike.node.servers}
+
+    def apply(self, strike: Strike) -> None:
+        """Set the weight, in percent of the configured one."""
+        for server in strike.node.servers:
+            _set(strike, f"set weight {server} {strike.settings.weight_percent}%")
+
+    def undo(self, strike: Strike) -> None:
+        """Back to what was found."""
+        for server in strike.node.servers:
+            _set(strike, f"set weight {server} {strike.before[server]}")
+
+    def look(self, strike: Strike) -> Sight:
+        """Weights as HAProxy has them; 100 % are in force and gone at once."""
+        weights = {server: _state(strike, server).weight for server in strike.node.servers}
+        is_gone = all(str(weight) == strike.before[s] for s, weight in weights.items())
+        is_same = strike.settings.weight_percent == 100  # noqa: PLR2004 - percent
+        return Sight(is_in_force=not is_gone or is_same, is_gone=is_gone, text=f"{weights}")
+
+    def repair(self, strike: Strike) -> str:
+        """The same by hand."""
+        return "; ".join(
+            f"echo 'set weight {server} {strike.before.get(server, '100%')}' "
+            f"| socat stdio {strike.admin}"
+            for server in strike.node.servers
+        )
