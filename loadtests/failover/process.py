@@ -31,7 +31,6 @@ from loadtests.errors import ExitCode, HarnessError, HeadroomError, TargetError
 from loadtests.failover.injector import Injector, SafeLedger, Say
 from loadtests.failover.ledger import Ledger, ledger_folder
 from loadtests.failover.messages import (
-    Began,
     Ended,
     Happened,
     InjectOrder,
@@ -120,6 +119,24 @@ def take_ledger(folder: Path, say: Say) -> Ledger:
     return ledger
 
 
+def _hear(
+    line: bytes, injector: Injector | None, order: InjectOrder, ledger: Ledger, say: Say
+) -> Injector | None:
+    """One line of the master's: T0 makes the injector, a second is shown to it."""
+    message = decode_to_injector(line)
+    if isinstance(message, Second):
+        if injector is not None:
+            injector.observe(message.until_ns, holds=message.holds, reason=message.reason)
+        return injector
+    t0_ns, t0_unix_ns = message.t0_ns, message.t0_unix_ns
+    if injector is not None:
+        injector.move(t0_ns, t0_unix_ns)
+        return injector
+    made = Injector(order.failover, order.seed, ledger, say, t0_ns=t0_ns, t0_unix_ns=t0_unix_ns)
+    made.predict()
+    return made
+
+
 def inject(order: InjectOrder, control: Control, mouth: Mouth) -> str:
     """From T0 to the end; what could not be undone."""
     folder = Path(order.folder) if order.folder else ledger_folder()
@@ -129,23 +146,7 @@ def inject(order: InjectOrder, control: Control, mouth: Mouth) -> str:
         try:
             while not control.reason:
                 for line in control.lines(TICK_S):
-                    message = decode_to_injector(line)
-                    if isinstance(message, Began) and injector is not None:
-                        injector.move(message.t0_ns, message.t0_unix_ns)
-                    elif isinstance(message, Began):
-                        injector = Injector(
-                            order.failover,
-                            order.seed,
-                            ledger,
-                            mouth.say,
-                            t0_ns=message.t0_ns,
-                            t0_unix_ns=message.t0_unix_ns,
-                        )
-                        injector.predict()
-                    elif isinstance(message, Second) and injector is not None:
-                        injector.observe(
-                            message.until_ns, holds=message.holds, reason=message.reason
-                        )
+                    injector = _hear(line, injector, order, ledger, mouth.say)
                 if injector is not None:
                     injector.tick()
         except (HeadroomError, msgspec.MsgspecError) as error:
