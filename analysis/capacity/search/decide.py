@@ -5,7 +5,7 @@
    longer pauses, until it holds again or the search gives up.
 2. A void trial is made again, after ever longer pauses: its reason may pass. A rate that was
    void three times, with nothing valid at it or above, is a ceiling: it cannot be measured
-   from here, and the search stays below.
+   from here, and the search goes on half-way down to what held.
 3. The first goal whose bounds are not near enough gets the next trial; the objectives first.
 
 The first trial is at the lowest rate, the next ones at most at four times what held: the
@@ -39,6 +39,7 @@ from analysis.capacity.search.trials import (
 
 MOST_VOID_RATIO: Final = 0.4  # of the trials allowed
 VOIDS_OF_A_CEILING: Final = 3
+MOST_DOUBLINGS: Final = 3  # of the pause
 CHANCE_OF_ILLNESS: Final = 0.05
 MOST_CHECKS: Final = 4  # pauses of 1, 2, 4, 8 times the settling time
 HIGHEST_STEP: Final = 4.0
@@ -79,7 +80,8 @@ def decide(settings: Settings, trials: Sequence[Trial]) -> Step | Ending:
         return Ending.TRIALS_USED
     if (check := _check_recovery(settings, trials)) is not None:
         return check
-    rates = _below(settings.ladder, ceiling_per_s(settings, trials))
+    ceiling = ceiling_per_s(settings, trials)
+    rates = tuple(rate for rate in settings.ladder if ceiling is None or rate < ceiling)
     if not rates or _void_count(trials) > settings.max_trials * MOST_VOID_RATIO:
         return _limited(trials, Ending.TOO_MANY_VOID)
     return _probe(settings, trials, rates)
@@ -92,9 +94,10 @@ def _probe(settings: Settings, trials: Sequence[Trial], rates: Sequence[float]) 
         bounds = find_bounds(settings, trials, goal, belief)
         if _is_below(bounds, rates) and goal.name == OBJECTIVES:
             return Ending.MIN_MISSED
-        if not (bounds.is_precise or _is_below(bounds, rates) or _is_above(bounds, rates)):
+        is_outside = _is_below(bounds, rates) or _is_above(bounds, rates, settings)
+        if not (bounds.is_precise or is_outside):
             rate = _aim(settings, trials, bounds, belief, rates)
-            pause_s = settings.settle_s * 2 ** _voids_in_a_row(trials)
+            pause_s = settings.settle_s * 2 ** min(_voids_in_a_row(trials), MOST_DOUBLINGS)
             return Step(rate_per_s=rate, purpose=Purpose.PROBE, pause_s=pause_s)
     return _ending(settings, trials, rates)
 
@@ -104,14 +107,15 @@ def _is_below(bounds: Bounds, rates: Sequence[float]) -> bool:
     return bounds.upper is not None and bounds.upper.rate_per_s <= rates[0]
 
 
-def _is_above(bounds: Bounds, rates: Sequence[float]) -> bool:
-    """Whether the limit is above all that may be tried."""
-    return bounds.lower is not None and bounds.lower.rate_per_s >= rates[-1]
+def _is_above(bounds: Bounds, rates: Sequence[float], settings: Settings) -> bool:
+    """Whether the limit is above all that may be tried; below a ceiling, nearly all."""
+    spare = 1.0 if rates[-1] == settings.ladder[-1] else 1 + bounds.goal.width_ratio
+    return bounds.lower is not None and bounds.lower.rate_per_s * spare >= rates[-1]
 
 
 def _ending(settings: Settings, trials: Sequence[Trial], rates: Sequence[float]) -> Ending:
     bounds = find_bounds(settings, trials, settings.goals[0])
-    if bounds.is_precise or not _is_above(bounds, rates):
+    if bounds.is_precise or not _is_above(bounds, rates, settings):
         return Ending.PRECISE
     if rates[-1] == settings.ladder[-1]:
         return Ending.MAX_HOLDS
@@ -146,10 +150,6 @@ def ceiling_per_s(settings: Settings, trials: Sequence[Trial]) -> float | None:
     voids = Counter(trial.rate_per_s for trial in _voids(trials) if trial.rate_per_s > highest)
     rates = [rate for rate, number in voids.items() if number >= VOIDS_OF_A_CEILING]
     return min(rates, default=None)
-
-
-def _below(ladder: Sequence[float], ceiling: float | None) -> tuple[float, ...]:
-    return tuple(rate for rate in ladder if ceiling is None or rate < ceiling)
 
 
 def _check_recovery(settings: Settings, trials: Sequence[Trial]) -> Step | Ending | None:
@@ -222,6 +222,8 @@ def _aim(
     else:
         wanted = _goodput_of_overload(valid, name, belief) or belief.quantile_per_s(0.5)
     highest = HIGHEST_STEP * max(held) if held else rates[0]
+    if held and rates[-1] < settings.ladder[-1]:
+        highest = min(highest, math.sqrt(max(held) * rates[-1]))
     return min(rates, key=lambda rate: abs(rate - min(wanted, highest)))
 
 
