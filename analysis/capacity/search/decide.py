@@ -11,7 +11,7 @@
 The first trial is at the lowest rate, the next ones at most at four times what held: the
 limit is met from below. While it may be anywhere, the next rate is the median of the belief,
 or the goodput of the overload just met, which often is the capacity. Near the limit it is the
-belief's 10 % or 90 % quantile, on the side where the bound is further away: a trial there
+belief's 5 % or 95 % quantile, on the side where the bound is further away: a trial there
 says most, whatever the noise.
 """
 
@@ -44,10 +44,9 @@ CHANCE_OF_ILLNESS: Final = 0.05
 MOST_CHECKS: Final = 4  # pauses of 1, 2, 4, 8 times the settling time
 HIGHEST_STEP: Final = 4.0
 NEAR_RATIO: Final = 1.35  # range of the belief (5 % to 95 %) below which the limit is near
-NEAR_SIDE: Final = 0.05
 SAME_RATIO: Final = 0.02
-LOW_SIDE: Final = 0.1
-HIGH_SIDE: Final = 0.9
+LOW_SIDE: Final = 0.05
+HIGH_SIDE: Final = 0.95
 
 
 class Ending(Enum):
@@ -217,7 +216,7 @@ def _aim(
     name = bounds.goal.name
     valid = evidence(trials, name, settings.trial_s)
     held = [t.rate_per_s for t in valid if t.states[name] is TrialState.HELD]
-    if belief.quantile_per_s(1 - NEAR_SIDE) <= belief.quantile_per_s(NEAR_SIDE) * NEAR_RATIO:
+    if belief.quantile_per_s(HIGH_SIDE) <= belief.quantile_per_s(LOW_SIDE) * NEAR_RATIO:
         wanted = _on_wider_side(bounds, belief)
     else:
         wanted = _goodput_of_overload(valid, name, belief) or belief.quantile_per_s(0.5)
