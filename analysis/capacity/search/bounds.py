@@ -3,8 +3,8 @@
 A lower bound is the highest rate r that was tried and held, of which two trials or more say
 that it holds (held at r or above) and of which all trials together say, with a probability
 of `CONFIDENCE`, that the limit is not below. An upper bound likewise: the lowest rate that
-was missed, with two misses at it or below. Both at once are right with 1 - 2 * (1 - 0.98) =
-96 %. A rate that has only void or too short trials can be neither.
+was missed, with two misses at it or below. Both at once are right with 1 - 2 * (1 - 0.99) =
+98 %. A rate that has only void or too short trials can be neither.
 
 One miss at least must have met a target known to be well, because the trial before it held:
 misses alone could be the long end of one overload.
@@ -21,7 +21,7 @@ from analysis.capacity.search.belief import Belief, believe
 from analysis.capacity.search.settings import Goal, Settings
 from analysis.capacity.search.trials import Trial, TrialState, evidence, fresh
 
-CONFIDENCE: Final = 0.98
+CONFIDENCE: Final = 0.99
 FEWEST_AGREEING: Final = 2
 
 

@@ -5,13 +5,13 @@
    longer pauses, until it holds again or the search gives up.
 2. A void trial is made again, after ever longer pauses: its reason may pass. A rate that was
    void three times, with nothing valid at it or above, is a ceiling: it cannot be measured
-   from here, and the search stays below.
+   from here, and the search goes on half-way down to what held.
 3. The first goal whose bounds are not near enough gets the next trial; the objectives first.
 
 The first trial is at the lowest rate, the next ones at most at four times what held: the
 limit is met from below. While it may be anywhere, the next rate is the median of the belief,
 or the goodput of the overload just met, which often is the capacity. Near the limit it is the
-belief's 10 % or 90 % quantile, on the side where the bound is further away: a trial there
+belief's 5 % or 95 % quantile, on the side where the bound is further away: a trial there
 says most, whatever the noise.
 """
 
@@ -39,14 +39,14 @@ from analysis.capacity.search.trials import (
 
 MOST_VOID_RATIO: Final = 0.4  # of the trials allowed
 VOIDS_OF_A_CEILING: Final = 3
+MOST_DOUBLINGS: Final = 3  # of the pause
 CHANCE_OF_ILLNESS: Final = 0.05
 MOST_CHECKS: Final = 4  # pauses of 1, 2, 4, 8 times the settling time
 HIGHEST_STEP: Final = 4.0
 NEAR_RATIO: Final = 1.35  # range of the belief (5 % to 95 %) below which the limit is near
-NEAR_SIDE: Final = 0.05
 SAME_RATIO: Final = 0.02
-LOW_SIDE: Final = 0.1
-HIGH_SIDE: Final = 0.9
+LOW_SIDE: Final = 0.05
+HIGH_SIDE: Final = 0.95
 
 
 class Ending(Enum):
@@ -79,7 +79,8 @@ def decide(settings: Settings, trials: Sequence[Trial]) -> Step | Ending:
         return Ending.TRIALS_USED
     if (check := _check_recovery(settings, trials)) is not None:
         return check
-    rates = _below(settings.ladder, ceiling_per_s(settings, trials))
+    ceiling = ceiling_per_s(settings, trials)
+    rates = tuple(rate for rate in settings.ladder if ceiling is None or rate < ceiling)
     if not rates or _void_count(trials) > settings.max_trials * MOST_VOID_RATIO:
         return _limited(trials, Ending.TOO_MANY_VOID)
     return _probe(settings, trials, rates)
@@ -92,9 +93,10 @@ def _probe(settings: Settings, trials: Sequence[Trial], rates: Sequence[float]) 
         bounds = find_bounds(settings, trials, goal, belief)
         if _is_below(bounds, rates) and goal.name == OBJECTIVES:
             return Ending.MIN_MISSED
-        if not (bounds.is_precise or _is_below(bounds, rates) or _is_above(bounds, rates)):
+        is_outside = _is_below(bounds, rates) or _is_above(bounds, rates, settings)
+        if not (bounds.is_precise or is_outside):
             rate = _aim(settings, trials, bounds, belief, rates)
-            pause_s = settings.settle_s * 2 ** _voids_in_a_row(trials)
+            pause_s = settings.settle_s * 2 ** min(_voids_in_a_row(trials), MOST_DOUBLINGS)
             return Step(rate_per_s=rate, purpose=Purpose.PROBE, pause_s=pause_s)
     return _ending(settings, trials, rates)
 
@@ -104,14 +106,15 @@ def _is_below(bounds: Bounds, rates: Sequence[float]) -> bool:
     return bounds.upper is not None and bounds.upper.rate_per_s <= rates[0]
 
 
-def _is_above(bounds: Bounds, rates: Sequence[float]) -> bool:
-    """Whether the limit is above all that may be tried."""
-    return bounds.lower is not None and bounds.lower.rate_per_s >= rates[-1]
+def _is_above(bounds: Bounds, rates: Sequence[float], settings: Settings) -> bool:
+    """Whether the limit is above all that may be tried; below a ceiling, nearly all."""
+    spare = 1.0 if rates[-1] == settings.ladder[-1] else 1 + bounds.goal.width_ratio
+    return bounds.lower is not None and bounds.lower.rate_per_s * spare >= rates[-1]
 
 
 def _ending(settings: Settings, trials: Sequence[Trial], rates: Sequence[float]) -> Ending:
     bounds = find_bounds(settings, trials, settings.goals[0])
-    if bounds.is_precise or not _is_above(bounds, rates):
+    if bounds.is_precise or not _is_above(bounds, rates, settings):
         return Ending.PRECISE
     if rates[-1] == settings.ladder[-1]:
         return Ending.MAX_HOLDS
@@ -146,10 +149,6 @@ def ceiling_per_s(settings: Settings, trials: Sequence[Trial]) -> float | None:
     voids = Counter(trial.rate_per_s for trial in _voids(trials) if trial.rate_per_s > highest)
     rates = [rate for rate, number in voids.items() if number >= VOIDS_OF_A_CEILING]
     return min(rates, default=None)
-
-
-def _below(ladder: Sequence[float], ceiling: float | None) -> tuple[float, ...]:
-    return tuple(rate for rate in ladder if ceiling is None or rate < ceiling)
 
 
 def _check_recovery(settings: Settings, trials: Sequence[Trial]) -> Step | Ending | None:
@@ -217,11 +216,13 @@ def _aim(
     name = bounds.goal.name
     valid = evidence(trials, name, settings.trial_s)
     held = [t.rate_per_s for t in valid if t.states[name] is TrialState.HELD]
-    if belief.quantile_per_s(1 - NEAR_SIDE) <= belief.quantile_per_s(NEAR_SIDE) * NEAR_RATIO:
+    if belief.quantile_per_s(HIGH_SIDE) <= belief.quantile_per_s(LOW_SIDE) * NEAR_RATIO:
         wanted = _on_wider_side(bounds, belief)
     else:
         wanted = _goodput_of_overload(valid, name, belief) or belief.quantile_per_s(0.5)
     highest = HIGHEST_STEP * max(held) if held else rates[0]
+    if held and rates[-1] < settings.ladder[-1]:
+        highest = min(highest, math.sqrt(max(held) * rates[-1]))
     return min(rates, key=lambda rate: abs(rate - min(wanted, highest)))
 
 

@@ -157,7 +157,7 @@ def bounds_table(result: SearchResult) -> Table:
         )
     return Table(
         name="bounds",
-        title=f"Bounds, {_UNIT} (each right with 98 %; trials at that rate, and how many "
+        title=f"Bounds, {_UNIT} (each right with 99 %; trials at that rate, and how many "
         "at it or beyond agree)",
         columns=(
             text_column("goal"),
