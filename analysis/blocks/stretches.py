@@ -11,11 +11,13 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
+from loadtests.errors import HarnessError
 from loadtests.record.files import open_file, reading
 
 _SHORT_BYTES: Final = 256 << 20  # below, starting Python costs more than a second core saves
@@ -63,7 +65,10 @@ def _behind_interval(file: BinaryIO, at: int) -> int:
 
 
 def over_stretches(path: Path, work: Callable[[Stretch], Found]) -> Iterator[Found]:
-    """`work` on every stretch, which must be picklable, in the order of the file."""
+    """`work` on every stretch, which must be picklable, in the order of the file.
+
+    HarnessError when a process is killed meanwhile, as for want of memory.
+    """
     with reading(path), open_file(path) as file:
         is_short = os.fstat(file.fileno()).st_size < _SHORT_BYTES
     number = 1 if is_short else min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
@@ -73,5 +78,12 @@ def over_stretches(path: Path, work: Callable[[Stretch], Found]) -> Iterator[Fou
         return
     # Not forked: Arrow's threads may hold locks that no child would ever see released.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(number, mp_context=context) as pool:
-        yield from pool.map(work, stretches)
+    try:
+        with ProcessPoolExecutor(number, mp_context=context) as pool:
+            yield from pool.map(work, stretches)
+    except BrokenProcessPool as error:
+        raise HarnessError(
+            where=str(path),
+            seen=f"one of {number} processes that read it was killed",
+            expected="a gigabyte of memory for each, and nobody who ends them",
+        ) from error

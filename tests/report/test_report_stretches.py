@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from synthetic_run import S, good_plan, good_traces, write_run
 
 from analysis.blocks import load_blocks, stretches
 from analysis.blocks.stretches import stretches_of
+from loadtests.errors import HarnessError
 from loadtests.record.archive import Run
 from loadtests.record.directory import LATENCY_FILE
 from loadtests.record.window import Kind
@@ -50,3 +52,16 @@ def test_several_processes_read_the_same(run: Run, monkeypatch: pytest.MonkeyPat
         other = several[key]
         for name in ("window_s", "starts", "buckets", "counts"):
             assert np.array_equal(getattr(blocks, name), getattr(other, name)), (key, name)
+
+
+def _killed(_stretch: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.system
+def test_a_killed_process_is_a_sentence(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs out of memory reads what happened, and no traceback."""
+    monkeypatch.setattr(stretches, "_SHORT_BYTES", 0)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
+    with pytest.raises(HarnessError, match="was killed"):
+        list(stretches.over_stretches(run.path / LATENCY_FILE, _killed))
