@@ -152,6 +152,34 @@ _EARLIER: Final = Section(
 )
 
 
+_HARDENING: Final = "Hardening scenarios"
+
+
+def hardening_table(baselines: Sequence[Baseline], *, is_scaled: bool) -> Table:
+    """A row for each objective on a failover, in the requirement's columns, with the run."""
+    keys = ["date", "scenario", *(["scale"] if is_scaled else [])]
+    added = (
+        text_column("expected", "Expected"),
+        text_column("actual", "Actual"),
+        whole_column("status", "Status"),
+    )
+    rows = []
+    for baseline in baselines:
+        scale = "1" if baseline.scale == 1.0 else f"x {baseline.scale:.6g}"
+        known = {
+            "date": words(utc_date(baseline.created_unix_ns)),
+            "scenario": words(baseline.scenario),
+            "scale": Cell(text=scale, value=baseline.scale),
+        }
+        rows += [
+            (*(known[key] for key in keys), words(row.expected), words(row.actual),
+             words(row.status), words(baseline.run_id))
+            for row in baseline.hardening
+        ]  # fmt: skip
+    columns = (*(_COLUMNS[key] for key in keys), *added, _COLUMNS["run_id"])
+    return Table(name="hardening", title=_HARDENING, columns=columns, rows=tuple(rows))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chapter:
     """Runs of one kind; `title` is "" for those that the page is about."""
@@ -197,8 +225,12 @@ def sections(baselines: Sequence[Baseline]) -> Iterator[tuple[Chapter, Table]]:
     """Every table that has rows, with its chapter, in the page's order."""
     for chapter in CHAPTERS:
         chosen = _of(chapter, baselines)
-        for section in (*SECTIONS, _EARLIER):
-            table = section.table(chosen, is_scaled=chapter.is_scaled)
+        # A failover's steady stage is no measure of what the target can carry.
+        steady = [one for one in chosen if not one.hardening]
+        tables = [
+            section.table(steady, is_scaled=chapter.is_scaled) for section in (*SECTIONS, _EARLIER)
+        ]
+        for table in (*tables, hardening_table(chosen, is_scaled=chapter.is_scaled)):
             if table.rows:
                 yield chapter, table
 
@@ -220,8 +252,9 @@ def to_page(baselines: Sequence[Baseline]) -> str:
         table = filled.get(section.name)
         body = to_markdown(table) if table else _NONE + "\n"
         parts.append(f"## {section.title}\n\n{body}")
-    # Which run is one of these is not recorded before faults are injected into runs.
-    parts.append(f"## Hardening scenarios\n\n{_NONE}\n")
+    hardening = filled.get("hardening")
+    body = to_markdown(hardening) if hardening else _NONE + "\n"
+    parts.append(f"## {_HARDENING}\n\n{body}")
     if earlier := filled.get(_EARLIER.name):
         parts.append(f"## {_EARLIER.title}\n\n{to_markdown(earlier)}")
     for chapter in others:

@@ -40,6 +40,14 @@ class BaselineRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     dropped: int
 
 
+class HardeningRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One objective on a failover: what was expected, what was measured, and the state."""
+
+    expected: str
+    actual: str
+    status: str
+
+
 class Baseline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One promoted run; `warnings` are the names of the laws that had one.
 
@@ -68,6 +76,7 @@ class Baseline(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     load_sha256: str | None
     nodes: int | None  # of the target
     rows: tuple[BaselineRow, ...]
+    hardening: tuple[HardeningRow, ...] = ()  # of a run with faults; empty before there were any
 
     @property
     def is_scaled(self) -> bool:

@@ -25,6 +25,7 @@ from analysis.baseline_types import (
     BASELINE_SCHEMA,
     Baseline,
     BaselineRow,
+    HardeningRow,
     decode_baseline,
     encode_baseline,
     is_same_record,
@@ -33,6 +34,8 @@ from analysis.cells import quantile_cell
 from analysis.figures import StageFigures, build_figures
 from analysis.judging import State
 from analysis.load_identity import load_identity_of
+from analysis.recovery.judging import FAILOVER
+from analysis.text import reading_text
 from analysis.verdict import Verdict, plan_of
 from loadtests.errors import HarnessError, Mistake, ScenarioError
 from loadtests.record.archive import Run
@@ -100,6 +103,17 @@ def _row(stage: StageFigures) -> BaselineRow:
     )
 
 
+def _hardening(verdict: Verdict) -> Iterator[HardeningRow]:
+    """The objectives on failovers, as they were judged."""
+    for result in verdict.objectives:
+        if result.stage == FAILOVER:
+            yield HardeningRow(
+                expected=result.objective,
+                actual=reading_text(result.reading),
+                status=result.state.value,
+            )
+
+
 def summarise(run: Run, verdict: Verdict, phase: str | None = None) -> Baseline:
     """The figures of a run's judged stages, whatever they are worth (`refusal_of` says that)."""
     manifest, plan = run.manifest, plan_of(run)
@@ -127,6 +141,7 @@ def summarise(run: Run, verdict: Verdict, phase: str | None = None) -> Baseline:
         load_sha256=identity.load_sha256,
         nodes=len(plan.nodes),
         rows=tuple(_row(stage) for stage in judged),
+        hardening=tuple(_hardening(verdict)),
     )
 
 

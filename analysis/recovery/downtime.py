@@ -3,8 +3,8 @@
     no downtime = no failed request (no client retries)
                   and no second with success < 99.9 %, or with p99 beyond its limit
 
-Seconds are those of UTC. p99's limit is that of the objective with the highest percentile of
-response time; without one nothing can say that there was no downtime.
+Seconds are those of UTC. p99's limit is that of its objective, or of the highest percentile of
+response time that has one; without any nothing can say that there was no downtime.
 """
 
 from __future__ import annotations

@@ -39,6 +39,7 @@ from loadtests.record.fault_events import FaultEvent
 
 ALL: Final = "all requests"
 _DAY_S: Final = 86_400
+_P99: Final = 0.99
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +52,7 @@ class PartRecovery:
     recovered: Recovered | None  # None: no objective that bins can tell of
     resolution_ns: int
     late: int | None  # ok, but later than `late_limit_ns`
-    late_limit_ns: int | None  # of the objective with the highest percentile
+    late_limit_ns: int | None  # of p99's objective, else of the highest percentile's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,9 +150,9 @@ def _narrowed(choose: Choice, objective: Objective) -> Choice:
 
 
 def late_limit(plan: Plan) -> tuple[int, int] | None:
-    """Number and limit of the mark of the objective with the highest percentile, if any."""
+    """Number and limit of the mark of p99's objective, or of the highest percentile there is."""
     found = [
-        (one.measure.quantile or 0.0, -one.limit, int(one.limit))
+        (one.measure.quantile == _P99, one.measure.quantile or 0.0, -one.limit)
         for one in plan.objectives
         if one.measure.kind is MeasureKind.RESPONSE_QUANTILE
         and one.request is None
@@ -159,7 +160,7 @@ def late_limit(plan: Plan) -> tuple[int, int] | None:
     ]
     if not found or plan.binning is None:
         return None
-    limit_ns = max(found)[2]
+    limit_ns = -int(max(found)[2])
     numbers = [i for i, mark in enumerate(plan.binning.marks) if mark.limit_ns == limit_ns]
     return (numbers[0], limit_ns) if numbers else None
 

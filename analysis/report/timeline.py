@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from analysis.figures import NS_PER_S
+from analysis.recovery.faults import build_faults
 from loadtests.record.archive import Run
 from loadtests.record.manifest import Outcome
 
@@ -52,6 +53,15 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FaultBand:
+    """A fault in force, in seconds from the axis' start; to its end where it was not undone."""
+
+    name: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Timeline:
     """An axis from `first_s` (unix) over `length_s` seconds; `unmarked` events found no room."""
 
@@ -61,6 +71,20 @@ class Timeline:
     marks: tuple[Mark, ...]
     unmarked: int
     gaps: tuple[Gap, ...]
+    faults: tuple[FaultBand, ...]
+
+
+def _faults(run: Run, first_s: int, length_s: int) -> tuple[FaultBand, ...]:
+    end_ns = (first_s + length_s) * NS_PER_S
+    return tuple(
+        FaultBand(
+            name=fault.name,
+            start_s=fault.at_ns / NS_PER_S - first_s,
+            end_s=(end_ns if fault.gone_ns is None else fault.gone_ns) / NS_PER_S - first_s,
+        )
+        for fault in build_faults(run)
+        if fault.problem is None
+    )
 
 
 def _bands(run: Run, first_s: int) -> tuple[Band, ...]:
@@ -96,4 +120,5 @@ def build_timeline(run: Run, first_s: int, length_s: int) -> Timeline:
             Gap(start_s=float(lost.from_s - first_s), end_s=float(lost.to_s - first_s))
             for lost in run.manifest.lost_windows
         ),
+        faults=_faults(run, first_s, length_s),
     )

@@ -3,8 +3,9 @@
 A row belongs to a *tick* (10 ms of unix time) and a slot, and its counters only ever add up.
 Two kinds of rows share the table:
 
-- of a bin, at its first tick: what a window counts, by the time of the event as there, and
-  how many answers came later than each of the plan's marks. PLANNED is by the intended time.
+- of a bin, at its first tick: what a window counts, by the time of the event as there (so a
+  dropped arrival is in the bin in which it was shed), and how many answers came later than
+  each of the plan's marks. PLANNED is by the intended time.
 - of a tick: requests that ended badly, by their *intended* time. An outage of a target that
   answers nothing is over long before the last timeout is, so whether arrivals of a moment
   succeeded can only be said by when they were due; and the first and the last of them bound

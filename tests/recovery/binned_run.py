@@ -36,7 +36,7 @@ STEADY = ("p99 < 500 ms", "error_ratio < 0.1 %")
 FAULT_NS = 7 * S + 30_000_000
 
 
-def failover_plan(*objectives: str, seconds: int = 50) -> Plan:
+def failover_plan(*objectives: str, seconds: int = 42) -> Plan:
     """A judged stage before the fault, and an unjudged one with it: 200 arrivals/s."""
     plan = with_objectives(good_plan(), *STEADY, *objectives)
     marks = dict.fromkeys(mark for mark in map(mark_of, plan.objectives) if mark is not None)
@@ -100,7 +100,7 @@ def binned_run(
     *objectives: str,
     outage_s: float = 0.0,
     faults: tuple[FaultStep, ...] = (applied(FAULT_NS),),
-    seconds: int = 50,
+    seconds: int = 42,
     late_s: float = 0.0,
     plan: Plan | None = None,
 ) -> Run:

@@ -102,7 +102,7 @@ def test_a_limit_within_the_resolution_is_not_decided(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "limit", "state"),
-    [(22, "300 s", State.INCONCLUSIVE), (22, "2 s", State.FAIL), (50, "300 s", State.PASS)],
+    [(22, "300 s", State.INCONCLUSIVE), (22, "2 s", State.FAIL), (45, "300 s", State.PASS)],
 )
 def test_a_run_that_ends_too_soon_shows_no_recovery(
     tmp_path: Path, seconds: int, limit: str, state: State
@@ -215,3 +215,10 @@ def test_objectives_that_bins_cannot_tell_are_named(tmp_path: Path) -> None:
     run = binned_run(tmp_path, plan=plan, outage_s=1.0)
     assert recoveries_of(run).left_out == ("failed_p99 < 1 s",)
     assert any("failed_p99 < 1 s" in finding.text for finding in judge(run).findings)
+
+
+def test_downtime_holds_p99_against_its_own_limit(tmp_path: Path) -> None:
+    """600 ms are late for p99 < 500 ms, whatever p99.9 may take."""
+    run = binned_run(tmp_path, "p99.9 < 2 s", "downtime == none", late_s=3.0)
+    assert recoveries_of(run).whole.whole.late_limit_ns == 500_000_000
+    assert judged(run, "downtime == none").state is State.FAIL

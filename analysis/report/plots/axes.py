@@ -55,6 +55,11 @@ def time_axis(axes: Axes, timeline: Timeline) -> None:
             )  # fmt: skip
     for gap in timeline.gaps:
         axes.axvspan(gap.start_s, gap.end_s, color=BAD, alpha=_BAND_ALPHA, linewidth=0)
+    for fault in timeline.faults:
+        axes.axvspan(
+            fault.start_s, fault.end_s, facecolor="none", edgecolor=BAD, hatch="//",
+            alpha=2 * _BAND_ALPHA, linewidth=0,
+        )  # fmt: skip
     for place, mark in enumerate(timeline.marks):
         axes.axvline(mark.at_s, color=BAD, linewidth=1.1)
         axes.text(

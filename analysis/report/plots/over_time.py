@@ -124,6 +124,8 @@ def _marks(timeline: Timeline) -> str:
         parts.append(f"{timeline.unmarked} more events are in the table alone.")
     if timeline.gaps:
         parts.append("Shaded in the colour of errors: lost windows.")
+    if timeline.faults:
+        parts.append("Hatched: faults in force.")
     if any(not band.is_judged for band in timeline.bands):
         parts.append("Shaded grey: not judged.")
     return " ".join(parts)
