@@ -19,7 +19,7 @@ from analysis.statistics.interval import TooSmall
 from loadtests.record.histogram import Histogram
 
 MOST_CELLS: Final = 600
-LEAST_WINDOWS: Final = 60  # below, neither dependence nor spread of windows can be known
+LEAST_WINDOWS: Final = 46  # below, neither dependence nor spread of windows can be known
 LEAST_BLOCKS: Final = 4
 
 
