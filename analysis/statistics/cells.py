@@ -19,8 +19,8 @@ from analysis.statistics.interval import TooSmall
 from loadtests.record.histogram import Histogram
 
 MOST_CELLS: Final = 600
-LEAST_WINDOWS: Final = 80  # below, neither dependence nor spread of windows can be known
-LEAST_BLOCKS: Final = 6
+LEAST_WINDOWS: Final = 46  # below, neither dependence nor spread of windows can be known
+LEAST_BLOCKS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

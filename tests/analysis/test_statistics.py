@@ -243,9 +243,9 @@ def test_independent_windows_have_the_spread_that_scipys_bootstrap_finds(q: floa
 
 
 def test_an_interval_needs_samples_and_windows() -> None:
-    """90 samples for p95 and 80 windows: below, the numbers say what is missing."""
+    """90 samples for p95 and 46 windows: below, the numbers say what is missing."""
     few, _ = lognormal_blocks(1, 20, 100)
-    assert percentile_interval(few, 0.5, seed=1) == TooSmall(have=20, need=80, what="windows")
+    assert percentile_interval(few, 0.5, seed=1) == TooSmall(have=20, need=46, what="windows")
     rare, _ = lognormal_blocks(1, 85, 1)
     assert percentile_interval(rare, 0.95, seed=1) == TooSmall(have=85, need=90, what="samples")
     assert str(TooSmall(have=80, need=90, what="samples")) == "n too small: 80 samples, needs 90"

@@ -161,9 +161,11 @@ def test_intervals_are_wide_where_one_event_made_the_value(facts: ReportFacts) -
     table = next(table for table in facts.tables if table.name == "objectives")
     at = [column.key for column in table.columns].index("interval")
     texts = {(row[0].text, row[1].text): row[at].text for row in table.rows}
-    low_ms, high_ms = (float(part.split()[0]) for part in
-                       texts["low", "p95 < 200 ms"].split(" to "))  # fmt: skip
-    assert 20 < low_ms < high_ms < 50
+    steady = texts["low", "p95 < 200 ms"]  # of a minute: at times too few blocks are left
+    found = re.fullmatch(r"([\d.]+) ms to ([\d.]+) ms|n too small \(\d+ of \d+ windows\)", steady)
+    assert found, steady
+    if found[1]:
+        assert 20 < float(found[1]) < float(found[2]) < 50
     stalled = texts["high", "p99 < 500 ms"]
     assert re.fullmatch(r"[\d.]+ (us|ms) to ([\d.]+ s|> 1 h)", stalled), stalled
     rate = texts["high", "throughput >= 55 rps"]
