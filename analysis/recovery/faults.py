@@ -27,6 +27,11 @@ class Fault:
     gone_ns: int | None  # undone on every node; None: not, or not seen
     problem: str | None  # why it measures nothing
 
+    @property
+    def began_ns(self) -> int:
+        """Before this time it cannot have been felt."""
+        return self.at_ns - self.uncertain_ns
+
 
 def build_faults(run: Run) -> tuple[Fault, ...]:
     """In the order of their times; a fault's steps are those of one name and action."""

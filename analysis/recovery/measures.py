@@ -182,20 +182,20 @@ def _resolution_ns(series: Series, outage: Outage, run: Run) -> int:
 def _measure_part(
     bench: _Bench,
     made: tuple[str, str, Series, _Objectives],
-    from_ns: int,
+    fault: Fault,
     to_ns: int,
     hold_ns: int,
 ) -> PartRecovery:
     kind, name, series, objectives = made
     mark = late_limit(bench.plan)
-    first, end = series.index_of(from_ns), series.index_of(to_ns)
+    first, end = series.index_of(fault.began_ns), series.index_of(to_ns)
     late = None
     if mark is not None:
         late = int(series.column(BinCount(BinCount.LATE_0 + mark[0]))[first:end].sum())
     recovered = None
     if objectives:
-        recovered = find_recovery(series, objectives, bench.binning, from_ns, hold_ns)
-    outage = measure_outage(series, from_ns, to_ns)
+        recovered = find_recovery(series, objectives, bench.binning, fault.at_ns, hold_ns)
+    outage = measure_outage(series, fault.at_ns, to_ns, fault.began_ns)
     return PartRecovery(
         kind=kind,
         name=name,
@@ -232,24 +232,21 @@ def measure_recoveries(run: Run, plan: Plan, *, hold_ns: int = HOLD_NS) -> Recov
     bench = _Bench(run, plan, plan.binning, span_ns)
     made = [bench.part(choice) for choice in bench.choices()]
 
-    def recovery(fault: Fault | None, from_ns: int, to_ns: int) -> Recovery:
-        parts = tuple(_measure_part(bench, part, from_ns, to_ns, hold_ns) for part in made)
+    def recovery(fault: Fault, to_ns: int, *, is_whole: bool = False) -> Recovery:
+        parts = tuple(_measure_part(bench, part, fault, to_ns, hold_ns) for part in made)
         return Recovery(
-            fault=fault,
+            fault=None if is_whole else fault,
             parts=parts,
-            storm=measure_storm(bench.connections, from_ns, to_ns),
-            downtime=measure_downtime(made[0][2], from_ns, to_ns, late_limit(plan)),
+            storm=measure_storm(bench.connections, fault.began_ns, to_ns),
+            downtime=measure_downtime(made[0][2], fault.began_ns, to_ns, late_limit(plan)),
             budget_ratio=_budget_ratio(plan, parts[0].outage, made[0][2]),
         )
 
-    ends_ns = [*(fault.at_ns for fault in faults[1:]), span_ns[1]]
+    ends_ns = [*(fault.began_ns for fault in faults[1:]), span_ns[1]]
     whole_series = made[0][2]
     return Recoveries(
-        faults=tuple(
-            recovery(fault, fault.at_ns, to_ns)
-            for fault, to_ns in zip(faults, ends_ns, strict=True)
-        ),
-        whole=recovery(None, faults[0].at_ns, span_ns[1]),
+        faults=tuple(recovery(fault, to_ns) for fault, to_ns in zip(faults, ends_ns, strict=True)),
+        whole=recovery(faults[0], span_ns[1], is_whole=True),
         unknown=_unknown(run),
         left_out=tuple(
             one.text

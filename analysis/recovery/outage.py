@@ -139,9 +139,14 @@ def _between(flags: Truths, first: int, end: int) -> list[tuple[int, int]]:
     return [(a + first, b + first) for a, b in runs_of(flags[first:end])]
 
 
-def measure_outage(series: Series, from_ns: int, to_ns: int) -> Outage:
-    """What a series shows from a fault's time to another's, or to the end of load."""
-    first, end = series.index_of(from_ns), series.index_of(to_ns)
+def measure_outage(series: Series, from_ns: int, to_ns: int, since_ns: int | None = None) -> Outage:
+    """What a series shows from a fault's time to another's, or to the end of load.
+
+    What is counted begins with `since_ns`, when the fault was begun: one that took a while to
+    be acknowledged is felt before that.
+    """
+    first = series.index_of(from_ns if since_ns is None else min(since_ns, from_ns))
+    end = series.index_of(to_ns)
     bad, black = is_bad(series), is_black(series)
     part = series.counts[first:end]
 
@@ -189,4 +194,4 @@ def _detected_ns(series: Series, first: int, end: int, from_ns: int) -> int | No
     found = np.flatnonzero((has_errors | is_silent)[first:end])
     if not found.size:
         return None
-    return series.edge_ns(first + int(found[0]) + 1) - from_ns
+    return max(0, series.edge_ns(first + int(found[0]) + 1) - from_ns)

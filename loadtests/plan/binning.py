@@ -12,7 +12,7 @@ from typing import Final
 
 from loadtests.plan.model import Binning, LateMark, LoadModel, MeasureKind, Objective
 from loadtests.plan.objectives import OUTAGE_KINDS
-from loadtests.plan.spec import LoadSpec
+from loadtests.plan.spec import Document
 from loadtests.plan.values import Mistakes
 from loadtests.record.bins import MOST_MARKS
 from loadtests.record.window import Kind
@@ -33,10 +33,13 @@ def mark_of(objective: Objective) -> LateMark | None:
 
 
 def build_binning(
-    load: LoadSpec, objectives: Sequence[Objective], mistakes: Mistakes
+    document: Document, objectives: Sequence[Objective], mistakes: Mistakes
 ) -> Binning | None:
-    """None where nobody asks for bins."""
-    if not load.bins and not any(one.measure.kind in OUTAGE_KINDS for one in objectives):
+    """None where nobody asks for bins: `load.bins`, an objective on outages, or a failover."""
+    load = document.load
+    needs_bins = any(one.measure.kind in OUTAGE_KINDS for one in objectives)
+    is_open = load.model is not LoadModel.CLOSED
+    if not load.bins and not needs_bins and not (document.failover is not None and is_open):
         return None
     if load.model is LoadModel.CLOSED:
         # Closed load stops with the target, so an outage is hardly seen by it.

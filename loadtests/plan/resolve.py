@@ -157,7 +157,7 @@ def build_plan(
             mistakes=mistakes,
         ),
         scraping=scraping,
-        binning=build_binning(load, objectives, mistakes),
+        binning=build_binning(document, objectives, mistakes),
         slo=build_slo(document.criteria, objectives, mistakes),
         audit=build_audit(document.audit, requests, load.model, mistakes),
     )

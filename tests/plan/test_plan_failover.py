@@ -147,3 +147,9 @@ def test_the_slo_is_of_the_plan(tmp_path: Path) -> None:
     assert (slo.ratio, slo.window_days) == (0.9999, 30)
     budget_s = (1 - slo.ratio) * slo.window_days * 86_400
     assert budget_s == pytest.approx(259.2)  # 4.32 min
+
+
+def test_a_scenario_with_faults_is_recorded_in_bins() -> None:
+    """Whoever injects faults wants to see what they cost."""
+    path = Path(__file__).parent / "good" / "failover.toml"
+    assert resolve(load_scenario(path)).binning is not None

@@ -222,3 +222,14 @@ def test_downtime_holds_p99_against_its_own_limit(tmp_path: Path) -> None:
     run = binned_run(tmp_path, "p99.9 < 2 s", "downtime == none", late_s=3.0)
     assert recoveries_of(run).whole.whole.late_limit_ns == 500_000_000
     assert judged(run, "downtime == none").state is State.FAIL
+
+
+def test_what_fails_before_a_slow_fault_is_acknowledged_counts(tmp_path: Path) -> None:
+    """An action that took 3 s to return: its outage of 2 s was over before, and is its own."""
+    slow = dataclasses.replace(applied(FAULT_NS + 3 * S), began_ns=FAULT_NS - S)
+    run = binned_run(tmp_path, "downtime == none", outage_s=2.0, faults=(slow,))
+    outage = recoveries_of(run).whole.whole.outage
+    assert outage.failed == 400
+    assert abs(outage.unavailable_ns - 2 * S) <= S / 10
+    assert outage.first_bad_ns == 0
+    assert judged(run, "downtime == none").state is State.FAIL
