@@ -117,8 +117,8 @@ def _baselines(baselines: Sequence[Baseline]) -> Listing:
     )
 
 
-def _trends(summaries: Sequence[RunSummary], changes: Mapping[str, str]) -> Listing:
-    """One row a scenario and scale; `changes` is the place of `analysis/trend`."""
+def _trends(summaries: Sequence[RunSummary], changes: Mapping[tuple[str, float], str]) -> Listing:
+    """One row a scenario and scale; what `analysis/trend` says of it comes from outside."""
     history: dict[tuple[str, float], list[RunSummary]] = {}
     for summary in summaries:
         if summary.manifest is not None and summary.state is RunState.COMPLETE:
@@ -134,7 +134,7 @@ def _trends(summaries: Sequence[RunSummary], changes: Mapping[str, str]) -> List
             *(str(words.count(state.value)) for state in State),
             runs[0].run_id,
             runs[-1].run_id,
-            changes.get(scenario, _NO_TREND),
+            changes.get((scenario, scale), _NO_TREND),
         )
         rows.append(tuple(Entry(text=text) for text in texts))
     return Listing(
@@ -157,10 +157,10 @@ def _trends(summaries: Sequence[RunSummary], changes: Mapping[str, str]) -> List
 def to_index(
     summaries: Sequence[RunSummary],
     baselines: Sequence[Baseline],
-    changes: Mapping[str, str],
+    changes: Mapping[tuple[str, float], str],
     results: Path,
 ) -> str:
-    """The page. `changes`: a sentence a scenario about its change points."""
+    """The page. `changes`: what is said of the change points of a scenario at a scale."""
     sections = (_runs(summaries, results), _baselines(baselines), _trends(summaries, changes))
     return render_page("index.html", {"sections": sections})
 
@@ -168,7 +168,7 @@ def to_index(
 def write_index(
     summaries: Sequence[RunSummary],
     baselines: Sequence[Baseline],
-    changes: Mapping[str, str],
+    changes: Mapping[tuple[str, float], str],
     results: Path,
 ) -> Path:
     """Write `index.html` into a results folder; HarnessError when it cannot be."""

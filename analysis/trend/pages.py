@@ -41,6 +41,24 @@ def _size(metric: Metric, value: float | None, *, is_signed: bool) -> Cell:
     return Cell(text=f"{sign}{significant(value * 100)} {unit}", value=value)
 
 
+def sum_up(trend: Trend) -> str:
+    """How many changes there are, and the newest of them, in a few words."""
+    found = [(one.metric, one.stage, change) for one in trend.series for change in one.changes]
+    if not trend.has_enough_runs:
+        return f"fewer than {LEAST_RUNS} comparable runs"
+    if not found:
+        return f"none in {len(trend.history.runs)} runs"
+    metric, stage, newest = max(found, key=lambda entry: entry[2].first.unix_ns)
+    size = _size(metric, newest.size, is_signed=True).text
+    judged = f"{'worse' if newest.is_worse else 'better'}, {_evidence(newest)}"
+    date = utc_date(newest.first.unix_ns)
+    return f"{len(found)}; the newest: {metric.key} of {stage} {size} ({judged}) from {date} on"
+
+
+def _evidence(change: Change) -> str:
+    return "strong" if change.is_strong else "weak"
+
+
 def _change_row(series: SeriesTrend, change: Change) -> tuple[Cell, ...]:
     metric = series.metric
     return (
@@ -53,7 +71,7 @@ def _change_row(series: SeriesTrend, change: Change) -> tuple[Cell, ...]:
         _size(metric, change.size, is_signed=True),
         words("worse" if change.is_worse else "better"),
         Cell(text=significant(change.p_value, 2), value=change.p_value),
-        words("strong" if change.is_strong else "weak"),
+        words(_evidence(change)),
         count_cell(change.runs_after),
     )
 

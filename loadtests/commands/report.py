@@ -10,6 +10,7 @@ from analysis.baselines import list_baselines
 from loadtests.commands.archive import find_run
 from loadtests.commands.options import Commands, add_json, add_results
 from loadtests.commands.terminal import Terminal
+from loadtests.commands.trend import change_notes
 from loadtests.errors import ExitCode
 from loadtests.record.archive import list_runs, load_run
 
@@ -61,7 +62,8 @@ def write_reports(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode
         run = load_run(path)
         written += write_report(run, baselines, _folder(arguments, run.manifest.run_id))
     if arguments.output is None and results.is_dir():
-        written.append(write_index(list_runs(results), baselines, {}, results))
+        changes = change_notes(results, terminal)
+        written.append(write_index(list_runs(results), baselines, changes, results))
     if arguments.json:
         terminal.json({"files": [str(path) for path in written]})
     else:

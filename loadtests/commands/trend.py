@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ from analysis.text import clean
 from analysis.trend.change_points import SHIFT_TO_NOISE, SIGNIFICANCE
 from analysis.trend.digests import Digest, load_digest
 from analysis.trend.history import History, LeftOut, build_history
-from analysis.trend.pages import show_trend, trend_to_json
+from analysis.trend.pages import show_trend, sum_up, trend_to_json
 from analysis.trend.series import LEAST_RUNS, build_trend
 from loadtests.commands.options import (
     Commands,
@@ -95,11 +96,12 @@ def _digests(
             unreadable.append(LeftOut(run_id=summary.run_id, reason=str(error)))
 
 
-def _history(arguments: argparse.Namespace, terminal: Terminal) -> History:
-    scenario = _name_of(arguments.scenario)
+def _history(
+    results: Path, scenario: str, terminal: Terminal, *, like: str | None, last: int
+) -> History:
     unreadable: list[LeftOut] = []
     whole: list[RunSummary] = []
-    for summary in list_runs(arguments.results):
+    for summary in list_runs(results):
         if summary.manifest is None:
             unreadable.append(LeftOut(run_id=summary.run_id, reason=f"damaged: {summary.problem}"))
         elif summary.manifest.scenario_name != scenario:
@@ -112,15 +114,35 @@ def _history(arguments: argparse.Namespace, terminal: Terminal) -> History:
     return build_history(
         scenario,
         digests,
-        list_baselines(arguments.results),
+        list_baselines(results),
         unreadable=unreadable,
-        like=arguments.like,
-    ).newest(arguments.last)
+        like=like,
+    ).newest(last)
+
+
+def change_notes(results: Path, terminal: Terminal) -> dict[tuple[str, float], str]:
+    """What is said of the changes of each scenario, at the scale of its newest usable run."""
+    runs = Counter(
+        summary.manifest.scenario_name
+        for summary in list_runs(results)
+        if summary.manifest is not None and summary.state is RunState.COMPLETE
+    )
+    notes = {}
+    for scenario in sorted(name for name, number in runs.items() if number >= LEAST_RUNS):
+        history = _history(results, scenario, terminal, like=None, last=NEWEST_RUNS)
+        notes[scenario, history.scale] = sum_up(build_trend(history, SIGNIFICANCE))
+    return notes
 
 
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """0 with enough runs, whatever they show."""
-    history = _history(arguments, terminal)
+    history = _history(
+        arguments.results,
+        _name_of(arguments.scenario),
+        terminal,
+        like=arguments.like,
+        last=arguments.last,
+    )
     if not history.runs and not history.left_out:
         mistake = Mistake(
             where="SCENARIO",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -27,6 +28,8 @@ from analysis.trend.series import State, Trend, build_trend
 from analysis.verdict import judge
 from loadtests.cli import main
 from loadtests.commands.judgement import judge_and_store
+from loadtests.commands.terminal import Terminal
+from loadtests.commands.trend import change_notes
 from loadtests.errors import ExitCode, ScenarioError
 from loadtests.plan.model import Hold, Plan, Stage
 from loadtests.record.archive import Run
@@ -296,6 +299,15 @@ def test_the_command_reads_archives_and_baselines(tmp_path: Path) -> None:
     ET.fromstring(plot.read_bytes())
     assert call(*words)[1] == out
     assert len(list((tmp_path / FOLDER).glob("*.json"))) == 11
+    terminal = Terminal(stdout=io.StringIO(), stderr=io.StringIO())
+    ((key, note),) = change_notes(tmp_path, terminal).items()
+    assert key == ("good", 1.0)
+    total, _, words_of_newest = note.partition("; the newest: ")
+    assert int(total) == sum(len(series["changes"]) for series in document["series"])
+    assert re.fullmatch(
+        r"p[0-9.]+ of steady \+\S+ % \(worse, (strong|weak)\) from 20\d\d-\d\d-\d\d on",
+        words_of_newest,
+    )
 
 
 def test_a_digest_holds_only_for_its_own_archive(tmp_path: Path) -> None:

@@ -397,7 +397,7 @@ def test_the_index_lists_what_is_there(tmp_path: Path) -> None:
     hostile = hostile_run(tmp_path / "hostile")
     target = tmp_path / "runs" / "20260922T142640Z_evil_0123abcd"
     hostile.path.rename(target)
-    page = to_index(list_runs(tmp_path), (), {"good": "p99 rose by 12 % on 3 May"}, tmp_path)
+    page = to_index(list_runs(tmp_path), (), {("good", 1.0): "p99 rose by 12 % on 3 May"}, tmp_path)
     markup = parsed(page)
     links = [value for _, name, value in markup.attributes if name == "href"]
     assert f"runs/{run.manifest.run_id}/report.html" in links
