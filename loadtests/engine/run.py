@@ -51,7 +51,7 @@ from loadtests.plan.model import LoadModel, Plan, Share
 from loadtests.record.window import Window, pack_window
 
 _ROUND_NS: Final = 10 * NS_PER_MS
-_FEWEST_SWEPT: Final = 16  # connections looked at per round for a timeout
+_FEWEST_SWEPT: Final = 256  # connections looked at per round for a timeout
 _ROUNDS_PER_SWEEP: Final = 5
 _STRAIN_NS: Final = 100 * NS_PER_MS  # over which the engine's use of its core is taken
 _HOPELESS_ATTEMPTS: Final = 4  # in a row, on every node: the target is not there
