@@ -2,15 +2,24 @@
 
 The suite tries the same cases every time, so that a failure is of the change and not of the
 day; `HYPOTHESIS_PROFILE=search` looks for new ones. No deadlines: a busy machine is no bug.
+
+What programs remember of this host (calibration, undo ledger) is a folder of the session's own.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 
 from hypothesis import HealthCheck, settings
 
 import loadtests.swarm  # noqa: F401 - before Locust, which it keeps from patching this process
+
+_STATE = tempfile.mkdtemp(prefix="headroom-test-state-")
+atexit.register(shutil.rmtree, _STATE, ignore_errors=True)
+os.environ["XDG_STATE_HOME"] = _STATE
 
 _SHARED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("suite", _SHARED, derandomize=True)
