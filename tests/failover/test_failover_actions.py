@@ -25,7 +25,7 @@ from loadtests.plan.failover import ACTIONS, FaultNode, Settings
 from loadtests.record.fault_events import FaultEvent
 
 pytestmark = [
-    pytest.mark.system,
+    pytest.mark.failover,
     pytest.mark.skipif(not Path(HAPROXY).exists(), reason="needs HAProxy"),
 ]
 

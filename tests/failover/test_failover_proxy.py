@@ -21,7 +21,7 @@ from failover_rig import answers, free_port, wait_until
 
 from loadtests.failover.proxy_control import Mode, Orders, tell_proxy
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.failover
 
 
 @dataclass

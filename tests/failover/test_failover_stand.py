@@ -16,7 +16,7 @@ from loadtests.failover.processes import identity_of, read_pid_file
 from loadtests.failover.stand import Stand
 from loadtests.failover.supervisor import Network, Program, StandSpec
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.failover
 
 
 def program(folder: Path, name: str, *argv: str, network: str = "") -> Program:

@@ -176,7 +176,7 @@ def measured(folder: Path, outages: list[tuple[str, float]], *, hold_s: float) -
     raise AssertionError(f"{_ATTEMPTS} runs claimed nothing: {doubts}")
 
 
-@pytest.mark.system
+@pytest.mark.failover
 def test_known_outages_are_measured_within_one_bin(tmp_path: Path) -> None:
     """Three kinds of outage in one run, each as long as the server says, and a verdict on them."""
     outages = [("error", 0.3), ("freeze", 0.4), ("drop", 1.0)]

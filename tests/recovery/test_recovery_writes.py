@@ -100,7 +100,7 @@ def audit_of(run: Run) -> WriteAudit:
     return audit
 
 
-@pytest.mark.system
+@pytest.mark.failover
 def test_a_ledger_that_cheats_is_caught_to_the_id(tmp_path: Path) -> None:
     """300 writes over two nodes and engines; every tenth is lost, doubled, resurrected ..."""
     run, told = audited(tmp_path, "3:lose", "4:duplicate", "5:resurrect", "6:refuse", "7:silent")
@@ -140,7 +140,7 @@ def _read_by_others(run: Run) -> None:
     assert (both["node"] == both["took"].map(lambda index: names[1 - index])).all()
 
 
-@pytest.mark.system
+@pytest.mark.failover
 def test_an_honest_ledger_passes_and_an_unreadable_one_is_not_believed(tmp_path: Path) -> None:
     """Nothing lost passes only when every write was read back."""
     for name, cheats, state in (

@@ -22,6 +22,7 @@ from loadtests.swarm.messages import AgentPhase
 
 SCHEDULES = int(os.environ.get("HEADROOM_SIM_SCHEDULES", "10000"))
 CHUNKS = 20
+CHUNKS_AT_ONCE = 5  # in `make test`; the rest of them in `make test-faults`
 SUMMED = slice(Count.PLANNED, Count.FAILED + 1)
 
 
@@ -143,7 +144,13 @@ def run_seed(seed: int) -> tuple[str, str]:
 
 
 @pytest.mark.skipif("HEADROOM_SIM_SEED" in os.environ, reason="one seed is asked for")
-@pytest.mark.parametrize("chunk", range(CHUNKS))
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        pytest.param(chunk, marks=[] if chunk < CHUNKS_AT_ONCE else [pytest.mark.faults])
+        for chunk in range(CHUNKS)
+    ],
+)
 def test_every_schedule_ends_in_the_truth_or_in_a_stated_loss(chunk: int) -> None:
     """Whatever network, kills, stops and restarts do: truth, or stated as lost."""
     size = SCHEDULES // CHUNKS
