@@ -37,8 +37,8 @@ def _cells(row: BaselineRow) -> tuple[Cell, ...]:
 def stage_table(baseline: Baseline) -> Table:
     """The figures of each judged stage, all requests together."""
     mark = scale_text(baseline.scale)
-    numbers = ("duration", "planned", "throughput", "goodput", "n", "p50", "p95", "p99", "p99.9",
-               "max", "error rate", "dropped")  # fmt: skip
+    numbers = ("duration", "planned", "throughput", "goodput", "ended", "p50", "p95", "p99",
+               "p99.9", "max", "error rate", "dropped")  # fmt: skip
     return Table(
         name="baseline",
         title="Judged stages (response times, rates per second)" + (f", {mark}" if mark else ""),

@@ -41,7 +41,7 @@ from loadtests.errors import HarnessError, Mistake, ScenarioError
 from loadtests.record.archive import Run
 from loadtests.record.files import replace_file
 from loadtests.record.histogram import Histogram
-from loadtests.record.manifest import RUN_ID, Outcome
+from loadtests.record.manifest import RUN_ID, Manifest, Outcome
 from loadtests.record.window import Count
 
 FOLDER: Final = "baselines"
@@ -192,6 +192,27 @@ def _write_tables(results: Path) -> None:
     replace_file(results / CSV_FILE, to_csv(baselines).encode())
 
 
+def newest_before(
+    baselines: Sequence[Baseline],
+    manifest: Manifest,
+    load_percent: float | None,
+) -> Baseline | None:
+    """The baseline that may stand beside a run; None without one.
+
+    The newest of the same scenario, scale, load model and share of its named rate, of another
+    run that began before this one.
+    """
+    own = [
+        baseline
+        for baseline in baselines
+        if (baseline.scenario, baseline.scale, baseline.load_model, baseline.load_percent)
+        == (manifest.scenario_name, manifest.scale, manifest.load_model, load_percent)
+        and baseline.run_id != manifest.run_id
+        and baseline.created_unix_ns < manifest.created_unix_ns
+    ]
+    return max(own, key=lambda baseline: (baseline.created_unix_ns, baseline.run_id), default=None)
+
+
 def find_baseline(results: Path, name: str) -> Baseline:
     """The baseline of a run named by id, unique beginning or `latest`; ScenarioError otherwise."""
     baselines = list_baselines(results)
@@ -211,19 +232,20 @@ def find_baseline(results: Path, name: str) -> Baseline:
 def promote(run: Run, verdict: Verdict, results: Path, phase: str | None = None) -> Baseline:
     """Keep a run as a baseline and make the tables anew.
 
-    ScenarioError when the run cannot be one; HarnessError when the folder cannot be written
-    or the run was promoted before with other figures. A file that says the same stays as it is.
+    ScenarioError when the run cannot be one or was promoted before with other figures;
+    HarnessError when the folder cannot be written. A file that says the same stays as it is.
     """
     baseline = build_baseline(run, verdict, phase)
     with _locked(results) as folder:
         path = folder / f"{baseline.run_id}.json"
         if path.exists():
             if not is_same_record(_decode(path), baseline):
-                raise HarnessError(
+                mistake = Mistake(
                     where=str(path),
                     seen="a baseline of this run with other figures or another phase",
                     expected="the same figures: history is kept",
                 )
+                raise ScenarioError("baseline promote", (mistake,))
         else:
             replace_file(path, encode_baseline(baseline))
         _write_tables(results)

@@ -18,6 +18,7 @@ from analysis.compare.likeness import Aspect, Unlike, unlike, unsound
 from analysis.compare.measures import ComparedMeasure
 from analysis.compare.subject import AnySubject, FiledSubject, Subject
 from analysis.figures import OVERALL
+from analysis.judging import State
 from analysis.statistics.families import holm
 from loadtests.errors import Mistake, ScenarioError
 from loadtests.plan.model import Hold
@@ -73,6 +74,12 @@ def compare(
     )
 
 
+def _state_of(subject: AnySubject) -> str:
+    if isinstance(subject, FiledSubject):
+        return subject.baseline.verdict
+    return subject.verdict.state.value
+
+
 def _title(subject: AnySubject) -> tuple[str, float]:
     if isinstance(subject, FiledSubject):
         return subject.baseline.scenario, subject.baseline.scale
@@ -122,6 +129,9 @@ def _allowed(sides: Sides, differing: Iterable[Unlike]) -> Iterator[str]:
 
 
 def _notes(sides: Sides) -> Iterator[str]:
+    for subject in (*sides[0], *sides[1]):
+        if _state_of(subject) == State.FAIL.value:
+            yield f"{subject.run_id} is a FAIL: its target missed its objectives."
     if any(map(_is_filed, (*sides[0], *sides[1]))):
         yield (
             f"{GONE}. Its points are shown, without intervals; only error ratios are decided on, "

@@ -1,9 +1,8 @@
 """The baseline that a run is drawn beside: the newest promoted one of the same kind.
 
-Same scenario, scale, load model and share of its named rate, promoted from another run that
-began before this one. What a baseline keeps are a few percentiles a stage; they are drawn
-as points and nothing is made up between them. Whether a difference means anything is for
-`headroom compare` to say.
+`analysis.baselines.newest_before` chooses it. What a baseline keeps are a few percentiles a
+stage; they are drawn as points and nothing is made up between them. Whether a difference
+means anything is for `headroom compare` to say.
 """
 
 from __future__ import annotations
@@ -19,25 +18,8 @@ from analysis.figures import StageFigures
 from analysis.report.spectrum import Curve
 from analysis.tables import Cell, Table, words
 from analysis.text import UNKNOWN, significant
-from analysis.verdict import Verdict
-from loadtests.record.manifest import Manifest
 
 _KEPT: Final = ((0.5, "p50_us"), (0.95, "p95_us"), (0.99, "p99_us"), (0.999, "p999_us"))
-
-
-def choose_baseline(
-    baselines: Sequence[Baseline], manifest: Manifest, verdict: Verdict
-) -> Baseline | None:
-    """The newest that may stand beside the run; None without one."""
-    own = [
-        baseline
-        for baseline in baselines
-        if (baseline.scenario, baseline.scale, baseline.load_model, baseline.load_percent)
-        == (manifest.scenario_name, manifest.scale, manifest.load_model, verdict.load_percent)
-        and baseline.run_id != manifest.run_id
-        and baseline.created_unix_ns < manifest.created_unix_ns
-    ]
-    return max(own, key=lambda baseline: (baseline.created_unix_ns, baseline.run_id), default=None)
 
 
 def curve_of(row: BaselineRow) -> Curve:

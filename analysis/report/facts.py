@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from analysis.attribution import send_lag_limit_ns
 from analysis.baseline_types import Baseline
+from analysis.baselines import newest_before
 from analysis.blocks import Blocks, Key, load_blocks, step_for
 from analysis.figures import StageFigures, build_figures
 from analysis.report.baseline_overlay import (
     baseline_table,
-    choose_baseline,
     curve_of,
     row_of,
 )
@@ -213,7 +213,7 @@ def build_facts(run: Run, baselines: Sequence[Baseline]) -> ReportFacts:
     blocks = _load(run, plan) if stages else {}
     overall = {stage: one for (stage, request), one in blocks.items() if request is None}
     intervals = build_intervals(run, plan, verdict, stages, blocks)
-    baseline = choose_baseline(baselines, run.manifest, verdict)
+    baseline = newest_before(baselines, run.manifest, verdict.load_percent)
     spectra, gap = _spectra(stages, plan, intervals, baseline, mark)
     over_time = _over_time(run, plan, list(overall.values()), mark)
     heat_map = None

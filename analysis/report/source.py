@@ -44,7 +44,7 @@ def _source(files: str, columns: str, rows: str, how: str) -> Source:
 
 
 _WINDOWS: Final = "windows.parquet"
-_JUDGED: Final = "rows with judged = true, by stage and request"
+_JUDGED: Final = "judged stages, rows with judged = true, by stage and request"
 _SECONDS: Final = "all rows, by window_s"
 _QUANTILE: Final = "smallest value v with count(<= v) >= ceil(q n) of the merged histogram"
 
@@ -59,7 +59,7 @@ SOURCES: Final[dict[str, Source]] = {
     "objectives": _source(
         f"{PLAN_FILE} + {TOTALS_FILE} + {_WINDOWS} + {LATENCY_FILE}",
         "objectives of the plan; judged histograms and counters",
-        "rows with judged = true; rates: those inside the stage and one second later",
+        "judged stages, rows with judged = true; rates: inside the stage and one second later",
         "judged as `headroom show` does; intervals: of seconds in blocks",
     ),
     "requirement": _source(
@@ -71,7 +71,7 @@ SOURCES: Final[dict[str, Source]] = {
     "rates": _source(
         f"{_WINDOWS} + {PLAN_FILE}",
         "planned, sent, dropped, ok, client_error, failed",
-        "rows with judged = true inside the stage and one second later, by stage and request",
+        "judged stages, rows with judged = true inside the stage and one second later, by request",
         "sums divided by the judged time",
     ),
     "outcomes": _source(_WINDOWS, "ok, client_error, failed", _JUDGED, "sums and their ratios"),

@@ -81,7 +81,7 @@ class QuantileCells:
 def quantile_cells(population: Population, q: float) -> QuantileCells | TooSmall:
     """Prepare a percentile (q in (0, 1)) for resampling; `TooSmall` where it has no interval."""
     total = population.total
-    if total.n < (need := required_samples(q)):
+    if total.n < (need := required_samples(max(q, 1 - q))):
         return TooSmall(have=total.n, need=need, what="samples")
     influence, of_median = (_influence(population, at) for at in (q, 0.5))
     edges = _edges(total, q, total_error(influence, block_length(influence, of_median)))

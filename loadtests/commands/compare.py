@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from analysis.baseline_types import Baseline
-from analysis.baselines import list_baselines
+from analysis.baselines import list_baselines, newest_before
 from analysis.compare.comparison import compare
 from analysis.compare.effects import Decision, Limits
 from analysis.compare.likeness import Aspect
@@ -224,23 +224,17 @@ def _baseline(results: Path, name: str) -> Baseline:
 
 
 def _newest(results: Path, other: AnySubject) -> str:
-    """The newest other baseline of a subject's scenario, at its scale."""
-    scenario, scale = _kind(other)
-    found = [
-        baseline
-        for baseline in list_baselines(results)
-        if (baseline.scenario, baseline.scale) == (scenario, scale)
-        and baseline.run_id != other.run_id
-    ]
-    if not found:
-        raise _no_baseline(f"none of scenario {scenario!r} at scale {scale:g} in {results}")
-    return f"{_BASELINE}:{found[-1].run_id}"
-
-
-def _kind(subject: AnySubject) -> tuple[str, float]:
-    if isinstance(subject, FiledSubject):
-        return subject.baseline.scenario, subject.baseline.scale
-    return subject.plan.scenario_name, subject.plan.scale
+    """The baseline that stands beside a run: of the same load, from before it."""
+    if isinstance(other, FiledSubject):
+        raise _no_baseline("a baseline on the other side")
+    manifest, percent = other.run.manifest, other.verdict.load_percent
+    found = newest_before(list_baselines(results), manifest, percent)
+    if found is None:
+        raise _no_baseline(
+            f"none of scenario {manifest.scenario_name!r} at scale {manifest.scale:g} and this "
+            f"load from before {other.run_id} in {results}"
+        )
+    return f"{_BASELINE}:{found.run_id}"
 
 
 def _no_baseline(seen: str) -> ScenarioError:

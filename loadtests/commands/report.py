@@ -11,7 +11,7 @@ from loadtests.commands.archive import find_run
 from loadtests.commands.options import Commands, add_json, add_results
 from loadtests.commands.terminal import Terminal
 from loadtests.commands.trend import change_notes
-from loadtests.errors import ExitCode
+from loadtests.errors import ExitCode, HarnessError, Mistake, ScenarioError
 from loadtests.record.archive import list_runs, load_run
 
 _EPILOG: Final = """\
@@ -47,6 +47,13 @@ def _folder(arguments: argparse.Namespace, run_id: str) -> Path | None:
     return output / run_id if output is not None and len(arguments.runs) > 1 else output
 
 
+def _check_output(output: Path | None) -> None:
+    """ScenarioError before anything is read where no report can be written."""
+    if output is not None and output.exists() and not output.is_dir():
+        mistake = Mistake(where="--output", seen=f"{output}, a file", expected="a folder")
+        raise ScenarioError("report", (mistake,))
+
+
 def write_reports(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """One report a run, then the index; the exit code says only that they were written."""
     # Matplotlib takes a second to load, which no other command should wait for.
@@ -54,8 +61,13 @@ def write_reports(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode
     from analysis.report.writing import write_report  # noqa: PLC0415 - see above
 
     results: Path = arguments.results
-    paths = [find_run(results, name) for name in arguments.runs]
-    baselines = list_baselines(results)
+    _check_output(arguments.output)
+    paths = list(dict.fromkeys(find_run(results, name) for name in arguments.runs))
+    try:
+        baselines = list_baselines(results)
+    except HarnessError as error:  # a report stands without one
+        terminal.error(str(error))
+        baselines = ()
     written: list[Path] = []
     for path in paths:
         terminal.say(f"reading {path} ...")

@@ -16,7 +16,10 @@ import msgspec
 from rich.console import Console
 from rich.text import Text
 
+from analysis.text import clean
+
 PIPED_WIDTH = 100_000
+_LONGEST_LINE = 2000
 
 
 def after_a_while(terminal: Terminal, every_s: float = 2.0) -> Callable[[str], None]:
@@ -38,6 +41,11 @@ class _Console(Console):
         raise BrokenPipeError
 
 
+def _harmless(text: str) -> str:
+    """Names in a message come from strangers: no control characters, no line without end."""
+    return "\n".join(clean(line, _LONGEST_LINE) for line in text.split("\n"))
+
+
 class Terminal:
     """Two consoles over the streams that the command line was given."""
 
@@ -53,11 +61,12 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """One line of progress, to standard error."""
-        self.err.print(text, soft_wrap=True)
+        self.err.print(_harmless(text), soft_wrap=True)
 
     def error(self, text: str) -> None:
         """An error, to standard error."""
-        self.err.print(Text.assemble(("error:", "bold red"), f" {text}"), soft_wrap=True)
+        line = Text.assemble(("error:", "bold red"), f" {_harmless(text)}")
+        self.err.print(line, soft_wrap=True)
 
     def json(self, value: object) -> None:
         """One JSON document, to standard output."""

@@ -55,7 +55,11 @@ def drawn_run(
         plan,
         traces,
         change=lambda manifest: change_manifest(
-            msgspec.structs.replace(manifest, run_id=run_id(number))
+            msgspec.structs.replace(
+                manifest,
+                run_id=run_id(number),
+                created_unix_ns=manifest.created_unix_ns + number * S,
+            )
         ),
     )
 

@@ -14,7 +14,8 @@ import pytest
 from synthetic_run import MS, RUN_ID, Trace, good_plan, good_traces, write_run
 from test_pages import HOSTILE, compare
 
-from analysis.baselines import list_baselines, promote, record_results
+from analysis.baseline_types import Baseline
+from analysis.baselines import list_baselines, newest_before, promote, record_results
 from analysis.judging import State
 from analysis.verdict import Verdict, judge
 from loadtests.cli import main
@@ -125,7 +126,7 @@ def test_history_is_not_rewritten(tmp_path: Path) -> None:
     promote(run, verdict, tmp_path)
     path = tmp_path / "baselines" / f"{RUN_ID}.json"
     path.write_bytes(path.read_bytes().replace(b"5000", b"5001"))
-    with pytest.raises(HarnessError, match="history is kept"):
+    with pytest.raises(ScenarioError, match="history is kept"):
         promote(run, verdict, tmp_path)
     assert b"5001" in path.read_bytes()
 
@@ -259,7 +260,7 @@ def test_a_phase_is_kept_and_not_changed_afterwards(tmp_path: Path) -> None:
     run, verdict = judged(tmp_path)
     promote(run, verdict, tmp_path, "staging")
     assert "| staging |" in (tmp_path / "BASELINES.md").read_text()
-    with pytest.raises(HarnessError, match="phase"):
+    with pytest.raises(ScenarioError, match="phase"):
         promote(run, verdict, tmp_path, "production")
 
 
@@ -295,3 +296,26 @@ def test_a_baseline_is_shown_from_its_file_alone(tmp_path: Path) -> None:
     assert main(("baseline", "show", "x", "--results", str(tmp_path)), stdout, stderr) is (
         ExitCode.USAGE
     )
+
+
+def test_beside_a_run_stands_what_came_before_it_under_the_same_load(tmp_path: Path) -> None:
+    """Not the run itself, none of another load or scale, and nothing from its future."""
+    run, verdict = judged(tmp_path)
+    kept = promote(run, verdict, tmp_path)
+    at_ns = kept.created_unix_ns
+
+    def made(run_id: str, **changes: object) -> Baseline:
+        return msgspec.structs.replace(kept, run_id=run_id, **changes)
+
+    older = [made("a", created_unix_ns=at_ns - 2), made("b", created_unix_ns=at_ns - 1)]
+    others = [
+        kept,
+        made("c", created_unix_ns=at_ns + 1),
+        made("d", created_unix_ns=at_ns - 1, scale=0.5),
+        made("e", created_unix_ns=at_ns - 1, load_percent=150.0),
+        made("f", created_unix_ns=at_ns - 1, load_model="closed"),
+        made("g", created_unix_ns=at_ns - 1, scenario="other"),
+    ]
+    manifest, percent = run.manifest, verdict.load_percent
+    assert newest_before([*older, *others], manifest, percent) == older[1]
+    assert newest_before(others, manifest, percent) is None

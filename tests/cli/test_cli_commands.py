@@ -89,6 +89,16 @@ def test_every_table_has_its_json(name: str) -> None:
     assert "--json" in options
 
 
+def test_names_in_messages_do_nothing_to_a_terminal() -> None:
+    """Lines stay lines; escapes are shown and what has no end is cut."""
+    stderr = io.StringIO()
+    Terminal(stdout=io.StringIO(), stderr=stderr).error("first\n  \x1b[31mred " + "x" * 10_000)
+    assert "\x1b" not in stderr.getvalue()
+    assert "\\x1b[31mred" in stderr.getvalue()
+    assert stderr.getvalue().count("\n") == 2
+    assert len(stderr.getvalue()) < 3000
+
+
 def test_unknown_command_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     """A word that is no command ends with exit code 2 and the known ones."""
     assert main(["lanuch"], io.StringIO(), io.StringIO()) is ExitCode.USAGE
