@@ -74,8 +74,9 @@ def write_reports(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode
         run = load_run(path)
         written += write_report(run, baselines, _folder(arguments, run.manifest.run_id))
     if arguments.output is None and results.is_dir():
-        changes = change_notes(results, terminal)
-        written.append(write_index(list_runs(results), baselines, changes, results))
+        summaries = list_runs(results)
+        changes = change_notes(summaries, baselines, terminal)
+        written.append(write_index(summaries, baselines, changes, results))
     if arguments.json:
         terminal.json({"files": [str(path) for path in written]})
     else:

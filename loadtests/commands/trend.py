@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from analysis.baseline_types import Baseline
 from analysis.baselines import list_baselines
 from analysis.text import clean
 from analysis.trend.change_points import SHIFT_TO_NOISE, SIGNIFICANCE
@@ -97,11 +98,17 @@ def _digests(
 
 
 def _history(
-    results: Path, scenario: str, terminal: Terminal, *, like: str | None, last: int
+    scenario: str,
+    summaries: Sequence[RunSummary],
+    baselines: Sequence[Baseline],
+    terminal: Terminal,
+    *,
+    like: str | None,
+    last: int,
 ) -> History:
     unreadable: list[LeftOut] = []
     whole: list[RunSummary] = []
-    for summary in list_runs(results):
+    for summary in summaries:
         if summary.manifest is None:
             unreadable.append(LeftOut(run_id=summary.run_id, reason=f"damaged: {summary.problem}"))
         elif summary.manifest.scenario_name != scenario:
@@ -114,22 +121,24 @@ def _history(
     return build_history(
         scenario,
         digests,
-        list_baselines(results),
+        baselines,
         unreadable=unreadable,
         like=like,
     ).newest(last)
 
 
-def change_notes(results: Path, terminal: Terminal) -> dict[tuple[str, float], str]:
+def change_notes(
+    summaries: Sequence[RunSummary], baselines: Sequence[Baseline], terminal: Terminal
+) -> dict[tuple[str, float], str]:
     """What is said of the changes of each scenario, at the scale of its newest usable run."""
     runs = Counter(
         summary.manifest.scenario_name
-        for summary in list_runs(results)
+        for summary in summaries
         if summary.manifest is not None and summary.state is RunState.COMPLETE
     )
     notes = {}
     for scenario in sorted(name for name, number in runs.items() if number >= LEAST_RUNS):
-        history = _history(results, scenario, terminal, like=None, last=NEWEST_RUNS)
+        history = _history(scenario, summaries, baselines, terminal, like=None, last=NEWEST_RUNS)
         notes[scenario, history.scale] = sum_up(build_trend(history, SIGNIFICANCE))
     return notes
 
@@ -137,8 +146,9 @@ def change_notes(results: Path, terminal: Terminal) -> dict[tuple[str, float], s
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """0 with enough runs, whatever they show."""
     history = _history(
-        arguments.results,
         _name_of(arguments.scenario),
+        list_runs(arguments.results),
+        list_baselines(arguments.results),
         terminal,
         like=arguments.like,
         last=arguments.last,

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from golden_files import compare_golden
 from synthetic_run import MS, RUN_ID, Trace, good_plan, good_traces, write_run
-from test_pages import HOSTILE, compare
+from test_pages import GOLDEN, HOSTILE
 
 from analysis.baseline_types import Baseline
 from analysis.baselines import list_baselines, newest_before, promote, record_results
@@ -155,8 +156,8 @@ def test_the_tables_are_as_agreed(tmp_path: Path) -> None:
     promote(*judged(tmp_path), tmp_path)
     scaled = judged(tmp_path, good_plan(scale=0.01, load_percent=200.0), slow, run_id=SECOND_ID)
     promote(*scaled, tmp_path)
-    compare("BASELINES.md", (tmp_path / "BASELINES.md").read_text())
-    compare("BASELINES.csv", (tmp_path / "BASELINES.csv").read_bytes().decode())
+    compare_golden(GOLDEN, "BASELINES.md", (tmp_path / "BASELINES.md").read_text())
+    compare_golden(GOLDEN, "BASELINES.csv", (tmp_path / "BASELINES.csv").read_bytes().decode())
 
 
 def test_the_command_lists_every_baseline_in_its_section(tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_the_command_lists_every_baseline_in_its_section(tmp_path: Path) -> None
     promote(*scaled, tmp_path)
     stdout = io.StringIO()
     assert main(words, stdout, stderr) is ExitCode.PASS
-    compare("baseline-list.txt", stdout.getvalue())
+    compare_golden(GOLDEN, "baseline-list.txt", stdout.getvalue())
     stdout = io.StringIO()
     assert main((*words, "--json"), stdout, stderr) is ExitCode.PASS
     assert [one["run_id"] for one in json.loads(stdout.getvalue())] == [RUN_ID, SECOND_ID]

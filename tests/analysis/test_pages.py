@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from golden_files import PLACES, compare_golden
 from rich.console import Console
 from synthetic_run import S, Trace, good_plan, good_traces, host, with_objectives, write_run
 
@@ -50,26 +51,17 @@ def page(run: Run, width: int, *, is_terminal: bool = False) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
-def compare(name: str, text: str) -> None:
-    """Compare with a golden file; HEADROOM_WRITE_GOLDEN=1 writes it instead."""
-    path = GOLDEN / name
-    if os.environ.get("HEADROOM_WRITE_GOLDEN"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(text.encode())
-    assert text == path.read_bytes().decode()
-
-
 @pytest.mark.parametrize("width", [120, 70])
 def test_the_page_is_as_agreed(tmp_path: Path, width: int) -> None:
     """Verdict, reasons, warnings and tables, on a wide and on a narrow terminal."""
-    compare(f"page-{width}.txt", page(scaled_run(tmp_path), width))
+    compare_golden(GOLDEN, f"page-{width}.txt", page(scaled_run(tmp_path), width))
 
 
 def test_the_json_is_as_agreed(tmp_path: Path) -> None:
     """Every table has its JSON, with null where there is no number to rely on."""
     run = scaled_run(tmp_path)
     data = msgspec.json.encode(to_json(run, judge(run)), order="sorted")
-    compare("run.json", msgspec.json.format(data, indent=2).decode() + "\n")
+    compare_golden(GOLDEN, "run.json", msgspec.json.format(data, indent=2).decode() + "\n")
 
 
 def test_what_a_lost_engine_left_open_is_shown(tmp_path: Path) -> None:
@@ -207,10 +199,7 @@ sys.stdout.buffer.write(encode_verdict(judge(load_run(Path(sys.argv[1])))))
 @pytest.mark.system
 @pytest.mark.parametrize(
     "environment",
-    [
-        {"TZ": "Pacific/Kiritimati", "LANG": "de_DE.UTF-8", "PYTHONHASHSEED": "1"},
-        {"TZ": "America/St_Johns", "LC_ALL": "C", "PYTHONHASHSEED": "4242"},
-    ],
+    PLACES,
     ids=lambda environment: environment["TZ"],
 )
 def test_the_same_archive_gives_the_same_verdict_anywhere(

@@ -11,13 +11,14 @@ from xml.etree import ElementTree as ET
 import msgspec
 import numpy as np
 import pytest
+from golden_files import compare_golden
 from histories import digest, history_of, night, nights_of_p95, row
 from rich.console import Console
 from scipy.stats import energy_distance
 from synthetic_run import MS, S, Trace, good_plan, good_traces, with_objectives, write_run
-from test_pages import HOSTILE, compare
+from test_pages import GOLDEN, HOSTILE
 
-from analysis.baselines import promote
+from analysis.baselines import list_baselines, promote
 from analysis.trend.change_points import LEAST_LEVEL, find_change_points
 from analysis.trend.digests import FOLDER, load_digest, read_digest
 from analysis.trend.energy import split_statistics
@@ -32,7 +33,7 @@ from loadtests.commands.terminal import Terminal
 from loadtests.commands.trend import change_notes
 from loadtests.errors import ExitCode, ScenarioError
 from loadtests.plan.model import Hold, Plan, Stage
-from loadtests.record.archive import Run
+from loadtests.record.archive import Run, list_runs
 
 # Apache Otava's own example of a series with one change, tests/analysis_test.py there.
 OTAVAS_SERIES = (1.02, 0.95, 0.99, 1.00, 1.12, 1.00, 1.01, 0.98, 1.01, 0.96,
@@ -300,7 +301,7 @@ def test_the_command_reads_archives_and_baselines(tmp_path: Path) -> None:
     assert call(*words)[1] == out
     assert len(list((tmp_path / FOLDER).glob("*.json"))) == 11
     terminal = Terminal(stdout=io.StringIO(), stderr=io.StringIO())
-    ((key, note),) = change_notes(tmp_path, terminal).items()
+    ((key, note),) = change_notes(list_runs(tmp_path), list_baselines(tmp_path), terminal).items()
     assert key == ("good", 1.0)
     total, _, words_of_newest = note.partition("; the newest: ")
     assert int(total) == sum(len(series["changes"]) for series in document["series"])
@@ -308,6 +309,19 @@ def test_the_command_reads_archives_and_baselines(tmp_path: Path) -> None:
         r"p[0-9.]+ of steady \+\S+ % \(worse, (strong|weak)\) from 20\d\d-\d\d-\d\d on",
         words_of_newest,
     )
+
+
+def test_a_damaged_baseline_keeps_nobody_from_a_report(tmp_path: Path) -> None:
+    """Of a scenario with enough runs for a trend, too: the index is written, the file named."""
+    for number in range(10):
+        archived(tmp_path, number)
+    damaged = tmp_path / "baselines" / f"{night(0).run_id}.json"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"{")
+    code, _, said = call("report", night(9).run_id, "--results", str(tmp_path))
+    assert code is ExitCode.PASS
+    assert str(damaged) in said
+    assert "none in 10 runs" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_digest_holds_only_for_its_own_archive(tmp_path: Path) -> None:
@@ -342,7 +356,7 @@ def test_digests_are_made_anew_when_judging_changes(tmp_path: Path) -> None:
     digest = load_digest(write_run(tmp_path).path)
     figures = msgspec.structs.replace(digest.figures, git_commit=None)
     data = msgspec.json.encode({"refusal": digest.refusal, "figures": figures}, order="sorted")
-    compare("digest.json", msgspec.json.format(data, indent=2).decode() + "\n")
+    compare_golden(GOLDEN, "digest.json", msgspec.json.format(data, indent=2).decode() + "\n")
 
 
 def test_the_command_explains_its_refusals(tmp_path: Path) -> None:

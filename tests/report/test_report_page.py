@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from golden_files import PLACES, compare_golden
 from report_runs import (
     eventful_plan,
     eventful_run,
@@ -89,15 +90,6 @@ def parsed(page: str) -> Markup:
     return markup
 
 
-def compare(name: str, text: str) -> None:
-    """Compare with a golden file; HEADROOM_WRITE_GOLDEN=1 writes it instead."""
-    path = GOLDEN / name
-    if os.environ.get("HEADROOM_WRITE_GOLDEN"):
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(text.encode())
-    assert text == path.read_bytes().decode()
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two stages, a fault, errors."""
@@ -119,14 +111,16 @@ def texts(facts: ReportFacts) -> tuple[str, str]:
 def test_the_markdown_is_as_agreed(texts: tuple[str, str]) -> None:
     """The whole text, verdict first, each table with its source; sums and sizes left out."""
     text = re.sub(r"\b[0-9a-f]{64}\b", "SHA-256", texts[1])
-    compare("report.md", re.sub(r"(?m)^(\| [a-z.]+ \| )[\d,]+( \| SHA-256 \|)$", r"\1-\2", text))
+    compare_golden(
+        GOLDEN, "report.md", re.sub(r"(?m)^(\| [a-z.]+ \| )[\d,]+( \| SHA-256 \|)$", r"\1-\2", text)
+    )
 
 
 def test_the_page_begins_with_the_verdict(texts: tuple[str, str]) -> None:
     """Heading, state and reasons come before any table."""
     page = texts[0]
     begin, end = page.index("<body>"), page.index('<h2 id="objectives">')
-    compare("report-head.html", page[begin:end])
+    compare_golden(GOLDEN, "report-head.html", page[begin:end])
     assert page.index("FAIL") < page.index("<table>")
 
 
@@ -447,10 +441,7 @@ for path in write_report(load_run(Path(sys.argv[1])), (), Path(sys.argv[2])):
 @pytest.mark.system
 @pytest.mark.parametrize(
     "environment",
-    [
-        {"TZ": "Pacific/Kiritimati", "LANG": "de_DE.UTF-8", "PYTHONHASHSEED": "1"},
-        {"TZ": "America/St_Johns", "LC_ALL": "C", "PYTHONHASHSEED": "4242"},
-    ],
+    PLACES,
     ids=lambda environment: environment["TZ"],
 )
 def test_the_same_archive_gives_the_same_bytes_anywhere(
