@@ -15,6 +15,7 @@ import msgspec
 from loadtests.clock import NS_PER_S
 from loadtests.errors import HarnessError
 from loadtests.plan.feasibility import GeneratorCosts, RequestKind
+from loadtests.plan.host import state_folder
 
 
 class ProtocolCost(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,8 +38,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
 def calibration_path() -> Path:
     """`$XDG_STATE_HOME/headroom/calibration.json`."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "headroom" / "calibration.json"
+    return state_folder() / "calibration.json"
 
 
 def load_calibration() -> Calibration | None:

@@ -20,6 +20,7 @@ import msgspec
 
 from loadtests.errors import HarnessError, TargetError
 from loadtests.failover.strike import Strike
+from loadtests.plan.host import state_folder
 
 LEDGER_NAME: Final = "undo.jsonl"
 LOCK_NAME: Final = "lock"
@@ -42,8 +43,7 @@ _DECODER: Final = msgspec.json.Decoder(Began | Gone)
 
 def ledger_folder() -> Path:
     """`$XDG_STATE_HOME/headroom/failover`: one for a user and a host."""
-    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(state) / "headroom" / "failover"
+    return state_folder() / "failover"
 
 
 class Ledger:

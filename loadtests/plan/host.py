@@ -61,3 +61,9 @@ def host_limits() -> HostLimits:
     """Cores, descriptors and ports of this host, as feasibility takes them."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return HostLimits(cores=usable_cores(), descriptors=hard, ephemeral_ports=ephemeral_ports())
+
+
+def state_folder() -> Path:
+    """`$XDG_STATE_HOME/headroom`: what programs remember of this host, for this user."""
+    state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(state) / "headroom"

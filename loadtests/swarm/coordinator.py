@@ -448,7 +448,7 @@ class Coordinator:
         """End the run before its plan does; the first reason counts."""
         if self._phase >= RunPhase.LINGERING:
             return
-        if self._end is not None and not self._end.is_natural:
+        if not self._is_natural:
             return
         margin_ns = self._plan.grace_ns + self._timing.drain_margin_ns
         self._end = End(cause=cause, reason=reason, at_ns=now_ns, deadline_ns=now_ns + margin_ns)

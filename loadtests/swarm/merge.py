@@ -25,16 +25,14 @@ from loadtests.record.window import (
 )
 from loadtests.swarm.messages import NO_TOTALS, Batch, Progress, Totals
 
-_COLUMNS: Final = (
+_COLUMNS: Final = [
     Count.PLANNED,
     Count.SENT,
     Count.DROPPED,
     Count.OK,
     Count.CLIENT_ERROR,
     Count.FAILED,
-)
-
-_COLUMN_NUMBERS: Final = np.array(_COLUMNS)
+]
 
 
 class LedgerError(ValueError):
@@ -119,7 +117,7 @@ class Ledger:
             raise LedgerError("batch_bins", f"batch {batch.number}: {error}") from error
         growths = [self._growth(progress) for progress in batch.progress]
         growth = [sum(column) for column in zip((0,) * len(_COLUMNS), *growths, strict=True)]
-        seen = window.counters.sum(axis=0)[_COLUMN_NUMBERS].tolist()
+        seen = window.counters.sum(axis=0)[_COLUMNS].tolist()
         if seen != growth:
             raise LedgerError(
                 "batch_sums", f"batch {batch.number}: windows add up to {seen}, totals to {growth}"

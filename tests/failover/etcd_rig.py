@@ -18,7 +18,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from failover_rig import free_port, namespace_works, wait_until
+from failover_rig import namespace_works
+from system_rig import free_port, wait_until
 
 from loadtests.clock import NS_PER_S
 from loadtests.failover.asking import ask, find_leader, get_status

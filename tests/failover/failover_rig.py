@@ -11,13 +11,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 import psutil
+from system_rig import free_port, wait_until
 
 from loadtests.clock import NS_PER_S
 from loadtests.failover.balancer import tell_haproxy
@@ -39,20 +39,6 @@ HAPROXY: Final = shutil.which("haproxy") or "/usr/sbin/haproxy"
 TINY: Final = Path(__file__).with_name("tiny_node.py")
 MARK: Final = "HEADROOM_FAILOVER_TEST"
 PATIENCE_S: Final = 20.0
-
-
-def free_port() -> int:
-    """A port that nobody has just now."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def wait_until(is_so: Callable[[], bool], what: str, seconds: float = PATIENCE_S) -> None:
-    """Poll until it is so."""
-    deadline = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < deadline, f"not in {seconds} s: {what}"
-        time.sleep(0.01)
 
 
 def answers(port: int) -> bool:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from failover_rig import HAPROXY, Rig, fault, namespace_works, running, settings, wait_until
+from failover_rig import HAPROXY, Rig, fault, namespace_works, running, settings
+from system_rig import wait_until
 
 from loadtests.failover.actions import action_of
 from loadtests.failover.asking import find_leader

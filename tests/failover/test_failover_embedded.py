@@ -13,7 +13,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from failover_rig import HAPROXY, free_port, wait_until
+from failover_rig import HAPROXY
+from system_rig import free_port, wait_until
 
 from loadtests.record.archive import Run, load_run
 from loadtests.record.fault_events import FaultEvent, fault_steps

@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from failover_rig import HAPROXY, Rig, fault, running, wait_until
+from failover_rig import HAPROXY, Rig, fault, running
+from system_rig import wait_until
 
 from loadtests.commands.dispatch import dispatch
 from loadtests.errors import ExitCode

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from failover_rig import answers, free_port, wait_until
+from failover_rig import answers
+from system_rig import free_port, wait_until
 
 from loadtests.failover.proxy_control import Mode, Orders, tell_proxy
 

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from failover_rig import namespace_works, wait_until
+from failover_rig import namespace_works
+from system_rig import wait_until
 
 from loadtests.errors import HarnessError
 from loadtests.failover.processes import identity_of, read_pid_file
