@@ -62,7 +62,17 @@ def test_unary_calls_are_answered_and_counted() -> None:
     assert connects.n == 2
     health = [window.health[0] for window in result.windows[:-1]]
     assert all(h.streams == 100 for h in health)
-    assert any(h.streams_in_use > 0 for h in health)
+
+
+def test_streams_in_use_are_as_little_says() -> None:
+    """Calls that take 100 ms, 200 a second: about 20 streams of the pool are in use at a time."""
+    with grpc_service() as service:
+        plan = grpc_plan(service.port, [call("Wait", b"100000")], level=200)
+        result = run_plan(plan)
+    result.check_conservation()
+    busiest = max(window.health[0].streams_in_use for window in result.windows)
+    answers = result.histogram(Kind.SERVICE)
+    assert 200 * 0.1 / 2 <= busiest <= 200 * answers.max_us() / 1e6 + 1
 
 
 def test_every_code_has_its_kind() -> None:
