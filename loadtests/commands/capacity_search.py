@@ -90,7 +90,12 @@ def add_verb(verbs: Commands) -> None:
     add_results(parser)
     add_json(parser)
     parser.set_defaults(
-        execute=execute, expect_workers=None, bind=("127.0.0.1", None), web=False, web_host=""
+        execute=execute,
+        expect_workers=None,
+        bind=("127.0.0.1", None),
+        web=False,
+        web_host="",
+        metrics_port=None,
     )
 
 

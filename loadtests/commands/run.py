@@ -6,6 +6,7 @@ import argparse
 import ipaddress
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,14 @@ if TYPE_CHECKING:  # importing the swarm loads Locust
     from loadtests.swarm.run import ExpectedWorkers, LocalWorkers, RunOutcome, WebAddress
 
 DEFAULT_MASTER_PORT = 5557  # Locust's own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pages:
+    """What the master serves while a run is on."""
+
+    web: WebAddress | None = None
+    metrics: WebAddress | None = None
 
 
 def add_parser(commands: Commands) -> None:
@@ -100,6 +109,19 @@ def add_parser(commands: Commands) -> None:
         default=8089,
         metavar="PORT",
         help="port of the web UI; 0 takes a free one (default: 8089)",
+    )
+    parser.add_argument(
+        "--metrics-port",
+        type=port,
+        metavar="PORT",
+        help="serve the run to Prometheus at /metrics of this port; 0 takes a free one "
+        "(default: not served)",
+    )
+    parser.add_argument(
+        "--metrics-host",
+        default="127.0.0.1",
+        metavar="ADDR",
+        help="address of /metrics, which is read-only (default: 127.0.0.1)",
     )
     parser.add_argument(
         "--force", action="store_true", help="run it although it cannot reach its rate from here"
@@ -190,8 +212,13 @@ def run_swarm(
             bind_port=DEFAULT_MASTER_PORT if number is None else number,
             wait_s=arguments.expect_workers_max_wait,
         )
-    web = WebAddress(host=arguments.web_host, port=arguments.web_port) if arguments.web else None
-    return _run(plan, arguments.results, workers, web=web, terminal=terminal, begun=begun)
+    pages = Pages(
+        web=WebAddress(host=arguments.web_host, port=arguments.web_port) if arguments.web else None,
+        metrics=None
+        if arguments.metrics_port is None
+        else WebAddress(host=arguments.metrics_host, port=arguments.metrics_port),
+    )
+    return _run(plan, arguments.results, workers, pages=pages, terminal=terminal, begun=begun)
 
 
 def run_local(
@@ -201,7 +228,7 @@ def run_local(
     from loadtests.swarm.run import LocalWorkers  # noqa: PLC0415 - loads Locust
 
     workers = LocalWorkers(count=1, engines=None)
-    return _run(plan, results, workers, web=None, terminal=terminal, begun=begun)
+    return _run(plan, results, workers, pages=Pages(), terminal=terminal, begun=begun)
 
 
 def _run(
@@ -209,24 +236,26 @@ def _run(
     results: Path,
     workers: LocalWorkers | ExpectedWorkers,
     *,
-    web: WebAddress | None,
+    pages: Pages,
     terminal: Terminal,
     begun: Callable[[], None],
 ) -> RunOutcome:
     from loadtests.swarm.run import run_plan  # noqa: PLC0415 - loads Locust
 
-    def tell(number: int) -> None:
-        if web is not None:
-            terminal.say(f"web UI: http://{web.host}:{number}")
+    def tell(name: str, address: WebAddress | None, path: str = "") -> Callable[[int], None]:
+        host = "" if address is None else address.host
+        return lambda number: terminal.say(f"{name}: http://{host}:{number}{path}")
 
     with LiveProgress(terminal, begun) as progress:
         return run_plan(
             plan,
             results=results,
             workers=workers,
-            web=web,
+            web=pages.web,
+            metrics=pages.metrics,
             on_progress=progress.show,
             authorised_hosts=allowed_hosts(),
             command=tuple(sys.argv),
-            on_web=tell,
+            on_web=tell("web UI", pages.web),
+            on_metrics=tell("metrics", pages.metrics, "/metrics"),
         )

@@ -61,6 +61,8 @@ def _bounds_us() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 LOWEST_EQUIVALENT_US, HIGHEST_EQUIVALENT_US = _bounds_us()
+# Middle of every bucket, shape (LENGTH,); overflow stands as the highest value.
+MIDDLES_US: Final = np.append((LOWEST_EQUIVALENT_US + HIGHEST_EQUIVALENT_US + 1) / 2, HIGHEST_US)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,8 +122,7 @@ class Histogram:
         total = int(regular.sum())
         if total == 0:
             raise ValueError("mean of 0 samples")
-        middles = (LOWEST_EQUIVALENT_US + HIGHEST_EQUIVALENT_US + 1) / 2
-        return float((regular * middles).sum() / total)
+        return float((regular * MIDDLES_US[:BUCKETS]).sum() / total)
 
     def share_above(self, limit_us: float) -> float:
         """Ratio (0-1) of samples in buckets wholly above `limit_us`; ValueError when empty."""

@@ -37,7 +37,7 @@ from loadtests.swarm.messages import (
 )
 from loadtests.swarm.outbox import Outbox
 from loadtests.swarm.roster import Roster
-from loadtests.swarm.run_state import End, RunPhase, RunSetup, Status
+from loadtests.swarm.run_state import AgentStatus, End, RunPhase, RunSetup, Status
 from loadtests.swarm.timing import Timing
 
 _START_PATIENCE: Final = 4  # before load runs, silence may be so many times longer
@@ -139,6 +139,13 @@ class Coordinator:
             events=self._out.chronicle.count,
             stop_reason=None if self._end is None else self._end.reason,
         )
+
+    def agents(self, now_ns: int) -> list[AgentStatus]:
+        """How each agent stands, by name."""
+        return [
+            member.status(now_ns, self._timing.lease_ns)
+            for member in sorted(self._members.values(), key=lambda member: member.agent)
+        ]
 
     def account(self) -> Account:
         """The books as they stand; final after `Finished`."""

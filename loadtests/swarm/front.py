@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -42,6 +43,8 @@ from loadtests.swarm.agent_shell import AgentShell, agent_name
 from loadtests.swarm.bus import guard_master, guard_sockets
 from loadtests.swarm.interrupt import Stops
 from loadtests.swarm.master import MasterShell, Order, RunOutcome
+from loadtests.swarm.metrics_door import metrics_door
+from loadtests.swarm.metrics_page import MetricsPage
 from loadtests.swarm.timing import Timing
 
 Judge = Callable[[Path], ExitCode]  # of an archive
@@ -78,6 +81,7 @@ def _add_options(parser: Any, **_: object) -> None:
     add("--scale", type=float, default=1.0, help="multiply every rate and throughput objective")
     add("--seed", type=int, default=None, help="seed of arrivals, mix and payloads")
     add("--results", default="results", metavar="DIR", help="folder of archives")
+    add("--metrics-port", type=int, default=None, help="serve /metrics to Prometheus, on loopback")
     add("--engines", type=int, default=None, help="engines of a worker (default: one a core)")
 
 
@@ -131,6 +135,11 @@ class FrontMaster:
         self._plan = _load_plan(self._options)
         self._shell: MasterShell | None = None
         self._done = Signal()
+        self._doors = ExitStack()  # closed with Locust
+        port: int | None = environment.parsed_options and environment.parsed_options.metrics_port
+        if port is not None:
+            door = metrics_door(LOOPBACK, port, self._metrics_page)
+            _LOG.info("metrics: http://%s:%d/metrics", LOOPBACK, self._doors.enter_context(door))
         environment.host = self._plan.nodes[0].authority
         guard_master(runner)
         self._locust_start, self._locust_quit = runner.start, runner.quit
@@ -178,6 +187,7 @@ class FrontMaster:
                 return
             self._shell.request_stop("Locust was told to quit")
             self._done.wait()
+        self._doors.close()
         self._locust_quit()
 
     def request_stop(self, reason: str) -> None:
@@ -191,6 +201,9 @@ class FrontMaster:
         """Act on a second signal."""
         if self._shell is not None:
             self._shell.stop_at_once(reason)
+
+    def _metrics_page(self) -> MetricsPage | None:
+        return None if self._shell is None else self._shell.metrics_page()
 
     def _close_ui(self) -> None:
         ui: Any = self._environment.web_ui

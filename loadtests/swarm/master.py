@@ -41,6 +41,8 @@ from loadtests.swarm.coordinator import Coordinator
 from loadtests.swarm.fault_desk import FaultDesk
 from loadtests.swarm.local_agents import LocalAgents
 from loadtests.swarm.messages import Ack, Hello, MessageError, decode_to_master, encode_message
+from loadtests.swarm.metrics import RunSums
+from loadtests.swarm.metrics_page import MetricsPage, RunView
 from loadtests.swarm.progress import Progress, ProgressBoard
 from loadtests.swarm.run_state import RunPhase, RunSetup
 from loadtests.swarm.scraper import ScraperProcess
@@ -101,6 +103,8 @@ class MasterShell:
         self._faults = FaultDesk(order.plan)
         self._scraper: ScraperProcess | None = None
         self._plan_bytes = encode_plan(order.plan)
+        self._sums = RunSums(order.plan)
+        self._page: MetricsPage | None = None
         self._archive: ArchiveWriter
         self._coordinator: Coordinator
 
@@ -116,6 +120,10 @@ class MasterShell:
         if self._finished is not None and self._local is not None:
             self._local.kill()  # the archive is written: only the goodbye is cut short
         self._woken.set()
+
+    def metrics_page(self) -> MetricsPage | None:
+        """What Prometheus is told; None before the run has an archive."""
+        return self._page
 
     def run(self) -> RunOutcome:
         """Run the plan; HarnessError when the archive cannot be written or agents die early."""
@@ -171,7 +179,18 @@ class MasterShell:
             timing=Timing(),
             planned=Schedule(plan).planned,
         )
+        self._page = MetricsPage(plan, self._draft.run_id, self._sums, self._look)
         self._runner.register_message(MESSAGE, self._on_message)
+
+    def _look(self) -> RunView:
+        now_ns = time.monotonic_ns()
+        status = self._coordinator.status(now_ns)
+        return RunView(
+            status=status,
+            stage=self._board.stage_at(status.elapsed_ns),
+            agents=self._coordinator.agents(now_ns),
+            refused=REFUSALS.counts,
+        )
 
     def _on_message(self, environment: Any, msg: Any) -> None:
         del environment
@@ -337,6 +356,7 @@ class MasterShell:
 
     def _show(self, release: actions.Release) -> None:
         self._board.add_window(release.window)
+        self._sums.add(release.window)
         if self._view is None:  # not before Locust's own start has cleared its statistics
             t0_unix_ns = self._draft.t0_unix_ns or release.window.start_s * NS_PER_S
             self._view = StatsView(

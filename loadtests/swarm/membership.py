@@ -14,6 +14,7 @@ import msgspec
 from loadtests.swarm.lease import ClockEstimate
 from loadtests.swarm.merge import Ledger
 from loadtests.swarm.messages import AgentPhase, EngineState, Hello, SharePart, Snapshot
+from loadtests.swarm.run_state import AgentStatus
 
 
 class Standing(Enum):
@@ -82,6 +83,16 @@ class Member:
     def is_working(self) -> bool:
         """True while it is alive and something of it is still to come."""
         return self.is_alive and not self.has_handed_over
+
+    def status(self, now_ns: int, lease_ns: int) -> AgentStatus:
+        """For displays; `lease_ns` is how long a lease is granted for."""
+        until_ns = self.granted_until_ns
+        return AgentStatus(
+            agent=self.agent,
+            is_alive=self.is_alive,
+            silence_ns=max(0, now_ns - self.heard_ns),
+            lease_age_ns=None if until_ns is None else max(0, now_ns + lease_ns - until_ns),
+        )
 
     def is_due(self, kind: str, every_ns: int, now_ns: int) -> bool:
         """Tell whether a repeated message should go out, and note that it does."""

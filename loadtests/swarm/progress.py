@@ -98,7 +98,7 @@ class ProgressBoard:
         return Progress(
             phase=status.phase,
             run_id=self._run_id,
-            stage=self._stage(status.elapsed_ns),
+            stage=self.stage_at(status.elapsed_ns),
             elapsed_ns=status.elapsed_ns,
             total_ns=self._plan.duration_ns,
             figures=None if self._tally is None else self._figures(self._tally),
@@ -112,7 +112,8 @@ class ProgressBoard:
             stop_reason=status.stop_reason,
         )
 
-    def _stage(self, elapsed_ns: int | None) -> str | None:
+    def stage_at(self, elapsed_ns: int | None) -> str | None:
+        """Name of the stage at a time since T0; None outside all."""
         if elapsed_ns is None:
             return None
         inside = (s.name for s in self._plan.stages if s.start_ns <= elapsed_ns < s.end_ns)

@@ -9,7 +9,7 @@ once with a partial one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -30,6 +30,7 @@ from loadtests.swarm.bus import guard_master, guard_sockets
 from loadtests.swarm.interrupt import Stops
 from loadtests.swarm.local_agents import LocalAgents
 from loadtests.swarm.master import MasterShell, Order, RunOutcome
+from loadtests.swarm.metrics_door import metrics_door
 from loadtests.swarm.placeholder import EngineUser
 from loadtests.swarm.progress import Progress
 from loadtests.swarm.web import Web, WebAddress
@@ -78,10 +79,13 @@ def run_plan(
     authorised_hosts: tuple[str, ...],
     command: tuple[str, ...],
     on_web: Callable[[int], None] = lambda _port: None,
+    metrics: WebAddress | None = None,
+    on_metrics: Callable[[int], None] = lambda _port: None,
 ) -> RunOutcome:
     """Run a plan to its end and return where its archive is.
 
-    `on_progress` is called about twice a second, `on_web` once with the web UI's port.
+    `on_progress` is called about twice a second, `on_web` once with the web UI's port,
+    `on_metrics` with that of the metrics for Prometheus.
     TargetError for a host that nobody authorised, before anything starts; HarnessError
     when the archive cannot be written, a port is taken or local agents die before load.
     """
@@ -102,7 +106,11 @@ def run_plan(
         )
         shell = MasterShell(runner, order, take_over(runner, lambda: shell.request_stop("web UI")))
         stops.shell = shell
-        with _serving(runner, web, on_web):
+        with ExitStack() as pages:
+            pages.enter_context(_serving(runner, web, on_web))
+            if metrics is not None:
+                door = metrics_door(metrics.host, metrics.port, shell.metrics_page)
+                on_metrics(pages.enter_context(door))
             return shell.run()
 
 

@@ -51,6 +51,16 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AgentStatus:
+    """How one agent stands; ages in ns on the master's clock."""
+
+    agent: str
+    is_alive: bool
+    silence_ns: int  # since it was heard
+    lease_age_ns: int | None  # since its last lease was granted; None before the first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class End:
     """Why and when a run is being ended; times on the master's clock."""
 

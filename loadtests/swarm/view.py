@@ -18,29 +18,13 @@ from locust.stats import RequestStats, StatsEntry, StatsError, bucket_response_t
 from numpy.typing import NDArray
 
 from loadtests.plan.model import Request
-from loadtests.record.histogram import (
-    BUCKETS,
-    HIGHEST_EQUIVALENT_US,
-    HIGHEST_US,
-    LENGTH,
-    LOWEST_EQUIVALENT_US,
-)
+from loadtests.record.histogram import LENGTH, MIDDLES_US
 from loadtests.record.window import Count, Kind, SlotSpace, Window
 
 _US_PER_MS: Final = 1000
 _DROPPED: Final = "dropped: not sent, in-flight or backlog cap full"
 _RESPONSES: Final = (Kind.RESPONSE, Kind.FAILED_RESPONSE)
-
-
-def _milliseconds() -> NDArray[np.float64]:
-    """Middle of every bucket in ms; the overflow bucket is shown as the highest value."""
-    middles_us = np.empty(LENGTH, dtype=np.float64)
-    middles_us[:BUCKETS] = (LOWEST_EQUIVALENT_US + HIGHEST_EQUIVALENT_US + 1) / 2
-    middles_us[BUCKETS:] = HIGHEST_US
-    return middles_us / _US_PER_MS
-
-
-_MILLISECONDS: Final = _milliseconds()
+_MILLISECONDS: Final = MIDDLES_US / _US_PER_MS
 _ROUNDED_MS: Final = np.array([bucket_response_time(ms) for ms in _MILLISECONDS], dtype=np.int64)
 
 

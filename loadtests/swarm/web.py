@@ -23,7 +23,7 @@ _START_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebAddress:
-    """Where the web UI listens; port 0 takes a free one."""
+    """Where a page of the master listens; port 0 takes a free one."""
 
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT

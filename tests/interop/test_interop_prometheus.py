@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import socket
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from prometheus_server import prometheus
 from scrape_builders import node_scraping, prometheus_scraping, scraped, values
 
 from loadtests.cluster.launch import Cluster
@@ -20,38 +16,7 @@ from loadtests.record.server import SCRAPE, ScrapeFailure, ServerRow
 
 pytestmark = pytest.mark.interop
 
-CONFIGURATION = """
-global: {{ scrape_interval: 1s, scrape_timeout: 1s }}
-scrape_configs:
-  - job_name: nodes
-    metrics_path: /q/metrics
-    static_configs: [{{ targets: [{targets}] }}]
-"""
 PATIENCE_S = 40.0
-
-
-@contextmanager
-def prometheus(folder: Path, *targets: str) -> Iterator[int]:
-    """A server that scrapes these every second; gives its port."""
-    binary = shutil.which("prometheus")
-    if binary is None:
-        pytest.skip("prometheus is not installed")
-    configuration = folder / "prometheus.yml"
-    quoted = ", ".join(f'"{target}"' for target in targets)
-    configuration.write_text(CONFIGURATION.format(targets=quoted))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
-    words = [f"--config.file={configuration}", f"--storage.tsdb.path={folder / 'tsdb'}"]
-    words.append(f"--web.listen-address=127.0.0.1:{port}")
-    server = subprocess.Popen(
-        [binary, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        yield port
-    finally:
-        server.kill()
-        server.wait()
 
 
 def wait_for(port: int, node: str, *, has_values: bool) -> list[ServerRow]:
