@@ -115,6 +115,23 @@ def write_output(option: str, path: Path, data: bytes) -> None:
         raise ScenarioError(option, (mistake,)) from error
 
 
+def add_logs(parser: argparse.ArgumentParser) -> None:
+    """`--log-level` and `--log-format`: what a long-lived process says of itself."""
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="warning",
+        help="log to standard error from this level on; info has the run's events "
+        "(default: warning)",
+    )
+    parser.add_argument(
+        "--log-format",
+        choices=("text", "json"),
+        default="text",
+        help="json: one object a line, with the run's id (default: text)",
+    )
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """`--json`: the same table as a JSON document on standard output."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")

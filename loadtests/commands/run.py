@@ -19,6 +19,7 @@ from loadtests.commands.judgement import exit_code_of, judge_and_store, print_ru
 from loadtests.commands.options import (
     Commands,
     add_json,
+    add_logs,
     add_plan,
     add_results,
     address,
@@ -40,6 +41,7 @@ from loadtests.errors import ExitCode
 from loadtests.plan.host import engine_count, local_engine_count
 from loadtests.plan.model import Plan
 from loadtests.record.archive import Run
+from loadtests.swarm.run_log import write_logs
 
 if TYPE_CHECKING:  # importing the swarm loads Locust
     from loadtests.swarm.run import ExpectedWorkers, LocalWorkers, RunOutcome, WebAddress
@@ -126,6 +128,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--force", action="store_true", help="run it although it cannot reach its rate from here"
     )
+    add_logs(parser)
     add_results(parser)
     add_json(parser)
     parser.set_defaults(execute=execute)
@@ -133,6 +136,7 @@ def add_parser(commands: Commands) -> None:
 
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """Resolve, refuse, run, judge, print."""
+    write_logs(arguments.log_level, arguments.log_format)
     plan = build_plan(
         arguments.scenario, scale=arguments.scale, seed=arguments.seed, targets=arguments.target
     )

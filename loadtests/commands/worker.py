@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from loadtests.commands.options import Commands, address, engines
+from loadtests.commands.options import Commands, add_logs, address, engines
 from loadtests.commands.run import DEFAULT_MASTER_PORT
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
+from loadtests.swarm.run_log import write_logs
 
 
 def add_parser(commands: Commands) -> None:
@@ -24,6 +25,7 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--engines", type=engines, metavar="N|auto", help="engines, one a core (default: auto)"
     )
+    add_logs(parser)
     parser.set_defaults(execute=execute)
 
 
@@ -31,6 +33,7 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """Work until the master says quit."""
     from loadtests.swarm.agent import run_worker  # noqa: PLC0415 - loads Locust, a second
 
+    write_logs(arguments.log_level, arguments.log_format)
     host, number = arguments.master
     number = DEFAULT_MASTER_PORT if number is None else number
     terminal.say(f"joining master {host}:{number}")

@@ -93,6 +93,7 @@ class SendMaster:
 class RunPreflight:
     """Agent: check host and target, then call `Agency.checked`."""
 
+    run_id: str
     plan: Plan
 
 

@@ -190,7 +190,7 @@ class Agency:
         )
         self._lease = HeldLease(message.lease_ns)
         self._phase = AgentPhase.CHECKING
-        self._actions.append(RunPreflight(plan=plan))
+        self._actions.append(RunPreflight(run_id=message.run_id, plan=plan))
 
     def checked(
         self, *, warnings: tuple[str, ...], failure: tuple[str, str] | None, now_ns: int

@@ -8,6 +8,7 @@ for whatever reason, no engine of it is alive.
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 import time
@@ -34,10 +35,12 @@ from loadtests.swarm.bus import MESSAGE, guard_worker
 from loadtests.swarm.engines import EngineProcess, TickerProcess
 from loadtests.swarm.messages import MessageError, decode_to_agent, encode_message
 from loadtests.swarm.preflight import check_host
+from loadtests.swarm.run_log import name_run
 from loadtests.swarm.timing import Timing
 
 TICK_S: Final = 0.1
 MAX_INBOX: Final = 100_000  # messages repeat themselves: what does not fit is not lost for good
+_LOG: Final = logging.getLogger(__name__)
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 Step = Callable[[], list[actions.AgentAction]]
@@ -158,16 +161,21 @@ class AgentShell:
             match action:
                 case actions.SendMaster(message=message):
                     self._runner.send_message(MESSAGE, encode_message(message))  # type: ignore[arg-type]  # annotated dict, any msgpack value travels
-                case actions.RunPreflight(plan=plan):
+                case actions.RunPreflight(run_id=run_id, plan=plan):
+                    name_run(run_id)
+                    _LOG.info("agent %s takes part in %s", self._name, plan.scenario_name)
                     gevent.spawn(self._run_preflight, plan)
                 case actions.SpawnEngine(k=k):
+                    _LOG.info("agent %s starts engine %d", self._name, k)
                     self._spawn(k)
                 case actions.SendEngine(k=k, message=frame):
                     self._send_engine(k, frame)
                 case actions.KillEngine(k=k):
+                    _LOG.warning("agent %s kills engine %d", self._name, k)
                     if k in self._engines:
                         self._engines[k].kill()
                 case actions.Exit(is_ok=is_ok, reason=reason):
+                    _LOG.info("agent %s ends: %s", self._name, reason)
                     self._end = self._end or AgentEnd(is_ok=is_ok, reason=reason)
 
     def _run_preflight(self, plan: Plan) -> None:

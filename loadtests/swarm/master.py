@@ -44,6 +44,7 @@ from loadtests.swarm.messages import Ack, Hello, MessageError, decode_to_master,
 from loadtests.swarm.metrics import RunSums
 from loadtests.swarm.metrics_page import MetricsPage, RunView
 from loadtests.swarm.progress import Progress, ProgressBoard
+from loadtests.swarm.run_log import log_event, name_run
 from loadtests.swarm.run_state import RunPhase, RunSetup
 from loadtests.swarm.scraper import ScraperProcess
 from loadtests.swarm.target import fetch_version
@@ -163,6 +164,7 @@ class MasterShell:
             target_version=target_version,
             warnings=warnings,
         )
+        name_run(self._draft.run_id)
         self._archive = create_archive(self._order.results, self._draft, self._plan_bytes)
         self._board = ProgressBoard(self._draft.run_id, plan, self._order.agents)
         self._coordinator = Coordinator(
@@ -322,6 +324,7 @@ class MasterShell:
     def _write(self, action: actions.Release | actions.Record) -> None:
         if isinstance(action, actions.Record):
             self._board.add_event(action.event.text)
+            log_event(action.event)
         if isinstance(action, actions.Release):
             self._show(action)
             self._faults.see(action.window, is_late=action.is_late)

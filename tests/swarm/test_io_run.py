@@ -97,12 +97,17 @@ def wait_for_load(started: Job, folder: Path) -> None:
 def test_two_agents_run_a_plan_to_its_end(cluster: Cluster, tmp_path: Path) -> None:
     """The archive holds every planned arrival, as many answers as the target gave, and no more."""
     before = accepted(cluster)
-    with job(tmp_path, *command(cluster, tmp_path, "--workers", "2", seconds=3)) as started:
+    logs = ["--log-level", "info", "--log-format", "json"]
+    with job(tmp_path, *command(cluster, tmp_path, "--workers", "2", *logs, seconds=3)) as started:
         wait_for_load(started, tmp_path)
         code = started.wait()
         assert started.survivors() == []
         output = started.text()
     run = only_run(tmp_path / "results")
+    logged = [json.loads(line) for line in output.splitlines() if line.startswith('{"time"')]
+    told = [line for line in logged if "event" in line]
+    assert [(line["event"], line["who"]) for line in told] == [(e.kind, e.who) for e in run.events]
+    assert {line["run_id"] for line in told} == {run.manifest.run_id}
     assert code in {0, 3}, output  # the verdict of a noisy machine may be INCONCLUSIVE
     assert verify(run.path) == ()
     assert run.manifest.outcome is Outcome.COMPLETE
