@@ -47,6 +47,7 @@ from analysis.report.resources import Resources, build_resources
 from analysis.report.rows import chunks_of
 from analysis.report.seconds import Seconds, build_seconds
 from analysis.report.series import PERCENTILES, build_series
+from analysis.report.sizing import sizing_table
 from analysis.report.spectrum import (
     StageSpectra,
     build_spectra,
@@ -60,6 +61,7 @@ from analysis.server_side.series import build_server_side
 from analysis.tables import Table
 from analysis.text import scale_text
 from analysis.verdict import Verdict, judge, plan_of
+from loadtests.plan.host_types import HostTypes
 from loadtests.plan.model import MeasureKind, Plan
 from loadtests.record.archive import Run
 from loadtests.record.window import Kind
@@ -178,6 +180,7 @@ def _tables(
     stages: Sequence[StageFigures],
     intervals: Mapping[int, str],
     baseline: Baseline | None,
+    hosts: Table | None,
 ) -> tuple[Table, ...]:
     plan = plan_of(run)
     judged = [t for t in build_tables(run, verdict, stages) if t.name != "objectives"]
@@ -194,7 +197,8 @@ def _tables(
         run_table(run, plan),
         file_table(run),
     )
-    return (*judged, *(with_scale(table, verdict) for table in own if table.rows))
+    scaled = tuple(with_scale(table, verdict) for table in own if table.rows)
+    return (*judged, *scaled, *(() if hosts is None else (hosts,)))  # it is of the unscaled plan
 
 
 def _load(run: Run, plan: Plan) -> Mapping[Key, Blocks]:
@@ -203,8 +207,13 @@ def _load(run: Run, plan: Plan) -> Mapping[Key, Blocks]:
     return load_blocks(run, kind=Kind.RESPONSE, judged=False, step_s=step_for(run), requests=wanted)
 
 
-def build_facts(run: Run, baselines: Sequence[Baseline]) -> ReportFacts:
-    """Compute a report's contents; HarnessError when the archive cannot be read."""
+def build_facts(
+    run: Run, baselines: Sequence[Baseline], types: HostTypes | None = None
+) -> ReportFacts:
+    """Compute a report's contents; HarnessError when the archive cannot be read.
+
+    Without host types nothing is said about hosts.
+    """
     plan, verdict = plan_of(run), judge(run)
     stages, side = build_figures(run), build_server_side(run, plan)
     saturation = () if side is None else find_saturation(run, plan, stages, side).sentences
@@ -216,6 +225,7 @@ def build_facts(run: Run, baselines: Sequence[Baseline]) -> ReportFacts:
     baseline = newest_before(baselines, run.manifest, verdict.load_percent)
     spectra, gap = _spectra(stages, plan, intervals, baseline, mark)
     over_time = _over_time(run, plan, list(overall.values()), mark)
+    hosts = sizing_table(run, plan, stages, types)
     heat_map = None
     if over_time is not None:
         line = over_time.timeline
@@ -225,7 +235,7 @@ def build_facts(run: Run, baselines: Sequence[Baseline]) -> ReportFacts:
         plan=plan,
         verdict=verdict,
         mark=mark,
-        tables=_tables(run, verdict, stages, intervals.texts, baseline),
+        tables=_tables(run, verdict, stages, intervals.texts, baseline, hosts),
         over_time=over_time,
         heat_map=heat_map,
         spectra=spectra,

@@ -96,6 +96,13 @@ _PLACES: Final = (
         pictures=("send_lag", "cpu"),
     ),
     _Place(
+        anchor="hosts", title="Hosts",
+        note="By what a request took of the engines here; prices and bandwidths are of the file "
+        "of host types. The fewest hosts have an engine on every core, the most leave one core "
+        "of each to the agent and the kernel. Packets a second and TLS are not in it.",
+        tables=("hosts",),
+    ),
+    _Place(
         anchor="server", title="Server side", note="",
         tables=("saturation", "server", "failed_scrapes"), pictures=("resources",),
     ),

@@ -157,6 +157,13 @@ SOURCES: Final[dict[str, Source]] = {
         MANIFEST_FILE, "agents: host, engines, clock_offset_ns, round_trip_ns, has_final", "all",
         "as measured before T0",
     ),
+    "hosts": _source(
+        f"{PLAN_FILE} + engines.parquet + {_WINDOWS}",
+        "stages, connections; cpu_ns; sent, bytes_sent, bytes_received; prices: the file of host "
+        "types",
+        "judged stages with engines busy for a quarter of their time, else all",
+        "lowest to highest of the stages, at the unscaled rate",
+    ),
     "lost_windows": _source(MANIFEST_FILE, "lost_windows", "all", "as stated by the master"),
     "extremes": _source(
         _WINDOWS, "the column named in each row", "the row whose number is stated, from 0",

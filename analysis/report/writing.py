@@ -16,13 +16,16 @@ from analysis.report.markdown import to_markdown_page
 from analysis.report.page import to_html
 from analysis.report.pictures import draw_pictures
 from loadtests.errors import HarnessError
+from loadtests.plan.host_types import HostTypes
 from loadtests.record.archive import Run
 from loadtests.record.checksums import add_checksum
 from loadtests.record.directory import REPORT_FILES, is_being_written
 from loadtests.record.files import replace_file, writing
 
 
-def write_report(run: Run, baselines: Sequence[Baseline], output: Path | None) -> tuple[Path, ...]:
+def write_report(
+    run: Run, baselines: Sequence[Baseline], output: Path | None, types: HostTypes | None = None
+) -> tuple[Path, ...]:
     """Write both files into `output`, or into the run's own folder; their paths.
 
     HarnessError when they cannot be written, or the run is still being written there.
@@ -33,7 +36,7 @@ def write_report(run: Run, baselines: Sequence[Baseline], output: Path | None) -
             seen="a run that is still being written",
             expected="its end, or another folder (--output) for a view of the moment",
         )
-    facts = build_facts(run, baselines)
+    facts = build_facts(run, baselines, types)
     report = build_report(facts, tuple(draw_pictures(facts)))
     texts = dict(zip(REPORT_FILES, (to_html(report), to_markdown_page(report)), strict=True))
     folder = run.path if output is None else output

@@ -41,6 +41,7 @@ DISTURBED: Final = (
     "; warning: the tries differ by more than a fifth, other work disturbs this machine"
 )
 STAGE: Final = "saturation"
+_BYTES: Final = ["bytes_sent", "bytes_received"]
 
 
 def add_parser(commands: Commands) -> None:
@@ -92,7 +93,17 @@ def _describe(name: str, cost: ProtocolCost, cores: int, note: str) -> str:
         f"{name}: {cost.request_ns / 1000:.1f} us of engine CPU per request, the least disturbed "
         f"of {TRIES} tries ({low / 1000:.1f} to {high / 1000:.1f}){note}; generator and embedded "
         f"cluster together saturate {cores} cores at {cost.saturation_per_s:,.0f} "
-        f"requests/s{warning}"
+        f"requests/s{_of_mix(cost)}{warning}"
+    )
+
+
+def _of_mix(cost: ProtocolCost) -> str:
+    """What a request of the mix took; "" in a calibration of before that was measured."""
+    if cost.mix_request_ns is None or cost.sent_bytes is None or cost.received_bytes is None:
+        return ""
+    return (
+        f", {cost.mix_request_ns / 1000:.1f} us, {cost.sent_bytes:,.0f} bytes out and "
+        f"{cost.received_bytes:,.0f} bytes in for each of the mix"
     )
 
 
@@ -122,11 +133,16 @@ def _measure(
         raise HarnessError(where=cost_scenario, seen=seen, expected=expected)
     tries = np.array_split(np.arange(len(seconds)), TRIES)
     costs_ns = [cost_ns(seconds.iloc[part]) for part in tries]
+    mix = _saturate(scenario, targets, terminal)
+    done = float(mix["done"].sum())
     return ProtocolCost(
         request_ns=min(costs_ns),
         request_ns_low=min(costs_ns),
         request_ns_high=max(costs_ns),
-        saturation_per_s=float(_saturate(scenario, targets, terminal)["done"].mean()),
+        saturation_per_s=float(mix["done"].mean()),
+        mix_request_ns=cost_ns(mix),
+        sent_bytes=float(mix["bytes_sent"].sum()) / done,
+        received_bytes=float(mix["bytes_received"].sum()) / done,
     )
 
 
@@ -143,12 +159,16 @@ def _saturate(scenario: str, targets: Sequence[str], terminal: Terminal) -> pd.D
 
 
 def read_saturation(run: Run) -> pd.DataFrame:
-    """`done` requests and `cpu_ns` of the engines in each whole second of the saturated stage."""
+    """What happened in each whole second of the saturated stage.
+
+    `done` requests, `cpu_ns` of the engines, `bytes_sent` and `bytes_received`.
+    """
     rows = run.windows[(run.windows["stage"] == STAGE) & run.windows["judged"]]
-    done = rows.groupby("window_s")[["ok", "client_error", "failed"]].sum().sum(axis=1)
+    sums = rows.groupby("window_s")[["ok", "client_error", "failed", *_BYTES]].sum()
+    done = sums[["ok", "client_error", "failed"]].sum(axis=1)
     cpu_ns = run.engines.groupby("window_s")["cpu_ns"].sum()
     # The last second holds the drain.
-    seconds = pd.DataFrame({"done": done, "cpu_ns": cpu_ns}).dropna().iloc[:-1]
+    seconds = pd.DataFrame({"done": done, "cpu_ns": cpu_ns}).join(sums[_BYTES]).dropna().iloc[:-1]
     if seconds.empty or not (seconds["done"] > 0).all():
         raise HarnessError(
             where=str(run.path),

@@ -25,6 +25,10 @@ class ProtocolCost(msgspec.Struct, frozen=True, kw_only=True):
     request_ns_low: float  # smallest and largest of the tries
     request_ns_high: float
     saturation_per_s: float  # answers per second, closed load against the embedded cluster
+    # Of the mix in that load; None: not by the version that wrote it.
+    mix_request_ns: float | None = None
+    sent_bytes: float | None = None  # of one request, and of its answer
+    received_bytes: float | None = None
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,9 +45,9 @@ def calibration_path() -> Path:
     return state_folder() / "calibration.json"
 
 
-def load_calibration() -> Calibration | None:
-    """The last calibration of this user on this machine, None where there is none."""
-    path = calibration_path()
+def load_calibration(path: Path | None = None) -> Calibration | None:
+    """A calibration, else the last one of this user on this machine; None where there is none."""
+    path = calibration_path() if path is None else path
     try:
         return msgspec.json.decode(path.read_bytes(), type=Calibration)
     except FileNotFoundError:
@@ -59,12 +63,22 @@ def load_costs() -> GeneratorCosts | None:
     calibration = load_calibration()
     if calibration is None:
         return None
-    measured = {RequestKind.HTTP1: calibration.http1, RequestKind.UNARY: calibration.grpc}
-    day = datetime.fromtimestamp(calibration.measured_unix_ns // NS_PER_S, tz=UTC)
     return GeneratorCosts(
-        request_ns={kind: one.request_ns for kind, one in measured.items() if one is not None},
-        day=day.date().isoformat(),
+        request_ns={kind: one.request_ns for kind, one in costs_by_kind(calibration).items()},
+        day=day_of(calibration),
     )
+
+
+def costs_by_kind(calibration: Calibration) -> dict[RequestKind, ProtocolCost]:
+    """What was measured, by the kind of request."""
+    measured = {RequestKind.HTTP1: calibration.http1, RequestKind.UNARY: calibration.grpc}
+    return {kind: one for kind, one in measured.items() if one is not None}
+
+
+def day_of(calibration: Calibration) -> str:
+    """The day of the measurement, ISO, UTC."""
+    day = datetime.fromtimestamp(calibration.measured_unix_ns // NS_PER_S, tz=UTC)
+    return day.date().isoformat()
 
 
 def store_calibration(calibration: Calibration) -> Path:

@@ -26,6 +26,7 @@ from loadtests.commands import (
     failover,
     report,
     run,
+    size,
     trend,
     worker,
 )
@@ -33,7 +34,7 @@ from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, HeadroomError
 
 COMMANDS = (
-    demo, run, worker, check, cluster, calibrate, failover,
+    demo, run, worker, check, cluster, calibrate, size, failover,
     archive, report, compare, trend, capacity, baseline,
 )  # fmt: skip
 EPILOG = """\

@@ -9,9 +9,11 @@ from typing import Final
 from analysis.baselines import list_baselines
 from loadtests.commands.archive import find_run
 from loadtests.commands.options import Commands, add_json, add_results
+from loadtests.commands.size import HOST_TYPES
 from loadtests.commands.terminal import Terminal
 from loadtests.commands.trend import change_notes
 from loadtests.errors import ExitCode, HarnessError, Mistake, ScenarioError
+from loadtests.plan.host_types import load_host_types
 from loadtests.record.archive import list_runs, load_run
 
 _EPILOG: Final = """\
@@ -37,6 +39,13 @@ def add_parser(commands: Commands) -> None:
         "runs", nargs="+", metavar="RUN", help="run id, its beginning, a folder, or `latest`"
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="write there instead")
+    parser.add_argument(
+        "--hosts",
+        type=Path,
+        default=HOST_TYPES,
+        metavar="FILE",
+        help="host types and prices (default: scenarios/costs/aws-hosts.toml)",
+    )
     add_results(parser)
     add_json(parser)
     parser.set_defaults(execute=write_reports)
@@ -62,6 +71,7 @@ def write_reports(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode
 
     results: Path = arguments.results
     _check_output(arguments.output)
+    types = load_host_types(arguments.hosts)
     paths = list(dict.fromkeys(find_run(results, name) for name in arguments.runs))
     try:
         baselines = list_baselines(results)
@@ -72,7 +82,7 @@ def write_reports(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode
     for path in paths:
         terminal.say(f"reading {path} ...")
         run = load_run(path)
-        written += write_report(run, baselines, _folder(arguments, run.manifest.run_id))
+        written += write_report(run, baselines, _folder(arguments, run.manifest.run_id), types)
     if arguments.output is None and results.is_dir():
         summaries = list_runs(results)
         changes = change_notes(summaries, baselines, terminal)

@@ -51,7 +51,7 @@ def kind_of(request: Request) -> RequestKind:
     return RequestKind.HTTP1 if request.protocol is Protocol.HTTP1 else RequestKind.HTTP2
 
 
-def _parts(plan: Plan) -> dict[RequestKind, float]:
+def parts_of(plan: Plan) -> dict[RequestKind, float]:
     """Part of the requests (0-1) of each kind in the plan."""
     total = sum(request.weight for request in plan.requests)
     parts = dict.fromkeys((k for k in RequestKind if k in map(kind_of, plan.requests)), 0.0)
@@ -91,6 +91,11 @@ def _engines(count: int) -> str:
     return "1 engine" if count == 1 else f"{count:,} engines"
 
 
+def engines_for(per_s: float, request_ns: float) -> int:
+    """Engines that stay below `BUSY_RATIO` of a core each at this rate."""
+    return max(1, math.ceil(per_s * request_ns / NS_PER_S / BUSY_RATIO))
+
+
 def _without_rate(text: str, request_ns: float, at_hand: int) -> Finding:
     """Closed load whose rate only the target's answers decide."""
     each_per_s = BUSY_RATIO * NS_PER_S / request_ns
@@ -108,7 +113,7 @@ def highest_per_s(
     plan: Plan, costs: GeneratorCosts | None, *, cores: int, engines: int
 ) -> float | None:
     """The rate at which the engines would be at `BUSY_RATIO`; None where costs are not known."""
-    parts = _parts(plan)
+    parts = parts_of(plan)
     if costs is None or any(kind not in costs.request_ns for kind in parts):
         return None
     request_ns = sum(part * costs.request_ns[kind] for kind, part in parts.items())
@@ -122,7 +127,7 @@ def judge_engines(
 
     `cores` of all hosts, `engines` in all; `peak_per_s` None: no rate is known.
     """
-    parts = _parts(plan)
+    parts = parts_of(plan)
     known: Mapping[RequestKind, float] = costs.request_ns if costs is not None else {}
     unknown = [kind for kind in parts if kind not in known]
     if costs is None or unknown:
@@ -131,7 +136,7 @@ def judge_engines(
     text, at_hand = _costs_text(parts, costs), min(engines, cores)
     if peak_per_s is None:
         return None, [_without_rate(text, request_ns, at_hand)]
-    needed = max(1, math.ceil(peak_per_s * request_ns / NS_PER_S / BUSY_RATIO))
+    needed = engines_for(peak_per_s, request_ns)
     closed = " when answers take their limit" if plan.load_model is LoadModel.CLOSED else ""
     text = (
         f"{peak_per_s:,.0f} requests/s{closed} {text} take {_engines(needed)} below "

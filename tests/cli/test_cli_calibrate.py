@@ -55,7 +55,14 @@ GOOD = Calibration(
 def seconds(*us_each: float) -> pd.DataFrame:
     """Seconds of 1,000 answers at so many us of CPU each."""
     cpu_ns = [us * 1000 * 1000 for us in us_each]
-    return pd.DataFrame({"done": [1000] * len(us_each), "cpu_ns": cpu_ns})
+    return pd.DataFrame(
+        {
+            "done": [1000] * len(us_each),
+            "cpu_ns": cpu_ns,
+            "bytes_sent": [1000 * 200] * len(us_each),
+            "bytes_received": [1000 * 700] * len(us_each),
+        }
+    )
 
 
 def test_a_try_costs_what_its_median_second_does() -> None:
@@ -95,6 +102,8 @@ def test_the_cheapest_of_three_tries_counts(
     assert (found.http1.request_ns, found.http1.request_ns_low) == (9_000.0, 9_000.0)
     assert (found.http1.request_ns_high, found.http1.saturation_per_s) == (30_000.0, 1000.0)
     assert (found.grpc.request_ns, found.grpc.request_ns_high) == (5_000.0, 6_000.0)
+    assert (found.http1.sent_bytes, found.http1.received_bytes) == (200.0, 700.0)
+    assert found.http1.mix_request_ns == 1_000.0
     rest, calls = ("http://r:1", "http://r:2"), ("http://g:1", "http://g:2")
     peer = asked[2][1]
     assert asked == [

@@ -98,7 +98,8 @@ def _holds(results: Sequence[ObjectiveResult]) -> bool | None:
     return None if any(result.state is State.INCONCLUSIVE for result in results) else True
 
 
-def _cpu_s_per_request(run: Run, stage: StageFigures) -> float:
+def cpu_s_per_request(run: Run, stage: StageFigures) -> float:
+    """CPU time of the engines for each request sent in the judged time of a stage."""
     window_s, sent = run.engines["window_s"], stage.overall.on_time.count(Count.SENT)
     is_inside = (window_s >= stage.span.first_s) & (window_s <= stage.span.last_s)
     return float(run.engines["cpu_ns"][is_inside].sum()) / 1e9 / max(1, sent)
@@ -130,7 +131,7 @@ def loads_of(run: Run, verdict: Verdict) -> tuple[list[Load], list[Void]]:
                 goodput_per_s=part.count(Count.OK) / seconds,
                 holds=_holds(limits),
                 broken=tuple(result for result in limits if result.state is State.FAIL),
-                generator_cpu_s=_cpu_s_per_request(run, stage),
+                generator_cpu_s=cpu_s_per_request(run, stage),
             )
         )
     return loads, voids

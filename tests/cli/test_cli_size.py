@@ -1,0 +1,99 @@
+"""`headroom size`: a rate, a calibration and prices become ranges of hosts."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from loadtests.cli import main
+from loadtests.commands.calibration import Calibration, ProtocolCost
+from loadtests.errors import ExitCode
+
+COST = ProtocolCost(
+    request_ns=11_000.0,
+    request_ns_low=11_000.0,
+    request_ns_high=12_500.0,
+    saturation_per_s=20_000.0,
+    mix_request_ns=16_000.0,
+    sent_bytes=180.0,
+    received_bytes=620.0,
+)
+
+
+def call(*arguments: str) -> tuple[ExitCode, str, str]:
+    """Exit code, standard output, standard error."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    return main(arguments, stdout, stderr), stdout.getvalue(), stderr.getvalue()
+
+
+@pytest.fixture
+def calibration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """REST alone was calibrated, elsewhere; this machine never was."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    path = tmp_path / "elsewhere.json"
+    measured = Calibration(measured_unix_ns=1_790_000_000 * 10**9, cores=2, http1=COST)
+    path.write_bytes(msgspec.json.encode(measured))
+    return str(path)
+
+
+def size(calibration: str, *arguments: str) -> tuple[ExitCode, str, str]:
+    """At the requirement's 200 %."""
+    return call("size", "--rate", "1552000", "--calibration", calibration, *arguments)
+
+
+def test_rest_at_200_percent(calibration: str) -> None:
+    """Ranges from the cheapest constant request to the dearest, the mix: 19 to 28 engines."""
+    code, out, _ = size(calibration, "--protocol", "rest")
+    assert code is ExitCode.PASS
+    assert "1,552,000 requests/s" in out
+    assert "11.0 us to 16.0 us" in out
+    assert "310,400" in out  # 1,552,000/s x 200 ms
+    assert "19 to 28" in out
+    assert "calibrated on 2026-09-21" in out
+    assert "note: prices and bandwidths as of" in out
+
+
+def test_the_same_as_json(calibration: str) -> None:
+    """Numbers with their units in their names, one entry a type."""
+    code, out, _ = size(calibration, "--protocol", "rest", "--json")
+    document = json.loads(out)
+    assert code is ExitCode.PASS
+    assert document["demand"]["traffic"]["request_ns"] == {"high": 16_000.0, "low": 11_000.0}
+    first = document["hosts"][0]
+    assert (first["type_name"], first["engines"]) == ("c6i.4xlarge", {"high": 28, "low": 19})
+    assert first["hosts"] == {"high": 2, "low": 2}
+
+
+def test_more_nodes_take_fewer_ports(calibration: str) -> None:
+    """Connections are divided among the nodes that are named."""
+    nodes = [f"--target=http://127.0.0.1:{port}" for port in range(9000, 9008)]
+    _, out, _ = size(calibration, "--protocol", "rest", "--json", *nodes)
+    assert json.loads(out)["demand"]["to_one_node"] == 40_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--protocol", "grpc"), "no calibrated cost of gRPC"),
+        (("--scenario", "scenarios/calibration.toml"), "expected open load"),
+        (("--protocol", "rest", "--hosts", "/nowhere.toml"), "/nowhere.toml"),
+    ],
+)
+def test_mistakes_are_named(calibration: str, arguments: tuple[str, ...], said: str) -> None:
+    """What is missing, and what would be needed."""
+    code, _, err = size(calibration, *arguments)
+    assert code is ExitCode.USAGE
+    assert said in err
+
+
+def test_without_a_calibration_nothing_is_guessed(calibration: str) -> None:
+    """Neither of this machine nor in the file that was named."""
+    code, _, err = call("size", "--rate", "1000", "--protocol", "rest")
+    assert (code, "headroom calibrate" in err) == (ExitCode.USAGE, True)
+    code, _, err = call("size", "--rate", "1", "--protocol", "rest", "--calibration", "/no.json")
+    assert (code, "/no.json" in err) == (ExitCode.USAGE, True)
+    assert calibration
