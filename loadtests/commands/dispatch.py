@@ -24,8 +24,10 @@ from loadtests.commands import (
     compare,
     demo,
     failover,
+    keys,
     report,
     run,
+    stop,
     trend,
     worker,
 )
@@ -33,7 +35,7 @@ from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, HeadroomError
 
 COMMANDS = (
-    demo, run, worker, check, cluster, calibrate, failover,
+    demo, run, worker, stop, check, keys, cluster, calibrate, failover,
     archive, report, compare, trend, capacity, baseline,
 )  # fmt: skip
 EPILOG = """\

@@ -115,6 +115,11 @@ def write_output(option: str, path: Path, data: bytes) -> None:
         raise ScenarioError(option, (mistake,)) from error
 
 
+def key(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--key`: one of `headroom keys`, where it is not the obvious one."""
+    parser.add_argument("--key", metavar="NAME", help=f"{what} (default: $HEADROOM_KEY)")
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """`--json`: the same table as a JSON document on standard output."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
