@@ -29,7 +29,7 @@ import zmq
 from benchmarks.synthetic import synthetic_window
 from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.plan.codec import decode_plan
-from loadtests.record.facts import host_facts, package_versions
+from loadtests.record.facts import code_digests, host_facts, package_versions
 from loadtests.record.window import Count, Window, pack_window
 from loadtests.swarm.messages import (
     NO_TOTALS,
@@ -315,6 +315,7 @@ def _boot_id() -> str:
 
 _HOST: Final = host_facts()
 _VERSIONS: Final = package_versions()
+_CODE: Final = code_digests()
 
 
 def _hello(agent: str) -> Hello:
@@ -327,6 +328,7 @@ def _hello(agent: str) -> Hello:
         engines=1,
         version=version("headroom"),
         versions=_VERSIONS,
+        code=_CODE,
     )
 
 

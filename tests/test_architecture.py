@@ -35,7 +35,6 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "loadtests.clock",
             "loadtests.record",
             "loadtests.plan",
-            "loadtests.engine.authority",
             "loadtests.engine.tls",
         }
     ),
@@ -48,7 +47,6 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "loadtests.clock",
             "loadtests.record",
             "loadtests.plan",
-            "loadtests.engine.authority",
             "loadtests.engine.tls",
         }
     ),

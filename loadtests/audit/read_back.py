@@ -12,7 +12,6 @@ import base64
 import http.client
 import os
 import re
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,9 +22,10 @@ from urllib.parse import quote
 
 from loadtests.audit.answers import copies_in
 from loadtests.clock import NS_PER_S
-from loadtests.engine.authority import refusal
 from loadtests.engine.tls import build_context
 from loadtests.plan.audit import ID, ID_BASE64, id_template
+from loadtests.plan.call import Endpoint
+from loadtests.plan.connecting import http_connection
 from loadtests.plan.model import Audit, Node, Plan
 from loadtests.plan.write_ids import match_writes
 from loadtests.record.archive import Run
@@ -76,19 +76,13 @@ class _Reader:
     def _connection(self, number: int, node: Node) -> http.client.HTTPConnection:
         found = self._connections.get(number)
         if found is None:
-            address = socket.getaddrinfo(node.host, node.port, type=socket.SOCK_STREAM)[0][4][0]
-            refused = refusal(node.host, str(address), self._authorised)
-            if refused is not None:
-                raise OSError(refused)
-            timeout_s = self._audit.timeout_ns / NS_PER_S
-            if node.scheme == "https":
-                context = build_context(self._plan.tls, alpn="http/1.1")
-                found = http.client.HTTPSConnection(
-                    node.host, node.port, timeout=timeout_s, context=context
-                )
-            else:
-                found = http.client.HTTPConnection(node.host, node.port, timeout=timeout_s)
-            self._connections[number] = found
+            is_tls = node.scheme == "https"
+            found = self._connections[number] = http_connection(
+                Endpoint(scheme=node.scheme, host=node.host, port=node.port),
+                self._authorised,
+                timeout_s=self._audit.timeout_ns / NS_PER_S,
+                context=build_context(self._plan.tls, alpn="http/1.1") if is_tls else None,
+            )
         return found
 
     def _forget(self, number: int) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from loadtests.audit.read_back import read_back
-from loadtests.commands.preparation import allowed_hosts
 from loadtests.commands.terminal import Terminal
+from loadtests.plan.host import own_authorised_hosts
 from loadtests.plan.model import Plan
 from loadtests.record.archive import load_run
 from loadtests.record.directory import is_partial
@@ -29,4 +29,4 @@ def audit_writes(path: Path, plan: Plan, terminal: Terminal) -> None:
             told_s = time.monotonic()
             terminal.say(f"reading writes back: {done:,} of {total:,}")
 
-    write_read_back(path, read_back(load_run(path), plan, allowed_hosts(), tell))
+    write_read_back(path, read_back(load_run(path), plan, own_authorised_hosts(), tell))

@@ -24,9 +24,11 @@ from loadtests.commands import (
     compare,
     demo,
     failover,
+    keys,
     report,
     run,
     size,
+    stop,
     trend,
     worker,
 )
@@ -34,7 +36,7 @@ from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, HeadroomError
 
 COMMANDS = (
-    demo, run, worker, check, cluster, calibrate, size, failover,
+    demo, run, worker, stop, check, keys, cluster, calibrate, size, failover,
     archive, report, compare, trend, capacity, baseline,
 )  # fmt: skip
 EPILOG = """\

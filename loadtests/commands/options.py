@@ -132,6 +132,11 @@ def add_logs(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def key(parser: argparse.ArgumentParser, what: str) -> None:
+    """`--key`: one of `headroom keys`, where it is not the obvious one."""
+    parser.add_argument("--key", metavar="NAME", help=f"{what} (default: $HEADROOM_KEY)")
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """`--json`: the same table as a JSON document on standard output."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")

@@ -18,7 +18,7 @@ from rich.text import Text
 from loadtests.commands.calibration import load_costs
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import Mistake, ScenarioError, TargetError
-from loadtests.plan.authorisation import authorised_hosts, refuse_unauthorised
+from loadtests.plan.authorisation import refuse_unauthorised
 from loadtests.plan.costs import MessageCost
 from loadtests.plan.environment import unfilled_scrape_variables, unfilled_variables
 from loadtests.plan.feasibility import Feasibility, Finding, Severity, assess
@@ -30,11 +30,6 @@ from loadtests.plan.scraping import describe_scraping
 from loadtests.plan.units import format_duration
 
 STYLES = {Severity.INFO: "dim", Severity.WARNING: "yellow", Severity.REFUSAL: "bold red"}
-
-
-def allowed_hosts() -> tuple[str, ...]:
-    """What the configuration authorises now, besides loopback."""
-    return authorised_hosts(own_configuration(), datetime.now(tz=UTC))
 
 
 def _reflect(nodes: Sequence[Node], tls: Tls | None) -> bytes:

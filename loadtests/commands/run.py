@@ -24,12 +24,12 @@ from loadtests.commands.options import (
     add_results,
     address,
     engines,
+    key,
     port,
     positive_float,
     positive_int,
 )
 from loadtests.commands.preparation import (
-    allowed_hosts,
     assess_here,
     build_plan,
     print_summary,
@@ -38,7 +38,7 @@ from loadtests.commands.preparation import (
 from loadtests.commands.progress import LiveProgress
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
-from loadtests.plan.host import engine_count, local_engine_count
+from loadtests.plan.host import engine_count, local_engine_count, own_authorised_hosts
 from loadtests.plan.model import Plan
 from loadtests.record.archive import Run
 from loadtests.swarm.run_log import write_logs
@@ -98,6 +98,7 @@ def add_parser(commands: Commands) -> None:
         metavar="ADDR[:PORT]",
         help=f"where workers connect (default: 127.0.0.1:{DEFAULT_MASTER_PORT})",
     )
+    key(parser, "the key to listen with, other than master")
     parser.add_argument("--web", action="store_true", help="open Locust's web UI on loopback")
     parser.add_argument(
         "--web-host",
@@ -140,6 +141,8 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     plan = build_plan(
         arguments.scenario, scale=arguments.scale, seed=arguments.seed, targets=arguments.target
     )
+    if arguments.expect_workers is not None:
+        refuse_open_channel(arguments)
     hosts = arguments.expect_workers or 1
     if arguments.expect_workers is None:
         total = local_engine_count(arguments.engines, arguments.workers) * arguments.workers
@@ -160,6 +163,13 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     with system_under_test(plan, terminal) as running:
         run, verdict = run_and_judge(running, arguments, terminal)
     return exit_code_of(run.manifest.outcome, verdict.state)
+
+
+def refuse_open_channel(arguments: argparse.Namespace) -> None:
+    """ScenarioError, before anything starts, where others reach the master and it has no keys."""
+    from loadtests.swarm.keys import keys_of_master  # noqa: PLC0415 - loads ZeroMQ
+
+    keys_of_master(arguments.bind[0], arguments.key)
 
 
 def warn_of_strangers(host: str, terminal: Terminal) -> None:
@@ -199,6 +209,7 @@ def run_swarm(
 ) -> RunOutcome:
     """Run a plan with the workers and the web UI that the arguments ask for."""
     # Importing the swarm loads Locust, which takes a second: `--help` need not wait for it.
+    from loadtests.swarm.keys import keys_of_master  # noqa: PLC0415 - see above
     from loadtests.swarm.run import (  # noqa: PLC0415 - see above
         ExpectedWorkers,
         LocalWorkers,
@@ -215,6 +226,7 @@ def run_swarm(
             bind_host=host,
             bind_port=DEFAULT_MASTER_PORT if number is None else number,
             wait_s=arguments.expect_workers_max_wait,
+            keys=keys_of_master(host, arguments.key),
         )
     pages = Pages(
         web=WebAddress(host=arguments.web_host, port=arguments.web_port) if arguments.web else None,
@@ -258,7 +270,7 @@ def _run(
             web=pages.web,
             metrics=pages.metrics,
             on_progress=progress.show,
-            authorised_hosts=allowed_hosts(),
+            authorised_hosts=own_authorised_hosts(),
             command=tuple(sys.argv),
             on_web=tell("web UI", pages.web),
             on_metrics=tell("metrics", pages.metrics, "/metrics"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from loadtests.commands.options import Commands, add_logs, address, engines
+from loadtests.commands.options import Commands, add_logs, address, engines, key
 from loadtests.commands.run import DEFAULT_MASTER_PORT
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
@@ -26,15 +26,19 @@ def add_parser(commands: Commands) -> None:
         "--engines", type=engines, metavar="N|auto", help="engines, one a core (default: auto)"
     )
     add_logs(parser)
+    key(parser, "the key to join with, and the agent's name, where this host has several")
     parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """Work until the master says quit."""
-    from loadtests.swarm.agent import run_worker  # noqa: PLC0415 - loads Locust, a second
+    from loadtests.swarm.keys import keys_of_agent  # noqa: PLC0415 - loads ZeroMQ
 
     write_logs(arguments.log_level, arguments.log_format)
     host, number = arguments.master
     number = DEFAULT_MASTER_PORT if number is None else number
-    terminal.say(f"joining master {host}:{number}")
-    return ExitCode(run_worker(host, number, engines=arguments.engines))
+    keys = keys_of_agent(host, arguments.key)
+    from loadtests.swarm.agent import run_worker  # noqa: PLC0415 - loads Locust, a second
+
+    terminal.say(f"joining master {host}:{number}{f' as {keys.own.name}' if keys else ''}")
+    return ExitCode(run_worker(host, number, engines=arguments.engines, keys=keys))

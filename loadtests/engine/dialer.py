@@ -17,7 +17,6 @@ from time import monotonic_ns
 from typing import Any, Final
 
 from loadtests.clock import NS_PER_S
-from loadtests.engine.authority import refusal
 from loadtests.engine.connection import Connection
 from loadtests.engine.greeting import NoGreeting
 from loadtests.engine.multiplexed import MultiplexedConnection
@@ -28,6 +27,7 @@ from loadtests.engine.pool import Pool
 from loadtests.engine.tls import build_context, server_name
 from loadtests.engine.traffic import Traffic
 from loadtests.errors import TargetError
+from loadtests.plan.addresses import refusal
 from loadtests.plan.call import Endpoint, Protocol
 from loadtests.plan.model import Plan
 from loadtests.record.error_kinds import DNS

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import ssl
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
@@ -12,7 +11,10 @@ from urllib.parse import urlsplit
 from jsonpointer import JsonPointer, JsonPointerException
 
 from loadtests.failover.strike import FaultError
+from loadtests.plan.call import Endpoint
+from loadtests.plan.connecting import http_connection
 from loadtests.plan.failover import FaultNode, LeaderQuery
+from loadtests.plan.host import own_authorised_hosts
 
 MOST_BYTES: Final = 1024 * 1024
 LEADER_TIMEOUT_S: Final = 1.0
@@ -24,14 +26,13 @@ def ask(
     """Status and body; OSError or HTTPException when there is no answer."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        connection = http.client.HTTPSConnection(
-            host, parts.port, timeout=timeout_s, context=context
-        )
-    else:
-        connection = http.client.HTTPConnection(host, parts.port, timeout=timeout_s)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    connection = http_connection(
+        Endpoint(scheme=parts.scheme, host=host, port=port),
+        own_authorised_hosts(),
+        timeout_s=timeout_s,
+        context=None,
+    )
     try:
         headers = {"Content-Type": "application/json"} if body else {}
         connection.request(method, parts.path.rstrip("/") + path, body or None, headers)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from loadtests.failover.strike import Sight, Strike, fault_error
+from loadtests.plan.connecting import connect
+from loadtests.plan.host import own_authorised_hosts
 
 _TIMEOUT_S: Final = 3.0
 _MOST_BYTES: Final = 4 * 1024 * 1024
@@ -28,13 +30,23 @@ class ServerState:
     weight: int
 
 
+def _connected(admin: str) -> socket.socket:
+    if not admin.startswith("/"):
+        host, _, port = admin.rpartition(":")
+        return connect(host.strip("[]"), int(port), own_authorised_hosts(), _TIMEOUT_S)
+    made = socket.socket(socket.AF_UNIX)
+    try:
+        made.settimeout(_TIMEOUT_S)
+        made.connect(admin)
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
 def tell_haproxy(admin: str, command: str) -> str:
     """One command of the runtime API and its answer; OSError when there is none."""
-    is_path = admin.startswith("/")
-    with socket.socket(socket.AF_UNIX if is_path else socket.AF_INET) as connection:
-        connection.settimeout(_TIMEOUT_S)
-        host, _, port = admin.rpartition(":")
-        connection.connect(admin if is_path else (host, int(port)))
+    with _connected(admin) as connection:
         connection.sendall(command.encode() + b"\n")
         answer = b""
         while len(answer) < _MOST_BYTES and (piece := connection.recv(65_536)):

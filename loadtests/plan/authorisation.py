@@ -6,25 +6,30 @@ Loopback is always allowed. Any other host must be an entry of `headroom.toml`:
     owner = "payments team"
     max_rate = "50000 rps"                           # over all nodes of the entry
     expires = 2026-12-31                             # optional; allowed through that day, UTC
+    proof = "hr-9f1c5c..."                           # optional: a token that the owner gave, and
+                                                     # serves at /.well-known/headroom-load-test
 
-The file is $HEADROOM_CONFIG, else ./headroom.toml, else ~/.config/headroom/headroom.toml;
-the first that exists counts, alone. A host name must be listed as that name: an address
-range does not allow the names that happen to resolve into it, since a name can move.
-What a name resolves to is checked again by the engine when it connects.
+The file is $HEADROOM_CONFIG, else ./headroom.toml, else headroom.toml in the folder
+$XDG_CONFIG_HOME/headroom (~/.config/headroom); the first that exists counts, alone. A host
+name must be listed as that name: an address range does not allow the names that happen to
+resolve into it, since a name can move.
+What a name resolves to is checked again by the engine when it connects (`addresses.py`), and
+link-local and metadata addresses are refused whatever is listed.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from loadtests.clock import NS_PER_S
 from loadtests.errors import ScenarioError, TargetError
+from loadtests.plan.addresses import lists, never, parse_address
 from loadtests.plan.attachments import read_text
 from loadtests.plan.decoding import unknown_key
 from loadtests.plan.model import Plan, is_loopback
@@ -34,9 +39,8 @@ from loadtests.plan.values import Mistakes, shown
 
 VARIABLE: Final = "HEADROOM_CONFIG"
 FILE_NAME: Final = "headroom.toml"
-_KEYS: Final = ("owner", "max_rate", "expires")
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_KEYS: Final = ("owner", "max_rate", "expires", "proof")
+_LEAST_PROOF: Final = 16  # characters: nothing that a page says by chance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,15 +51,11 @@ class AuthorisedTarget:
     owner: str
     max_rate_per_s: float
     expires: datetime | None
+    proof: str | None  # what the target serves when its owner agrees; None: not asked for
 
     def covers(self, host: str) -> bool:
         """True when the host is this name, this address or in this range."""
-        if self.host == host.lower():
-            return True
-        network, address = _network(self.host), _network(host)
-        if network is None or address is None or network.version != address.version:
-            return False
-        return address.network_address in network
+        return lists(self.host, host, parse_address(host))
 
     def is_expired(self, now: datetime) -> bool:
         """True from the end of the last allowed day on."""
@@ -70,18 +70,16 @@ class Configuration:
     targets: tuple[AuthorisedTarget, ...]
 
 
-def _network(host: str) -> Network | None:
-    try:
-        return ipaddress.ip_network(host, strict=False)
-    except ValueError:
-        return None
+def config_folder_of(environment: Mapping[str, str], home: Path) -> Path:
+    """`$XDG_CONFIG_HOME/headroom`: what a user has decided, for all folders and hosts."""
+    return Path(environment.get("XDG_CONFIG_HOME") or home / ".config") / "headroom"
 
 
 def find_configuration(environment: Mapping[str, str], *, folder: Path, home: Path) -> Path | None:
     """The file that counts, or None; a file that $HEADROOM_CONFIG names need not exist."""
     if environment.get(VARIABLE):
         return Path(environment[VARIABLE])
-    for path in (folder / FILE_NAME, home / ".config" / "headroom" / FILE_NAME):
+    for path in (folder / FILE_NAME, config_folder_of(environment, home) / FILE_NAME):
         if path.exists():
             return path
     return None
@@ -111,6 +109,11 @@ def _parse_entry(host: str, table: object, mistakes: Mistakes) -> AuthorisedTarg
     if not isinstance(owner, str) or not owner.strip():
         mistakes.add(f"{where}.owner", shown(owner), "who allows load on this target")
         owner = ""
+    proof = table.get("proof")
+    if proof is not None and not (isinstance(proof, str) and len(proof.strip()) >= _LEAST_PROOF):
+        mistakes.add(
+            f"{where}.proof", shown(proof), f"a token of {_LEAST_PROOF} characters or more"
+        )
     rate = 0.0
     try:
         rate = parse_rate_per_s(max_rate if isinstance(max_rate, str) else "")
@@ -121,6 +124,7 @@ def _parse_entry(host: str, table: object, mistakes: Mistakes) -> AuthorisedTarg
         owner=owner,
         max_rate_per_s=rate,
         expires=_expires(table.get("expires"), f"{where}.expires", mistakes),
+        proof=proof.strip() if isinstance(proof, str) else None,
     )
 
 
@@ -159,6 +163,10 @@ def authorised_hosts(configuration: Configuration, now: datetime) -> tuple[str, 
 
 def authorisation_of(host: str, configuration: Configuration, now: datetime) -> AuthorisedTarget:
     """The entry that allows load on a host that is not loopback; TargetError without one."""
+    address = parse_address(host)
+    reason = None if address is None else never(address)
+    if reason is not None:
+        raise TargetError(where="target", seen=reason, expected="a host that may be loaded at all")
     covering = [entry for entry in configuration.targets if entry.covers(host)]
     current = [entry for entry in covering if not entry.is_expired(now)]
     if current:
@@ -190,14 +198,17 @@ def foreign_fault_hosts(plan: Plan) -> tuple[str, ...]:
 
 
 def refuse_unauthorised(plan: Plan, configuration: Configuration, now: datetime) -> None:
-    """Return when every node may get this load at `now` (with a zone); TargetError otherwise.
+    """Return when every node may get this load from `now` (with a zone) to the plan's end.
+
+    TargetError otherwise.
 
     An entry's max_rate is held against the part of the plan's hard ceiling (not only of
     its planned rate) that its nodes can get.
     """
+    end = now + timedelta(seconds=plan.duration_ns / NS_PER_S)
     for host in (*foreign_metrics_hosts(plan), *foreign_fault_hosts(plan)):
         authorisation_of(host, configuration, now)
-    for entry, part_ratio in _parts(plan, configuration, now).values():
+    for entry, part_ratio in _parts(plan, configuration, end).values():
         rate = plan.max_rate_per_s * part_ratio
         if rate > entry.max_rate_per_s * (1 + 1e-9):
             raise TargetError(

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import os
 import resource
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from loadtests.plan.authorisation import Configuration, find_configuration, load_configuration
+from loadtests.plan.authorisation import (
+    Configuration,
+    authorised_hosts,
+    config_folder_of,
+    find_configuration,
+    load_configuration,
+)
 from loadtests.plan.feasibility import HostLimits
 
 _PORT_RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
@@ -21,6 +29,16 @@ _PORTS_BY_DEFAULT: Final = (32768, 60999)  # Linux's default, ip(7)
 def own_configuration() -> Configuration:
     """The configuration of this host's user; ScenarioError when it is not valid."""
     return load_configuration(find_configuration(os.environ, folder=Path.cwd(), home=Path.home()))
+
+
+def config_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where the user's configuration and keys live."""
+    return config_folder_of(environment, Path.home())
+
+
+def own_authorised_hosts() -> tuple[str, ...]:
+    """What this host's user authorises now, besides loopback."""
+    return authorised_hosts(own_configuration(), datetime.now(tz=UTC))
 
 
 def usable_cores() -> int:

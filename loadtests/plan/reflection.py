@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from loadtests.errors import TargetError
-from loadtests.plan.authorisation import Configuration, authorisation_of
+from loadtests.plan.authorisation import Configuration, authorisation_of, authorised_hosts
 from loadtests.plan.call import Endpoint
 from loadtests.plan.model import Node, Tls
 
@@ -32,6 +32,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     endpoint: Endpoint
     tls: Tls | None
+    authorised: tuple[str, ...]  # besides loopback; what the name resolves to is held against it
 
 
 def _ask(question: Question) -> tuple[bytes, str]:
@@ -59,10 +60,10 @@ def reflector(configuration: Configuration, now: datetime) -> Reflect:
         for node in nodes:
             for host in node.foreign_hosts:
                 authorisation_of(host, configuration, now)
-        seen = []
+        seen, allowed = [], authorised_hosts(configuration, now)
         for node in nodes[:NODES_ASKED]:
             own = Endpoint(scheme=node.scheme, host=node.host, port=node.port)
-            data, failure = _ask(Question(endpoint=node.grpc or own, tls=tls))
+            data, failure = _ask(Question(endpoint=node.grpc or own, tls=tls, authorised=allowed))
             if not failure:
                 return data
             seen.append(f"{node.name}: {failure}")

@@ -22,8 +22,7 @@ from grpc_reflection.v1alpha.reflection_pb2 import (
     ServerReflectionResponse,
 )
 
-from loadtests.plan.call import Endpoint
-from loadtests.plan.model import Tls
+from loadtests.plan.connecting import resolve_allowed
 from loadtests.plan.reflection import Question
 
 CALL_TIMEOUT_S: Final = 5.0
@@ -39,11 +38,16 @@ class ReflectionError(Exception):
     """The server answers, but not with types."""
 
 
-def _channel(endpoint: Endpoint, tls: Tls | None) -> grpc.Channel:
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    address = f"{host}:{endpoint.port}"
+def _channel(question: Question) -> grpc.Channel:
+    """To an address that was checked: grpcio's own resolver would look the name up again."""
+    endpoint, tls = question.endpoint, question.tls
+    address, *_ = resolve_allowed(endpoint.host, endpoint.port, question.authorised)
+    family = "ipv6" if ":" in address else "ipv4"
+    target = f"{family}:[{address}]" if family == "ipv6" else f"{family}:{address}"
+    target += f":{endpoint.port}"
     if endpoint.scheme == "http" or tls is None:
-        return grpc.insecure_channel(address, options=_OPTIONS)
+        authority = ("grpc.default_authority", endpoint.authority)
+        return grpc.insecure_channel(target, options=(*_OPTIONS, authority))
     if not tls.verify:
         raise ReflectionError("saw tls.verify = false: grpcio's client cannot leave it out")
     key, certificate = tls.client_key_path, tls.client_certificate_path
@@ -52,9 +56,8 @@ def _channel(endpoint: Endpoint, tls: Tls | None) -> grpc.Channel:
         private_key=None if key is None else Path(key).read_bytes(),
         certificate_chain=None if certificate is None else Path(certificate).read_bytes(),
     )
-    name = tls.server_name
-    names = () if name is None else (("grpc.ssl_target_name_override", name),)
-    return grpc.secure_channel(address, credentials, options=(*_OPTIONS, *names))
+    name = ("grpc.ssl_target_name_override", tls.server_name or endpoint.host)
+    return grpc.secure_channel(target, credentials, options=(*_OPTIONS, name))
 
 
 class _Server:
@@ -108,7 +111,7 @@ class _Server:
 
 def reflected(question: Question) -> bytes:
     """The descriptor set of one server."""
-    with _channel(question.endpoint, question.tls) as channel:
+    with _channel(question) as channel:
         for version in VERSIONS:
             try:
                 return _Server(channel, version).descriptors().SerializeToString()

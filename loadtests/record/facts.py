@@ -6,10 +6,13 @@ never a guess; an archive does not fail because of it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import re
 import subprocess
+from collections.abc import Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Final
@@ -23,6 +26,10 @@ _PACKAGES: Final = (
     "hdrhistogram", "msgspec",
 )  # fmt: skip
 _GIT_TIMEOUT_S: Final = 5.0
+_SHARED_MODULES: Final = ("clock.py", "errors.py")
+_ROOMS_OF_AGENTS: Final = ("engine", "plan", "record", "swarm")
+LOCUSTFILE: Final = "locustfile"
+_DIGITS: Final = 16
 
 
 def host_facts() -> HostFacts:
@@ -55,6 +62,33 @@ def package_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             versions[name] = "not installed"
     return versions
+
+
+@cache
+def _code_digests() -> tuple[tuple[str, str], ...]:
+    package = Path(__file__).resolve().parents[1]
+    files: dict[str, list[Path]] = {package.name: [package / name for name in _SHARED_MODULES]}
+    for room in _ROOMS_OF_AGENTS:
+        files[f"{package.name}/{room}"] = sorted((package / room).rglob("*.py"))
+    return tuple((room, _digest(paths)) for room, paths in files.items())
+
+
+def code_digests() -> dict[str, str]:
+    """SHA-256 (16 digits of it) over the names and texts of each room that an agent runs."""
+    return dict(_code_digests())
+
+
+def locustfile_digest(paths: Sequence[Path]) -> dict[str, str]:
+    """The same of what a user gave Locust to run; names do not count, folders may differ."""
+    digest = hashlib.sha256(b"".join(hashlib.sha256(p.read_bytes()).digest() for p in paths))
+    return {LOCUSTFILE: digest.hexdigest()[:_DIGITS]}
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:_DIGITS]
 
 
 def git_commit(directory: Path) -> str | None:

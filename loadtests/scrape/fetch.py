@@ -16,7 +16,7 @@ from typing import Final
 
 import httptools
 
-from loadtests.engine.authority import refusal
+from loadtests.plan.addresses import refusal
 from loadtests.plan.call import Endpoint
 from loadtests.record.server import ScrapeFailure
 from loadtests.scrape.failure import ScrapeError

@@ -126,6 +126,7 @@ class Exit:
     """Agent: kill what is left of the engines and end the process. The last action."""
 
     is_ok: bool  # a master's Quit after everything was handed over
+    is_refused: bool  # the master would not have it
     reason: str
 
 

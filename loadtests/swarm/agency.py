@@ -69,6 +69,7 @@ class AgentSetup:
     boot_id: str
     version: str
     versions: dict[str, str]
+    code: dict[str, str]  # digests of what it runs, `record.facts.code_digests`
     authorised_hosts: tuple[str, ...]
     unix_minus_monotonic_ns: int
     expects_hiccups: bool  # a ticker runs and reports every second
@@ -155,7 +156,7 @@ class Agency:
                 is_handed_over = self._phase is AgentPhase.FINAL and not self._batcher.waiting
                 self._exit(message.reason, is_ok=is_handed_over)
             case Refuse():
-                self._exit(f"refused: {message.reason}", is_ok=False)
+                self._exit(f"refused: {message.reason}", is_ok=False, is_refused=True)
 
     def _is_of_run(self, message: ToAgent) -> bool:
         if self._task is None:
@@ -421,10 +422,10 @@ class Agency:
         if now_ns - self._master_ns > self._timing.orphan_ns:
             self._exit("the master is silent", is_ok=False)
 
-    def _exit(self, reason: str, *, is_ok: bool) -> None:
+    def _exit(self, reason: str, *, is_ok: bool, is_refused: bool = False) -> None:
         if not self._is_over:
             self._is_over = True
-            self._actions.append(Exit(is_ok=is_ok, reason=reason))
+            self._actions.append(Exit(is_ok=is_ok, is_refused=is_refused, reason=reason))
 
     def _settle(self, now_ns: int) -> None:
         """Close what is complete; FINAL when every engine has ended."""
@@ -467,6 +468,7 @@ class Agency:
                 engines=self._setup.engines,
                 version=self._setup.version,
                 versions=self._setup.versions,
+                code=self._setup.code,
             )
         self._sequence += 1
         has_new = self._batcher.last_batch > self._batches_sent

@@ -23,9 +23,10 @@ from locust.runners import WorkerRunner
 from loadtests.errors import ExitCode, HarnessError, HeadroomError
 from loadtests.plan.host import engine_count, own_configuration, raise_descriptor_limit
 from loadtests.swarm.agent_shell import AgentShell, agent_name
-from loadtests.swarm.bus import guard_sockets
 from loadtests.swarm.interrupt import Stops
+from loadtests.swarm.keys import AgentKeys
 from loadtests.swarm.placeholder import EngineUser
+from loadtests.swarm.sockets import guard_sockets
 from loadtests.swarm.timing import Timing
 
 DEFAULT_PORT: Final = 5557  # Locust's
@@ -41,19 +42,21 @@ def run_worker(
     *,
     name: str | None = None,
     has_ticker: bool = True,
+    keys: AgentKeys | None = None,
 ) -> int:
     """Join the master, take part in one run, return the exit code.
 
     `engines` None: one a usable core, less one when the master is on this host. One agent
-    of a host has the ticker. Exit code 0: told to
+    of a host has the ticker. With `keys` the agent is called as its key is. Exit code 0: told to
     end after everything was handed over; 4: stopped by a signal or refused; HarnessError
     when no master answers within Locust's five minutes.
     """
     raise_descriptor_limit()
-    guard_sockets()
+    guard_sockets(agent_keys=lambda _host: keys)
+    name = name if keys is None else keys.own.name
     environment = Environment(user_classes=[EngineUser], parsed_options=_options())
     with Stops(once="the agent got", again="the agent got another") as stops:
-        runner = _connect(environment, master_host, master_port)
+        runner = _connect(environment, master_host, master_port, keys)
         try:
             shell = stops.shell = AgentShell(
                 runner,
@@ -64,22 +67,29 @@ def run_worker(
                 has_ticker=has_ticker,
             )
             end = shell.run()
-            quitting: Any = environment.events.quitting  # tells the master that this peer is gone
-            quitting.fire(environment=environment, reverse=True)
-            gevent.sleep(_LAST_WORDS_S)
+            if not end.is_refused:  # else it may be another's name that would be taken for gone
+                quitting: Any = environment.events.quitting  # tells the master that it is gone
+                quitting.fire(environment=environment, reverse=True)
+                gevent.sleep(_LAST_WORDS_S)
         finally:
             runner.greenlet.kill(block=False)
     sys.stderr.write(f"agent ended: {end.reason}\n")
     return ExitCode.PASS if end.is_ok else ExitCode.ABORTED
 
 
-def _connect(environment: Environment, host: str, port: int) -> WorkerRunner:
+def _connect(
+    environment: Environment, host: str, port: int, keys: AgentKeys | None
+) -> WorkerRunner:
     """Join a master, saying every ten seconds that there is none."""
+    hint = ""
+    if keys is not None:  # a master is silent to keys that it does not know
+        own = keys.own
+        hint = f", or it does not know the key {own.name} {own.public.hex()}, or has another itself"
 
     def tell() -> None:
         while True:
             gevent.sleep(TELL_EVERY_S)
-            sys.stderr.write(f"no master answers at {host}:{port} yet; Ctrl-C ends this worker\n")
+            sys.stderr.write(f"no master answers at {host}:{port} yet{hint}; Ctrl-C ends this\n")
             sys.stderr.flush()
 
     waiting = gevent.spawn(tell)

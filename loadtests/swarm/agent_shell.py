@@ -13,7 +13,7 @@ import re
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -28,7 +28,7 @@ from locust.runners import WorkerRunner
 from loadtests.engine import messages as engine
 from loadtests.plan.authorisation import Configuration, authorised_hosts
 from loadtests.plan.model import Plan
-from loadtests.record.facts import host_facts, package_versions
+from loadtests.record.facts import code_digests, host_facts, package_versions
 from loadtests.swarm import actions
 from loadtests.swarm.agency import Agency, AgentSetup
 from loadtests.swarm.bus import MESSAGE, guard_worker
@@ -51,6 +51,7 @@ class AgentEnd:
     """How an agent ended: `is_ok` when a master told it to, after all was handed over."""
 
     is_ok: bool
+    is_refused: bool  # the master would not have it
     reason: str
 
 
@@ -69,7 +70,10 @@ def agent_name(given: str | None) -> str:
 
 
 class AgentShell:
-    """One agent on a connected Locust worker; `run` blocks until its part is over."""
+    """One agent on a connected Locust worker; `run` blocks until its part is over.
+
+    `user_code`: digests of what it runs besides this package, by name.
+    """
 
     def __init__(
         self,
@@ -80,6 +84,7 @@ class AgentShell:
         configuration: Configuration,
         timing: Timing,
         has_ticker: bool = True,
+        user_code: Mapping[str, str] | None = None,
     ) -> None:
         self._runner = runner
         self._name = name
@@ -100,6 +105,7 @@ class AgentShell:
             boot_id=boot_id(),
             version=versions["headroom"],
             versions=versions,
+            code={**code_digests(), **(user_code or {})},
             authorised_hosts=authorised_hosts(configuration, datetime.now(UTC)),
             unix_minus_monotonic_ns=time.time_ns() - time.monotonic_ns(),
             expects_hiccups=has_ticker,
@@ -131,7 +137,7 @@ class AgentShell:
 
     def stop_at_once(self, reason: str) -> None:
         """End without handing over; engines are killed."""
-        self._end = self._end or AgentEnd(is_ok=False, reason=reason)
+        self._end = self._end or AgentEnd(is_ok=False, is_refused=False, reason=reason)
         self._woken.set()
 
     def _quit_at_once(self) -> None:
@@ -174,9 +180,10 @@ class AgentShell:
                     _LOG.warning("agent %s kills engine %d", self._name, k)
                     if k in self._engines:
                         self._engines[k].kill()
-                case actions.Exit(is_ok=is_ok, reason=reason):
+                case actions.Exit(is_ok=is_ok, is_refused=is_refused, reason=reason):
                     _LOG.info("agent %s ends: %s", self._name, reason)
-                    self._end = self._end or AgentEnd(is_ok=is_ok, reason=reason)
+                    end = AgentEnd(is_ok=is_ok, is_refused=is_refused, reason=reason)
+                    self._end = self._end or end
 
     def _run_preflight(self, plan: Plan) -> None:
         findings = check_host(plan, self._configuration)

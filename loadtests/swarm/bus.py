@@ -1,60 +1,38 @@
 """Locust's message bus, made safe for strangers.
 
-Owns the ZeroMQ sockets that Locust's runners open and the way received messages reach
-them. In Locust 2.47 one malformed message ends the master's listener greenlet, and with
-it the run; a full queue makes the sender sleep for nine seconds; a clock step of a minute
-makes a worker quit. Law of this module: whatever arrives, the listener lives, and what is
-refused is counted by reason.
-
-`guard_sockets` replaces the two socket classes that Locust's runners look up when they
-connect (also when they reconnect), so it has to run before a runner is made;
-`guard_runner` then wraps the runner's message handling. Our own messages travel as one
-bytes value under `MESSAGE`. Both ends stay in one module: they share one list of what a
-frame may be.
+Owns the way from the guarded sockets (`sockets.py`) to Locust's runners. In Locust 2.47 one
+malformed message ends the master's listener greenlet, and with it the run; a full queue
+makes the sender sleep for nine seconds; a clock step of a minute makes a worker quit. Law
+of this module: whatever arrives, the listener lives, and what is refused is counted by
+reason. Our own messages travel as one bytes value under `MESSAGE`.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-import gevent
 import locust.runners
-import zmq as zmq_plain
-import zmq.green as zmq
-from locust.exception import RPCError
-from locust.rpc import Message, zmqrpc
+from locust.rpc import Message
 from locust.runners import MasterRunner, WorkerRunner
 
-from loadtests.swarm.messages import MAX_TO_AGENT_BYTES, MAX_TO_MASTER_BYTES
+from loadtests.swarm.refusals import REFUSALS
 
 MESSAGE: Final = "headroom"
-# A longer message costs its sender the connection. Locust wraps ours in some bytes more.
-MAX_MESSAGE_BYTES: Final = MAX_TO_MASTER_BYTES + 4096
-_MAX_FROM_MASTER_BYTES: Final = MAX_TO_AGENT_BYTES + 4096
-LINGER_MS: Final = 1000  # how long a closed socket may still deliver what was queued
 
 _CHECK_STOPPED_S: Final = 0.5
 # Our own messages tell that a worker lives, and windows what it counts: Locust's heartbeats
 # and reports only bring its CPU and users to the web UI. Theirs come every 1 and 3 s.
 _LOCUST_BEAT_S: Final = 5
 _LOCUST_REPORT_S: Final = 15.0
-_TURN_MESSAGES: Final = 64
 _MAX_WORD: Final = 64
 _MAX_ENTRIES: Final = 1000
-_LOG: Final = logging.getLogger(__name__)
-_LOGGED_REFUSALS: Final = 5  # of each reason; the counters tell the rest
 _STATES: Final = frozenset({"ready", "spawning", "running", "cleanup", "stopping", "stopped"})
 # An empty StatsEntry as Locust's reports carry it: a report must have one, ours adds nothing.
 _NO_STATS: Final[Mapping[str, object]] = {"name": "Aggregated", "method": ""}
 
 Check = Callable[[Any], bool]
-
-_rpc: Any = zmqrpc  # the module is untyped; through Any its calls are what they are
-_message: Any = Message
 
 
 def _is_version(data: Any) -> bool:
@@ -111,10 +89,10 @@ def _is_anything(data: Any) -> bool:
 
 
 # Every message type that a worker may send to a master, with the shape that Locust's
-# handler takes for granted. A type that is not here is refused before it is logged.
+# handler takes for granted. A type that is not here is refused before it is logged, as is
+# `locustfile`, with which a worker asks for the master's code: it is never sent.
 _FROM_WORKERS: Final[Mapping[str, Check]] = {
     "client_ready": _is_version,
-    "locustfile": lambda data: isinstance(data, dict) and isinstance(data.get("version"), str),
     "client_stopped": _is_anything,
     "heartbeat": _is_heartbeat,
     "stats": lambda data: isinstance(data, dict) and _is_counts(data.get("user_classes_count")),
@@ -125,136 +103,6 @@ _FROM_WORKERS: Final[Mapping[str, Check]] = {
     "exception": _is_exception,
     MESSAGE: _is_ours,
 }
-
-
-class Refusals:
-    """Counts messages that were not acted on, by reason; logs the first few of each."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-
-    def add(self, reason: str, detail: str) -> None:
-        """Count one; `detail` comes from outside and is cut short and escaped."""
-        self.counts[reason] += 1
-        if self.counts[reason] <= _LOGGED_REFUSALS:
-            _LOG.warning("refused a message (%s): %.120r", reason, detail)
-
-
-REFUSALS: Final = Refusals()
-
-
-class GuardedServer(zmqrpc.Server):
-    """The master's socket: receives until something well-formed comes, never blocks to send.
-
-    It drains and fills the socket through a plain view of it: pyzmq's gevent socket looks
-    at its events after every message, which at 8,000 messages a second (1,000 agents) is a
-    fifth of a core. It is looked at once a turn of the hub instead, and only an empty
-    socket is waited for. A queue that never gets empty must not keep the hub either, so
-    the listener steps aside every `_TURN_MESSAGES`.
-    """
-
-    def __init__(self, host: str, port: int) -> None:
-        _rpc.BaseSocket.__init__(self, zmq.ROUTER, self.ipv4_only(host, port))
-        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        self.socket.setsockopt(zmq.LINGER, LINGER_MS)
-        address = _address(host)
-        try:
-            if port == 0:
-                self.port = self.socket.bind_to_random_port(address)
-            else:
-                self.socket.bind(f"{address}:{port}")
-                self.port = port
-        except zmq.ZMQError as error:
-            raise RPCError(f"Socket bind failure: {error}") from error
-        self._plain: Any = zmq_plain.Socket.shadow(self.socket.underlying)
-        self._received = 0
-        self._is_look_due = False
-
-    def recv_from_client(self) -> tuple[str, Any]:
-        """Next well-formed message; RPCError when the socket itself is broken."""
-        while True:
-            frames = self._receive()
-            try:
-                address, body = frames
-                return address.decode(), _message.unserialize(body)
-            except Exception as error:  # noqa: BLE001 - a stranger's bytes may fail in any way
-                REFUSALS.add("not a Locust message", repr(error))
-
-    def _receive(self) -> list[bytes]:
-        self._received += 1
-        if self._received % _TURN_MESSAGES == 0:
-            gevent.sleep(0)
-        try:
-            try:
-                return self._plain.recv_multipart(zmq.NOBLOCK)  # type: ignore[no-any-return]  # zmq is untyped here
-            except zmq.Again:
-                return self.socket.recv_multipart()  # waits in gevent
-        except zmq.ZMQError as error:
-            raise RPCError("ZMQ network broken") from error
-
-    def send_to_client(self, msg: Any) -> None:
-        """Queue for one worker; dropped and counted when that worker's queue is full.
-
-        Answers to heartbeats are not sent: a Locust worker starts to watch them with the
-        first that comes, ours never does (`guard_worker`), and each message sent costs the
-        master 30-50 us, most of them in ZeroMQ's own thread.
-        """
-        if msg.type == "heartbeat":
-            return
-        try:
-            self._plain.send_multipart([msg.node_id.encode(), msg.serialize()], zmq.NOBLOCK)
-        except zmq.ZMQError as error:
-            REFUSALS.add("could not be queued for a worker", repr(error))
-        if not self._is_look_due:
-            self._is_look_due = True
-            gevent.get_hub().loop.run_callback(self._look)
-
-    def _look(self) -> None:
-        """Sending may have swallowed the signal that messages wait: look, and wake who waits."""
-        self._is_look_due = False
-        if not self.socket.closed:
-            # `get`, not its alias `getsockopt`: only the former is overridden to wake waiters.
-            self.socket.get(zmq.EVENTS)
-
-
-class GuardedClient(zmqrpc.Client):
-    """A worker's socket. What cannot be queued is dropped: our messages repeat themselves."""
-
-    def __init__(self, host: str, port: int, identity: str) -> None:
-        _rpc.BaseSocket.__init__(self, zmq.DEALER, self.ipv4_only(host, port))
-        self.socket.setsockopt(zmq.MAXMSGSIZE, _MAX_FROM_MASTER_BYTES)
-        self.socket.setsockopt(zmq.LINGER, LINGER_MS)
-        self.socket.setsockopt(zmq.IDENTITY, identity.encode())
-        self.socket.connect(f"{_address(host)}:{port}")
-
-    def recv(self) -> Any:
-        """Next well-formed message; RPCError when the socket itself is broken."""
-        while True:
-            try:
-                body = self.socket.recv()
-            except zmq.ZMQError as error:
-                raise RPCError("ZMQ network broken") from error
-            try:
-                return _message.unserialize(body)
-            except Exception as error:  # noqa: BLE001 - a stranger's bytes may fail in any way
-                REFUSALS.add("not a Locust message", repr(error))
-
-    def send(self, msg: Any) -> None:
-        """Queue for the master; dropped and counted when the queue is full."""
-        try:
-            self.socket.send(msg.serialize(), zmq.NOBLOCK)
-        except zmq.ZMQError as error:
-            REFUSALS.add("could not be queued for the master", repr(error))
-
-
-def _address(host: str) -> str:
-    return f"tcp://[{host}]" if ":" in host else f"tcp://{host}"
-
-
-def guard_sockets() -> None:
-    """Make every runner of this process connect through the guarded sockets."""
-    _rpc.Server = GuardedServer
-    _rpc.Client = GuardedClient
 
 
 def guard_master(runner: MasterRunner) -> None:

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn, TypeVar
 
 import gevent
 from gevent.event import Event as Signal
@@ -37,17 +37,21 @@ from loadtests.plan.model import Plan
 from loadtests.plan.reflection import reflector
 from loadtests.plan.resolve import resolve
 from loadtests.plan.scenario import load_scenario
+from loadtests.record.facts import locustfile_digest
 from loadtests.record.manifest import Outcome
 from loadtests.swarm.agent import is_local
 from loadtests.swarm.agent_shell import AgentShell, agent_name
-from loadtests.swarm.bus import guard_master, guard_sockets
+from loadtests.swarm.bus import guard_master
 from loadtests.swarm.interrupt import Stops
+from loadtests.swarm.keys import keys_of_agent, keys_of_master
 from loadtests.swarm.master import MasterShell, Order, RunOutcome
 from loadtests.swarm.metrics_door import metrics_door
 from loadtests.swarm.metrics_page import MetricsPage
+from loadtests.swarm.sockets import guard_sockets, key_name_of
 from loadtests.swarm.timing import Timing
 
 Judge = Callable[[Path], ExitCode]  # of an archive
+Keys = TypeVar("Keys")
 
 LOOPBACK: Final = "127.0.0.1"
 JOIN_WAIT_S: Final = 60.0
@@ -57,7 +61,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 def install(judge: Judge) -> None:
     """Add our options and listeners to Locust's; call it when the locustfile is imported."""
-    guard_sockets()
+    guard_sockets(_or_refused(keys_of_master), _or_refused(keys_of_agent))
     hooks: Any = events  # untyped
     hooks.init_command_line_parser.add_listener(_add_options)
     hooks.init.add_listener(lambda environment, **_: _attach(environment, judge))
@@ -98,9 +102,26 @@ def _attach(environment: Environment, judge: Judge) -> None:
         _refuse(str(error), error.exit_code)
 
 
-def _refuse(text: str, code: ExitCode = ExitCode.USAGE) -> None:
+def _refuse(text: str, code: ExitCode = ExitCode.USAGE) -> NoReturn:
     sys.stderr.write(f"error: {text}\n")
     sys.exit(code)
+
+
+def _or_refused(load: Callable[[str], Keys]) -> Callable[[str], Keys]:
+    """Keys for an address; Locust ends with a sentence where one is missing or badly kept."""
+
+    def loaded(host: str) -> Keys:
+        try:
+            return load(host)
+        except HeadroomError as error:
+            _refuse(str(error), error.exit_code)
+
+    return loaded
+
+
+def _user_code(environment: Environment) -> dict[str, str]:
+    files = environment.parsed_locustfiles or ()
+    return locustfile_digest([Path(file) for file in files if Path(file).is_file()])
 
 
 def _load_plan(options: Any) -> Plan:
@@ -167,6 +188,7 @@ class FrontMaster:
             start_agents=None,
             users=agents,
             authorised_hosts=authorised_hosts(own_configuration(), datetime.now(UTC)),
+            user_code=_user_code(self._environment),
         )
         self._shell = MasterShell(self._runner, order, self._locust_start)
         self._stops.shell = self
@@ -248,10 +270,11 @@ class FrontWorker:
         beside_master = is_local(options.master_host)
         self._shell = AgentShell(
             runner,
-            name=agent_name(f"{os.uname().nodename}-{os.getpid()}"),
+            name=agent_name(key_name_of(runner) or f"{os.uname().nodename}-{os.getpid()}"),
             engines=engine_count(options.engines, beside_master=beside_master),
             configuration=own_configuration(),
             timing=Timing(),
+            user_code=_user_code(environment),
         )
         # Locust ends when the shell has.
         Stops(once="the agent got", again="the agent got another", shell=self._shell).listen()

@@ -1,14 +1,16 @@
 """Who may take part: agents that offer themselves, and strangers that claim to belong.
 
-Refuses other versions, and everybody once membership is frozen. A second agent of the
+Refuses other versions, other code, and everybody once membership is frozen. A second agent of the
 same name and a spare wait: they are told nothing, and may join if a place becomes free.
 What is remembered of strangers is bounded, and so is what is said to and about them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
+from loadtests.record.facts import LOCUSTFILE
 from loadtests.swarm.lease import ClockEstimate
 from loadtests.swarm.membership import Member
 from loadtests.swarm.merge import Ledger
@@ -17,6 +19,14 @@ from loadtests.swarm.outbox import Outbox
 from loadtests.swarm.run_state import RunSetup
 
 _REMEMBERED: Final = 1000
+
+
+def differing_code(ours: Mapping[str, str], theirs: Mapping[str, str]) -> list[str]:
+    """What differs or is missing there, by name; a locustfile only if both have one."""
+    optional = {LOCUSTFILE} - theirs.keys()
+    return sorted(
+        name for name, digest in ours.items() if name not in optional and theirs.get(name) != digest
+    )
 
 
 class Lobby:
@@ -38,6 +48,9 @@ class Lobby:
             if known.peer != peer or known.agent != hello.agent:
                 self._out.noise("message_foreign", peer, f"claims to be {hello.agent}", now_ns)
             return None
+        if self._setup.is_named_by_key and hello.agent != peer:
+            self._out.noise("message_foreign", peer, f"claims to be {hello.agent}", now_ns)
+            return None
         is_namesake = any(member.agent == hello.agent for member in self._members.values())
         refusal = self._refusal(hello, is_frozen=is_frozen, is_namesake=is_namesake)
         if refusal is not None:
@@ -57,6 +70,12 @@ class Lobby:
             return (
                 f"version {hello.version} (protocol {hello.protocol}), expected "
                 f"{self._setup.version} (protocol {PROTOCOL})"
+            )
+        differing = differing_code(self._setup.code, hello.code)
+        if differing:
+            return (
+                f"its code differs from the master's in {', '.join(differing)}: install the same"
+                " on both, code is compared and never sent"
             )
         if not is_frozen:
             return None

@@ -12,9 +12,9 @@ out here, in one order.
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,13 +30,14 @@ from loadtests.plan.model import Plan
 from loadtests.plan.schedule import Schedule
 from loadtests.record.archive import ArchiveWriter, create_archive
 from loadtests.record.event import Event
-from loadtests.record.facts import package_versions
+from loadtests.record.facts import code_digests, package_versions
 from loadtests.record.manifest import Outcome
+from loadtests.record.stop_file import take_stop_request
 from loadtests.swarm import actions
 from loadtests.swarm.actions import EndCause, Finished, MasterAction
 from loadtests.swarm.agent_shell import boot_id
 from loadtests.swarm.books import draft_manifest, finished_manifest, with_account
-from loadtests.swarm.bus import MESSAGE, REFUSALS
+from loadtests.swarm.bus import MESSAGE
 from loadtests.swarm.coordinator import Coordinator
 from loadtests.swarm.fault_desk import FaultDesk
 from loadtests.swarm.local_agents import LocalAgents
@@ -44,9 +45,11 @@ from loadtests.swarm.messages import Ack, Hello, MessageError, decode_to_master,
 from loadtests.swarm.metrics import RunSums
 from loadtests.swarm.metrics_page import MetricsPage, RunView
 from loadtests.swarm.progress import Progress, ProgressBoard
+from loadtests.swarm.refusals import REFUSALS
 from loadtests.swarm.run_log import log_event, name_run
 from loadtests.swarm.run_state import RunPhase, RunSetup
 from loadtests.swarm.scraper import ScraperProcess
+from loadtests.swarm.sockets import is_secured
 from loadtests.swarm.target import fetch_version
 from loadtests.swarm.timing import Timing
 from loadtests.swarm.view import StatsView
@@ -71,6 +74,7 @@ class Order:
     start_agents: Callable[[], LocalAgents] | None
     users: int  # Locust users to show as running
     authorised_hosts: tuple[str, ...]  # besides loopback; agents have lists of their own
+    user_code: Mapping[str, str] = field(default_factory=dict)  # digests, besides this package's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +105,7 @@ class MasterShell:
         self._finished: Finished | None = None
         self._view: StatsView | None = None
         self._local: LocalAgents | None = None
+        self._refused_before = Counter(REFUSALS.counts)
         self._faults = FaultDesk(order.plan)
         self._scraper: ScraperProcess | None = None
         self._plan_bytes = encode_plan(order.plan)
@@ -110,7 +115,7 @@ class MasterShell:
         self._coordinator: Coordinator
 
     def request_stop(self, reason: str) -> None:
-        """End the run gracefully: drain, hand over, archive."""
+        """End the run gracefully: drain, hand over, archive. What any stop button calls."""
         if self._stop_reason is None:
             self._stop_reason = reason
             self._woken.set()
@@ -156,7 +161,7 @@ class MasterShell:
     def _prepare(self) -> None:
         plan = self._order.plan
         self._to_unix_ns = time.time_ns() - time.monotonic_ns()
-        target_version, warnings = fetch_version(plan)
+        target_version, warnings = fetch_version(plan, self._order.authorised_hosts)
         self._draft = draft_manifest(
             plan,
             self._plan_bytes,
@@ -174,6 +179,8 @@ class MasterShell:
                 plan_bytes=self._plan_bytes,
                 agents=self._order.agents,
                 version=package_versions()["headroom"],
+                code={**code_digests(), **self._order.user_code},
+                is_named_by_key=is_secured(self._runner),
                 boot_id=boot_id(),
                 unix_minus_monotonic_ns=self._to_unix_ns,
                 join_wait_ns=self._order.join_wait_ns,
@@ -241,6 +248,9 @@ class MasterShell:
 
     def _tick(self) -> None:
         now_ns = time.monotonic_ns()
+        asked = take_stop_request(self._archive.path)
+        if asked is not None:
+            self.request_stop(f"stopped by its stop file ({asked or 'no reason given'})")
         if self._stop_reason is not None:
             self._carry_out(self._coordinator.request_stop(self._stop_reason, now_ns))
             if self._runner.state != STATE_STOPPING:
@@ -259,6 +269,20 @@ class MasterShell:
 
     def _tell(self, event: Event) -> None:
         self._write(actions.Record(event=event))
+
+    def _tell_refusals(self) -> None:
+        """How many messages and connections the bus refused during the run, by reason."""
+        at_unix_ns = time.monotonic_ns() + self._to_unix_ns
+        for reason, count in sorted((REFUSALS.counts - self._refused_before).items()):
+            self._tell(
+                Event(
+                    at_unix_ns=at_unix_ns,
+                    kind="bus_refused",
+                    who="master",
+                    text=f"{count} refused by the control channel: {reason}",
+                    fields={"count": count},
+                )
+            )
 
     def _start_scraper(self) -> None:
         if self._order.plan.scraping is not None:
@@ -390,6 +414,7 @@ class MasterShell:
             raise self._disk_error or AssertionError("the loop ended without an end")
         end = self._finished
         self._take_scrapes()
+        self._tell_refusals()
         self._order.on_progress(self._board.look(self._coordinator.status(time.monotonic_ns())))
         outcome, reason = end.outcome, end.reason
         if in_force:  # worse than whatever else happened

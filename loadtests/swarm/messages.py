@@ -23,7 +23,7 @@ from msgspec import Meta
 
 from loadtests.record.manifest import HostFacts
 
-PROTOCOL: Final = 3  # agents and masters of different numbers refuse each other
+PROTOCOL: Final = 4  # agents and masters of different numbers refuse each other
 MAX_TO_MASTER_BYTES: Final = 64 * 1024 * 1024
 MAX_TO_AGENT_BYTES: Final = 256 * 1024 * 1024  # a plan carries its feeds
 MAX_ENGINES: Final = 1024  # of one agent
@@ -138,6 +138,8 @@ class Hello(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     engines: Annotated[int, Meta(ge=1, le=MAX_ENGINES)]
     version: Text  # of the package
     versions: Annotated[dict[Text, Text], Meta(max_length=64)]
+    # Digests of the code by room; none came before protocol 4, which is then what is told.
+    code: Annotated[dict[Text, Text], Meta(max_length=64)] = {}
 
 
 class Pong(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="pong"):

@@ -18,7 +18,7 @@ from locust.env import Environment
 from locust.runners import MasterRunner
 
 from loadtests.clock import NS_PER_S
-from loadtests.errors import HarnessError, TargetError
+from loadtests.errors import HarnessError, HeadroomError, TargetError
 from loadtests.plan.authorisation import (
     AuthorisedTarget,
     foreign_fault_hosts,
@@ -26,13 +26,15 @@ from loadtests.plan.authorisation import (
 )
 from loadtests.plan.host import local_engine_count, raise_descriptor_limit
 from loadtests.plan.model import Plan
-from loadtests.swarm.bus import guard_master, guard_sockets
+from loadtests.swarm.bus import guard_master
 from loadtests.swarm.interrupt import Stops
+from loadtests.swarm.keys import MasterKeys
 from loadtests.swarm.local_agents import LocalAgents
 from loadtests.swarm.master import MasterShell, Order, RunOutcome
 from loadtests.swarm.metrics_door import metrics_door
 from loadtests.swarm.placeholder import EngineUser
 from loadtests.swarm.progress import Progress
+from loadtests.swarm.sockets import guard_sockets
 from loadtests.swarm.web import Web, WebAddress
 
 LOOPBACK: Final = "127.0.0.1"
@@ -61,12 +63,16 @@ class LocalWorkers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedWorkers:
-    """Exactly so many agents, started by the user with `headroom worker`, within `wait_s`."""
+    """Exactly so many agents, started by the user with `headroom worker`, within `wait_s`.
+
+    `keys` are what the master listens with (`keys.keys_of_master`); None: loopback only.
+    """
 
     count: int
     bind_host: str
     bind_port: int
     wait_s: float
+    keys: MasterKeys | None = None
 
 
 def run_plan(
@@ -137,7 +143,7 @@ def take_over(runner: MasterRunner, on_stop: Callable[[], None]) -> Callable[...
 
 def _refuse_foreign(plan: Plan, authorised_hosts: tuple[str, ...]) -> None:
     allowed = [
-        AuthorisedTarget(host=host.lower(), owner="", max_rate_per_s=0.0, expires=None)
+        AuthorisedTarget(host=host.lower(), owner="", max_rate_per_s=0.0, expires=None, proof=None)
         for host in authorised_hosts
     ]
     asked = [(f"node {node.name}", host) for node in plan.nodes for host in node.foreign_hosts]
@@ -159,9 +165,10 @@ def _join_wait_ns(workers: LocalWorkers | ExpectedWorkers) -> int:
 
 @contextmanager
 def _master(workers: LocalWorkers | ExpectedWorkers) -> Iterator[MasterRunner]:
-    guard_sockets()
-    is_local = isinstance(workers, LocalWorkers)
-    host, port = (LOOPBACK, 0) if is_local else (workers.bind_host, workers.bind_port)  # type: ignore[union-attr]  # told apart by is_local
+    keys, host, port = None, LOOPBACK, 0
+    if isinstance(workers, ExpectedWorkers):
+        keys, host, port = workers.keys, workers.bind_host, workers.bind_port
+    guard_sockets(master_keys=lambda _host: keys)
     environment = Environment(user_classes=[EngineUser])
     try:
         runner = environment.create_master_runner(host, port)
@@ -169,6 +176,8 @@ def _master(workers: LocalWorkers | ExpectedWorkers) -> Iterator[MasterRunner]:
         raise HarnessError(
             where="master", seen=f"{host}:{port} is in use", expected="a free port"
         ) from error
+    except HeadroomError:
+        raise
     except Exception as error:
         raise HarnessError(
             where="master", seen=str(error), expected=f"to listen on {host}:{port}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -30,6 +31,8 @@ class RunSetup:
     plan_bytes: bytes  # `encode_plan(plan)`
     agents: int  # exactly so many take part
     version: str  # of the package; agents of another one are refused
+    code: Mapping[str, str]  # digests of what this master runs; agents of other code are refused
+    is_named_by_key: bool  # an agent is called as the key of its connection, or refused
     boot_id: str  # of this kernel; equal ids share CLOCK_MONOTONIC
     unix_minus_monotonic_ns: int  # of the master: labels only
     join_wait_ns: int  # until the agents must have come

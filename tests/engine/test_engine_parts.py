@@ -1,4 +1,4 @@
-"""The engine's small parts: shares, gate, authority, checks, outcomes, recorder, requests."""
+"""The engine's small parts: shares, gate, checks, outcomes, recorder, requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
-from loadtests.engine.authority import refusal
 from loadtests.engine.catalogue import Catalogue
 from loadtests.engine.checks import failed_check
 from loadtests.engine.gate import Gate, gate_of
@@ -108,33 +107,6 @@ def test_a_gate_opens_when_it_says() -> None:
     assert gate.opens_ns() == 100_000_000
     assert gate.take(100_000_000)
     assert gate_of(10.0**9) is None
-
-
-@pytest.mark.parametrize(
-    ("host", "address", "authorised", "is_refused"),
-    [
-        ("localhost", "127.0.0.1", (), False),
-        ("::1", "::1", (), False),
-        ("x", "::ffff:127.0.0.1", (), False),
-        ("example.test", "192.0.2.7", (), True),
-        ("example.test", "192.0.2.7", ("example.test",), False),
-        ("Example.Test.", "192.0.2.7", ("example.test",), False),
-        ("example.test", "192.0.2.7", ("192.0.2.0/24",), False),
-        ("example.test", "192.0.2.7", ("192.0.2.7",), False),
-        ("example.test", "192.0.3.7", ("192.0.2.0/24",), True),
-        ("localhost", "192.0.2.7", (), True),
-        ("meta", "169.254.169.254", ("meta", "169.254.0.0/16"), True),
-        ("meta", "fe80::1%eth0", ("meta",), True),
-        ("meta", "fd00:ec2::254", ("meta",), True),
-        ("any", "0.0.0.0", ("any",), True),
-        ("any", "224.0.0.1", ("any",), True),
-    ],
-)
-def test_only_authorised_addresses_may_be_loaded(
-    host: str, address: str, authorised: tuple[str, ...], *, is_refused: bool
-) -> None:
-    """Loopback always, listed hosts and networks, link-local and group addresses never."""
-    assert (refusal(host, address, authorised) is not None) == is_refused
 
 
 @pytest.mark.parametrize(

@@ -64,14 +64,41 @@ def test_a_listed_host_is_allowed(tmp_path: Path, host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["example.org", "xapi.example.org", "api.example.org.evil.test", "10.2.0.1", "0.0.0.0",
-     "169.254.169.254", "2001:db8::8", "localhost.evil.test", "127.0.0.1.evil.test"],
+    ["example.org", "xapi.example.org", "api.example.org.evil.test", "10.2.0.1",
+     "2001:db8::8", "localhost.evil.test", "127.0.0.1.evil.test"],
 )  # fmt: skip
 def test_anything_else_is_refused(tmp_path: Path, host: str) -> None:
     """A name or address that is not listed is refused, and the message says what to add."""
     with pytest.raises(TargetError, match="not an authorised target") as caught:
         refuse_unauthorised(on("127.0.0.1", host), configured(tmp_path), NOW)
     assert host in caught.value.expected
+
+
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "::ffff:169.254.169.254", "0.0.0.0", "fd00:ec2::254", "224.0.0.1"]
+)
+def test_some_addresses_cannot_be_listed(tmp_path: Path, host: str) -> None:
+    """Metadata services, link-local and group addresses: no entry helps."""
+    entry = f'[authorised_targets."{host}"]\nowner = "me"\nmax_rate = "5000 rps"\n'
+    with pytest.raises(TargetError, match=r"metadata|no single host"):
+        refuse_unauthorised(on(host), configured(tmp_path, entry), NOW)
+
+
+def test_an_entry_must_last_to_the_end_of_the_plan(tmp_path: Path) -> None:
+    """A run that would go on after its authorisation has ended is not begun."""
+    plan = on("api.example.org")
+    end = datetime(2026, 11, 24, tzinfo=UTC)
+    length = timedelta(microseconds=plan.duration_ns / 1000)
+    refuse_unauthorised(plan, configured(tmp_path), end - length - timedelta(seconds=1))
+    with pytest.raises(TargetError, match="expired"):
+        refuse_unauthorised(plan, configured(tmp_path), end - length / 2)
+
+
+@pytest.mark.parametrize("proof", ['""', '"short"', "7", "true"])
+def test_a_proof_is_long_enough_to_be_one(tmp_path: Path, proof: str) -> None:
+    """A token that a page may hold by chance proves nothing."""
+    with pytest.raises(ScenarioError, match="a token of 16 characters"):
+        configured(tmp_path, GOOD + f"proof = {proof}\n")
 
 
 def test_an_entry_expires(tmp_path: Path) -> None:

@@ -230,7 +230,11 @@ def test_a_foreign_grpc_port_must_be_authorised_as_well() -> None:
     with pytest.raises(TargetError, match=r"grpc\.example"):
         refuse_unauthorised(plan, NOBODY, NOW)
     entry = AuthorisedTarget(
-        host="grpc.example", owner="us", max_rate_per_s=plan.max_rate_per_s, expires=None
+        host="grpc.example",
+        owner="us",
+        max_rate_per_s=plan.max_rate_per_s,
+        expires=None,
+        proof=None,
     )
     refuse_unauthorised(plan, Configuration(path=None, targets=(entry,)), NOW)
     slower = dataclasses.replace(entry, max_rate_per_s=plan.max_rate_per_s / 2)

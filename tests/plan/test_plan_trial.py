@@ -95,7 +95,7 @@ def test_an_objective_that_allows_much_ends_nothing_early() -> None:
 
 def entry(host: str, rate: float) -> AuthorisedTarget:
     """An entry of a configuration."""
-    return AuthorisedTarget(host=host, owner="team", max_rate_per_s=rate, expires=None)
+    return AuthorisedTarget(host=host, owner="team", max_rate_per_s=rate, expires=None, proof=None)
 
 
 def test_the_authorised_rate_is_that_of_the_tightest_node() -> None:

@@ -10,58 +10,30 @@ from typing import Any
 import gevent
 import msgspec
 import pytest
-import zmq.green as zmq
+from channel import Stranger, guarded_master, wait_until
 from locust.env import Environment
 from locust.rpc import Message
 from locust.runners import MasterRunner
 
-from loadtests.swarm import bus
+from loadtests.swarm import bus, sockets
+from loadtests.swarm.refusals import REFUSALS
 
 pytestmark = pytest.mark.system
 
 
 @pytest.fixture
 def master() -> Iterator[MasterRunner]:
-    """A guarded master on a free loopback port; its greenlets and socket are ended."""
-    bus.guard_sockets()
-    bus.REFUSALS.counts.clear()
-    runner = Environment(user_classes=[]).create_master_runner("127.0.0.1", 0)
-    bus.guard_master(runner)
-    yield runner
-    runner.greenlet.kill(block=True)
-    runner.server.socket.close(linger=0)
-
-
-class Stranger:
-    """A DEALER socket that says whatever it likes."""
-
-    def __init__(self, port: int, identity: bytes) -> None:
-        self.identity = identity.decode(errors="replace")
-        self.socket: Any = zmq.Context.instance().socket(zmq.DEALER)
-        self.socket.setsockopt(zmq.LINGER, 0)
-        self.socket.setsockopt(zmq.IDENTITY, identity)
-        self.socket.connect(f"tcp://127.0.0.1:{port}")
-
-    def say(self, message_type: object, data: object, node_id: object = None) -> None:
-        """Send one Locust message, in its own name unless told otherwise."""
-        name = self.identity if node_id is None else node_id
-        self.socket.send(msgspec.msgpack.encode((message_type, data, name)))
-
-
-def wait_until(condition: object, seconds: float = 10.0) -> None:
-    """Let greenlets run until a condition holds; fails when it does not in time."""
-    assert callable(condition)
-    with gevent.Timeout(seconds):
-        while not condition():
-            gevent.sleep(0.01)
+    """A guarded master on a free loopback port."""
+    REFUSALS.counts.clear()
+    with guarded_master() as runner:
+        yield runner
 
 
 def is_listening(master: MasterRunner, port: int, name: bytes) -> bool:
     """True when a well-behaved worker that joins now is answered."""
     worker = Stranger(port, name)
     worker.say("client_ready", "2.47.0")
-    with gevent.Timeout(10):
-        answer = msgspec.msgpack.decode(worker.socket.recv())
+    answer = worker.hear()
     worker.socket.close()
     return bool(answer[0] == "ack") and name.decode() in master.clients
 
@@ -82,7 +54,7 @@ def test_ten_thousand_garbage_messages_do_not_end_the_listener(master: MasterRun
             stranger.socket.send(bytes(torn[: rng.randrange(1, len(torn) + 1)]))
         if number % 500 == 0:
             gevent.sleep(0)
-    wait_until(lambda: sum(bus.REFUSALS.counts.values()) > 9_000, 30)
+    wait_until(lambda: sum(REFUSALS.counts.values()) > 9_000, 30)
     assert is_listening(master, master.server.port, b"honest")
 
 
@@ -91,7 +63,7 @@ def test_a_wrong_number_of_frames_is_refused(master: MasterRunner, frames: list[
     """Locust's messages are one frame; more of them, or an empty one, are not Locust's."""
     stranger = Stranger(master.server.port, b"stranger")
     stranger.socket.send_multipart(frames or [b""])
-    wait_until(lambda: bus.REFUSALS.counts["not a Locust message"] == 1)
+    wait_until(lambda: REFUSALS.counts["not a Locust message"] == 1)
     assert is_listening(master, master.server.port, b"honest")
 
 
@@ -129,7 +101,7 @@ def test_malformed_data_of_every_type_is_refused(
     stranger.say("client_ready", "2.47.0")
     wait_until(lambda: "stranger" in master.clients)
     stranger.say(message_type, data)
-    wait_until(lambda: sum(bus.REFUSALS.counts.values()) == 1)
+    wait_until(lambda: sum(REFUSALS.counts.values()) == 1)
     assert is_listening(master, master.server.port, b"honest")
 
 
@@ -139,14 +111,14 @@ def test_nobody_speaks_in_another_workers_name(master: MasterRunner) -> None:
     honest.say("client_ready", "2.47.0")
     wait_until(lambda: "honest" in master.clients)
     Stranger(master.server.port, b"thief").say("quit", None, "honest")
-    wait_until(lambda: bus.REFUSALS.counts["sent in another worker's name"] == 1)
+    wait_until(lambda: REFUSALS.counts["sent in another worker's name"] == 1)
     assert "honest" in master.clients
 
 
 def test_a_message_over_the_limit_costs_only_its_sender(master: MasterRunner) -> None:
     """ZeroMQ cuts off who sends more than the limit; everybody else is still served."""
     stranger = Stranger(master.server.port, b"stranger")
-    stranger.socket.send(bytes(bus.MAX_MESSAGE_BYTES + 1))
+    stranger.socket.send(bytes(sockets.MAX_MESSAGE_BYTES + 1))
     gevent.sleep(0.2)
     assert is_listening(master, master.server.port, b"honest")
 

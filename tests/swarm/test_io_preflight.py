@@ -107,24 +107,24 @@ def test_more_connections_than_ports_is_a_warning(port: int) -> None:
 
 def test_the_version_is_asked_once(port: int) -> None:
     """The version that the first answer states goes to the manifest."""
-    assert fetch_version(a_plan(port, version_path="/version")) == ("11.4.3", ())
+    assert fetch_version(a_plan(port, version_path="/version"), ()) == ("11.4.3", ())
 
 
 def test_the_next_node_is_asked_when_one_is_silent(port: int) -> None:
     """A dead node is worth a warning; another one's answer counts."""
-    version, warnings = fetch_version(a_plan(closed_port(), port, version_path="/version"))
+    version, warnings = fetch_version(a_plan(closed_port(), port, version_path="/version"), ())
     assert version == "11.4.3"
     assert len(warnings) == 1
 
 
 def test_a_version_nobody_tells_is_none(port: int) -> None:
     """A refusal is no version, and is no reason not to run."""
-    version, (warning,) = fetch_version(a_plan(port, version_path="/nowhere"))
+    version, (warning,) = fetch_version(a_plan(port, version_path="/nowhere"), ())
     assert version is None
     assert "404" in warning
 
 
 def test_a_long_answer_is_cut(port: int) -> None:
     """A target cannot fill the manifest."""
-    version, _ = fetch_version(a_plan(port, version_path="/long"))
+    version, _ = fetch_version(a_plan(port, version_path="/long"), ())
     assert version == "x" * MAX_BYTES
