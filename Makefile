@@ -22,13 +22,14 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# What starts real processes runs alone: beside other tests it would be measured, not tested.
+# What starts real processes waits most of its time: two at a time, a file in one piece.
 # The suites that take minutes each are targets of their own.
 LONGER := faults or failover or interop or demo or statistics or capacity
 test: lint
 	$(BIN)/python -m pytest -m "not system and not ($(LONGER))" \
 	  --numprocesses auto --dist worksteal
-	$(BIN)/python -m pytest -m "system and not ($(LONGER))"
+	$(BIN)/python -m pytest -m "system and not ($(LONGER))" \
+	  --numprocesses 2 --dist loadfile
 
 # The demo as a newcomer runs it, to its end, and nothing left behind.
 test-demo: $(STAMP)

@@ -237,8 +237,12 @@ def test_latency_stall_and_truth(tmp_path: Path) -> None:
     assert sum(one > 100 for one in took_ms) == 1
     # The stall's clock starts with the first of them.
     first_ns = int(rows[0]["received_ns"])
+    # A busy machine may send late what was due before the stall.
+    due_ms = [(int(row["received_ns"]) - first_ns) / NS_PER_MS + 20 for row in rows]
     left_ms = [(int(row["replied_ns"]) - first_ns) / NS_PER_MS for row in rows]
-    assert not [one for one in left_ms if 200 <= one < 600]
+    held = [left for due, left in zip(due_ms, left_ms, strict=True) if 200 <= due < 600]
+    assert held
+    assert min(held) >= 600
 
 
 def test_limits_and_errors_on_purpose() -> None:

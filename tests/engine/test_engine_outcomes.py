@@ -109,7 +109,12 @@ def test_bytes_behind_a_response_close_the_connection_only(behaviour: str) -> No
         result = run_plan(plan)
     result.check_conservation()
     assert result.final.ok == 10
-    assert result.kinds() == {"protocol": 10}
+    kinds = result.kinds()
+    assert set(kinds) == {"protocol"}
+    if behaviour == "extra":
+        assert kinds["protocol"] == 10
+    else:  # what comes after the last answers may come after the run's end
+        assert 1 <= kinds["protocol"] <= 10
     assert server.connections > 8
 
 

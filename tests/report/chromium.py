@@ -23,7 +23,7 @@ _COMMAND: Final = (
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
     "--hide-scrollbars", "--remote-debugging-pipe",
 )  # fmt: skip
-_PATIENCE_S: Final = 60.0
+_PATIENCE_S: Final = 100.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
