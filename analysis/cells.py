@@ -65,3 +65,8 @@ def quantile_cell(histogram: Histogram, quantile: float | None) -> Cell:
     if histogram.n < required_samples(quantile):
         return Cell(text=TOO_SMALL, value=None)
     return latency_cell(histogram.quantile_us(quantile))
+
+
+def total_cell(value_ns: int) -> Cell:
+    """A total of time that may be nothing at all, in us for machines."""
+    return Cell(text=latency(value_ns) if value_ns else "none", value=value_ns / 1000)

@@ -40,6 +40,7 @@ from analysis.findings import GENERATOR_LAWS, Finding, Law
 from analysis.pool_use import PoolUse, read_pool
 from analysis.reading import FROM_INTENDED, QUANTILE_KINDS, Reading, Unit, Unknown, read, read_with
 from analysis.server_side.levels import Level, read_level
+from analysis.unmeasured import CRASHES, crash_text
 from loadtests.plan.model import LoadModel, MeasureKind, Objective, Plan
 from loadtests.plan.objectives import RATE_KINDS, RATIO_KINDS, is_met
 from loadtests.plan.pacers import pacer_of
@@ -335,9 +336,9 @@ def judge_objective(case: Case) -> ObjectiveResult:
     try:
         reading = reading_of(objective, case.figures, case.pool, case.level)
         state, reason = _decide(case, reading)
-    except (ArithmeticError, ValueError, LookupError) as error:
+    except CRASHES as error:
         reading = Reading(unit=Unit.RATIO, value=None, samples=0, required=0, resolution=None)
-        state, reason = inconclusive(f"the check crashed: {type(error).__name__}: {error}")
+        state, reason = inconclusive(crash_text(error))
     return ObjectiveResult(
         stage=case.stage.facts.name,
         request=objective.request,

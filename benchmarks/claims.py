@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from statistics import median
 
+from benchmarks.bins import BINS, PLAIN, BinsFigures
 from benchmarks.claim import Claim, lag_claims, missing, ratio_text
 from benchmarks.cost import ratios_to, undisturbed_ratio
 from benchmarks.grpc_claims import grpc_claims
@@ -18,6 +19,7 @@ from benchmarks.spread import undisturbed
 _CLOSED_LIMIT = 1.3
 _OPEN_LIMIT = 1.6
 _FAST_LIMIT = 8.0
+_BINS_LIMIT = 1.05
 _LAG_LEVEL = 0.5
 _CONNECTIONS = 10_000
 _RESIDENT_LIMIT_BYTES = 150e6
@@ -38,6 +40,7 @@ def judge(results: Results) -> tuple[Claim, ...]:
     """All claims of the project, in the order in which it makes them."""
     return (
         *_cost_claims(results),
+        *_bins_claims(results),
         *_lag_claims(results),
         _memory_claim(results),
         _leak_claim(results),
@@ -69,6 +72,26 @@ def _cost_claims(results: Results) -> tuple[Claim, ...]:
     measured = ratio_text(ratio, ratios_to(part.samples, "Fast", "open"))
     is_met = ratio >= _FAST_LIMIT
     return (*claims, Claim(text=fast, limit=f">= {_FAST_LIMIT}", measured=measured, is_met=is_met))
+
+
+def _bins_claims(results: Results) -> tuple[Claim, Claim]:
+    part = results.bins
+    what = "CPU per request with bins of 100 ms against without, open load"
+    if part is None or part.stamp.is_quick:
+        why = "quick run" if part else "-"
+        limit = f"<= {_BINS_LIMIT}"
+        return missing(f"{what}, REST", limit, why), missing(f"{what}, gRPC", limit, why)
+    return _bins_claim(f"{what}, REST", part.rest), _bins_claim(f"{what}, gRPC", part.grpc)
+
+
+def _bins_claim(text: str, figures: BinsFigures) -> Claim:
+    ratio = undisturbed_ratio(figures.samples, BINS, PLAIN)
+    return Claim(
+        text=text,
+        limit=f"<= {_BINS_LIMIT}",
+        measured=ratio_text(ratio, ratios_to(figures.samples, BINS, PLAIN)),
+        is_met=ratio <= _BINS_LIMIT,
+    )
 
 
 def _lag_claims(results: Results) -> tuple[Claim, Claim]:

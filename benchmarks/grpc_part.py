@@ -110,7 +110,7 @@ def _against_go(settings: GrpcSettings) -> tuple[CostSample, ...]:
         return _measured(_against_h2load(settings.scratch), server, settings)
 
 
-def _saturation_per_s(server: Server, settings: GrpcSettings) -> float:
+def saturation_per_s(server: Server, *, seconds: float, scratch: Path) -> float:
     """The best rate of open load, offered at several parts of the rate of closed load.
 
     Far above what it can make an engine spends its time on requests that it drops: the most
@@ -118,16 +118,16 @@ def _saturation_per_s(server: Server, settings: GrpcSettings) -> float:
     """
 
     def rate_per_s(contestant: Contestant) -> float:
-        sample = measure(contestant, server, round_number=0, warm_s=0.5, seconds=settings.seconds)
+        sample = measure(contestant, server, round_number=0, warm_s=0.5, seconds=seconds)
         return sample.rate_per_s
 
     def offered(rate: float) -> Contestant:
-        def plan_for(target: Server, seconds: float) -> Plan:
-            return open_unique(target, seconds, rate)
+        def plan_for(target: Server, length_s: float) -> Plan:
+            return open_unique(target, length_s, rate)
 
-        return engine("offered", "Headroom offered", plan_for, scratch=settings.scratch, **_WHERE)
+        return engine("offered", "Headroom offered", plan_for, scratch=scratch, **_WHERE)
 
-    closed = rate_per_s(_engine(CONNECTIONS, STREAMS, settings.scratch))
+    closed = rate_per_s(_engine(CONNECTIONS, STREAMS, scratch))
     reached = [rate_per_s(offered(part * closed)) for part in _OFFERED]
     made = ", ".join(f"{rate:,.0f}" for rate in reached)
     print(f"  saturation: closed {closed:,.0f}, open {made} requests/s", flush=True)
@@ -139,7 +139,7 @@ def measure_grpc(settings: GrpcSettings) -> GrpcFigures:
     peers.install_missing(peers.GRPC)
     scratch = settings.scratch
     with running_nghttpd(core=SERVER_CORE, scratch=scratch) as server:
-        saturation = _saturation_per_s(server, settings)
+        saturation = saturation_per_s(server, seconds=settings.seconds, scratch=scratch)
         contestants = _contestants(saturation, scratch)
         nghttpd = _measured(contestants, server, settings)
         lag = lag_samples(

@@ -11,11 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import peers
+from benchmarks.bins import BinsFigures, PlanAtRate, measure_bins
 from benchmarks.cost import interleaved
 from benchmarks.engine import engine
 from benchmarks.fan_in import fan_in_samples
 from benchmarks.generators import Contestant, hey, locust, wrk
 from benchmarks.grpc_part import GrpcSettings, measure_grpc
+from benchmarks.grpc_part import saturation_per_s as grpc_saturation_per_s
+from benchmarks.grpc_plans import open_unique
+from benchmarks.grpc_servers import running_nghttpd
 from benchmarks.machine import (
     GENERATOR_CORE,
     SERVER_CORE,
@@ -30,6 +35,7 @@ from benchmarks.page import page_sample
 from benchmarks.peers import versions
 from benchmarks.process import ROOT
 from benchmarks.results import (
+    BinsPart,
     CostPart,
     FanInPart,
     GrpcPart,
@@ -223,6 +229,32 @@ def run_cost(settings: Settings) -> CostPart:
         )
 
 
+def run_bins(settings: Settings) -> BinsPart:
+    """CPU per request with bins and without, of both protocols."""
+    peers.install_missing(peers.GRPC)
+    scratch, seconds = settings.scratch, settings.seconds
+
+    def measured(server: Server, plan_at: PlanAtRate, saturation: float) -> BinsFigures:
+        return measure_bins(
+            server,
+            plan_at,
+            saturation,
+            rounds=settings.rounds,
+            warm_s=settings.warm_s,
+            seconds=seconds,
+            scratch=scratch,
+        )
+
+    with _stamped(settings) as stamper:
+        with running_server(core=SERVER_CORE, scratch=scratch) as server:
+            saturation = saturation_per_s(server, seconds=seconds, scratch=scratch)
+            rest = measured(server, open_plan, saturation)
+        with running_nghttpd(core=SERVER_CORE, scratch=scratch) as peer:
+            saturation = grpc_saturation_per_s(peer, seconds=settings.grpc_s, scratch=scratch)
+            grpc = measured(peer, open_unique, saturation)
+        return BinsPart(stamp=stamper.stamp(), seconds=settings.seconds, rest=rest, grpc=grpc)
+
+
 def run_lag(settings: Settings) -> LagPart:
     """Send lag at three levels."""
     with (
@@ -317,6 +349,7 @@ def run_grpc(settings: Settings) -> GrpcPart:
 
 PARTS: dict[str, Callable[[Settings], Part]] = {
     "cost": run_cost,
+    "bins": run_bins,
     "lag": run_lag,
     "grpc": run_grpc,
     "memory": run_memory,

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+from benchmarks.bins_report import bins_section
 from benchmarks.claims import judge
 from benchmarks.cost import CostSample, ratios_to, undisturbed_ratio, undisturbed_us
 from benchmarks.grpc_report import grpc_section
 from benchmarks.markdown import heading, table
 from benchmarks.results import (
+    BinsPart,
     CostPart,
     FanInPart,
     GrpcPart,
@@ -89,6 +91,7 @@ def write_report(results: Results) -> str:
     lines = [_HEAD, *_claims_section(results)]
     parts = (
         results.cost,
+        results.bins,
         results.lag,
         results.grpc,
         results.memory,
@@ -109,6 +112,8 @@ def _section(part: Part, results: Results) -> list[str]:
     match part:
         case CostPart():
             found = _cost_section(part)
+        case BinsPart():
+            found = bins_section(part)
         case LagPart():
             found = _lag_section(part)
         case GrpcPart():

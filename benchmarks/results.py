@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.bins import BinsFigures
 from benchmarks.cost import CostSample
 from benchmarks.fan_in import FanInSample
 from benchmarks.grpc_part import GrpcFigures
@@ -105,7 +106,27 @@ class GrpcPart:
     figures: GrpcFigures
 
 
-Part = CostPart | LagPart | MemoryPart | LeakPart | FanInPart | ShowPart | PagePart | GrpcPart
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinsPart:
+    """CPU per request with bins of 100 ms and without."""
+
+    stamp: Stamp
+    seconds: float
+    rest: BinsFigures
+    grpc: BinsFigures
+
+
+Part = (
+    CostPart
+    | LagPart
+    | MemoryPart
+    | LeakPart
+    | FanInPart
+    | ShowPart
+    | PagePart
+    | GrpcPart
+    | BinsPart
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +141,7 @@ class Results:
     show: ShowPart | None = None
     page: PagePart | None = None
     grpc: GrpcPart | None = None
+    bins: BinsPart | None = None
 
     def with_part(self, part: Part) -> Results:
         """Return the same results with one part measured anew."""
@@ -140,6 +162,8 @@ class Results:
                 found = replace(self, page=part)
             case GrpcPart():
                 found = replace(self, grpc=part)
+            case BinsPart():
+                found = replace(self, bins=part)
         return found
 
 

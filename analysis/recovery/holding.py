@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.figures import NS_PER_S
-from analysis.recovery.outage import is_black, is_unavailable
+from analysis.recovery.outage import is_black, is_unavailable, runs_of
 from analysis.recovery.series import Integers, Series, Truths
 from loadtests.plan.binning import mark_of
 from loadtests.plan.model import Binning, Comparison, MeasureKind, Objective
@@ -29,6 +29,7 @@ from loadtests.plan.objectives import RATE_KINDS
 from loadtests.record.bins import BIN_NS, BinCount
 
 HOLD_NS: Final = 30 * NS_PER_S
+_SOON_BINS: Final = 10
 _RATIOS: Final = frozenset(
     {
         MeasureKind.ERROR_RATIO,
@@ -140,17 +141,20 @@ def find_recovery(
     """The start of the first `hold_ns` from the fault on in which every objective holds.
 
     Each objective comes with the series that it is about. The stretch begins in a bin that is
-    available in `series`: without that, a limit that forgives some bad arrivals would let it
-    begin before the end of the outage. And there is no blackout in it: where nothing succeeds
-    nothing holds, though all be answered within their limits in the end.
+    available in `series`, and not before the fault was felt: without that, a limit that
+    forgives some bad arrivals would let it begin before the end of the outage. And there is no
+    blackout in it that is longer than the limits of latency: where nothing succeeds nothing
+    holds. A shorter one is what those limits allow.
     """
     first, length = series.index_of(fault_ns), hold_ns // BIN_NS
     starts = np.arange(first, series.bins, dtype=np.int64)
     ends = np.minimum(starts + length, series.bins)
     # Where nothing was due nothing can be said to hold.
     has_arrivals = _Sums(series, starts, ends).of(BinCount.PLANNED) > 0
-    black = np.concatenate([[0], np.cumsum(is_black(series))])
-    holds = ~is_unavailable(series)[first:] & has_arrivals & (black[ends] == black[starts])
+    black = np.concatenate([[0], np.cumsum(_long_black(series, objectives))])
+    unavailable = is_unavailable(series)
+    holds = ~unavailable[first:] & has_arrivals & (black[ends] == black[starts])
+    holds[: _felt_until(unavailable, first) - first] = False
     made: dict[int, _Sums] = {}
     for objective, own in objectives:
         sums = made.setdefault(id(own), _Sums(own, starts, ends))
@@ -165,6 +169,22 @@ def find_recovery(
     tail = np.flatnonzero(holds & ~is_whole)
     after_ns = _after(series, first + int(tail[0]), fault_ns) if tail.size else None
     return Recovered(after_ns=None, tail_ns=after_ns)
+
+
+def _long_black(series: Series, objectives: Sequence[tuple[Objective, Series]]) -> Truths:
+    """Bins of blackouts longer than every limit of latency."""
+    marks = [mark_of(objective) for objective, _ in objectives]
+    longest_ns = max((mark.limit_ns for mark in marks if mark is not None), default=0)
+    flags = is_black(series)
+    for begin, end in runs_of(flags):
+        flags[begin:end] = (end - begin) * BIN_NS > longest_ns
+    return flags
+
+
+def _felt_until(unavailable: Truths, first: int) -> int:
+    """Where the stretch ends that begins with the fault or within a second of it."""
+    soon = [end for begin, end in runs_of(unavailable[first:]) if begin < _SOON_BINS]
+    return first + (soon[0] if soon else 0)
 
 
 def _after(series: Series, index: int, fault_ns: int) -> int:

@@ -4,7 +4,8 @@ INCONCLUSIVE where nothing was measured, where something speaks against the figu
 (`Recoveries.doubts`, a law or a generator's limit in the stages after the fault), where the
 limit lies within the value's resolution, and where requests without an outcome could turn
 it. A run that ended too soon to show a recovery neither passes nor fails, unless the limit
-had passed by then. What is met passes only in a run that came to its end.
+had passed by then. What is met passes only in a run that came to its end. A check that
+crashes is INCONCLUSIVE, with the crash as its reason.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from analysis.reading import Reading, Unit, unit_of
 from analysis.recovery.downtime import Downtime
 from analysis.recovery.measures import PartRecovery, Recoveries, Recovery
 from analysis.recovery.writes import WriteAudit, audit_writes, judge_writes
+from analysis.unmeasured import CRASHES, Unmeasured, crash_text
 from loadtests.plan.model import MeasureKind, Objective, Plan
 from loadtests.plan.objectives import FAILOVER_KINDS, WRITE_KINDS, is_met
 from loadtests.plan.units import format_duration
@@ -28,9 +30,11 @@ FAILOVER: Final = "(failover)"  # stands for a stage; no stage can be called so
 _BLOCKING: Final = NUMBERS_LAWS | GENERATOR_LAWS
 
 
-def failover_warnings(recoveries: Recoveries | None) -> Iterator[Finding]:
+def failover_warnings(recoveries: Recoveries | Unmeasured) -> Iterator[Finding]:
     """What a reader must know of the figures."""
-    if recoveries is None:
+    if isinstance(recoveries, Unmeasured):
+        if recoveries.is_crash:
+            yield warning(Law.FAILOVER, None, f"nothing was measured: {recoveries.reason}")
         return
     for doubt in recoveries.doubts:
         yield warning(Law.FAILOVER, None, doubt)
@@ -40,7 +44,7 @@ def failover_warnings(recoveries: Recoveries | None) -> Iterator[Finding]:
 
 
 def judge_failover(
-    run: Run, plan: Plan, recoveries: Recoveries | None, findings: Sequence[Finding]
+    run: Run, plan: Plan, recoveries: Recoveries | Unmeasured, findings: Sequence[Finding]
 ) -> tuple[ObjectiveResult, ...]:
     """Every objective on failovers of a plan."""
     results = []
@@ -48,7 +52,10 @@ def judge_failover(
     for objective in plan.objectives:
         if objective.measure.kind not in FAILOVER_KINDS:
             continue
-        reading, (state, reason) = _judge(run, objective, recoveries, audit, findings)
+        try:
+            reading, (state, reason) = _judge(run, objective, recoveries, audit, findings)
+        except CRASHES as error:
+            reading, (state, reason) = _nothing(objective), inconclusive(crash_text(error))
         results.append(
             ObjectiveResult(
                 stage=FAILOVER,
@@ -66,15 +73,14 @@ def judge_failover(
 def _judge(
     run: Run,
     objective: Objective,
-    recoveries: Recoveries | None,
-    audit: WriteAudit | None,
+    recoveries: Recoveries | Unmeasured,
+    audit: WriteAudit | Unmeasured,
     findings: Sequence[Finding],
 ) -> tuple[Reading, Outcome]:
     if objective.measure.kind in WRITE_KINDS:
         return judge_writes(objective, audit)
-    if recoveries is None:
-        why = "no bins were recorded" if run.bins.empty else "no fault was injected"
-        return _nothing(objective), inconclusive(why)
+    if isinstance(recoveries, Unmeasured):
+        return _nothing(objective), inconclusive(recoveries.reason)
     reading = _read(objective, recoveries)
     blocked = _blocked(run, recoveries, findings)
     if blocked is not None:

@@ -2,9 +2,8 @@
 
 Nothing here says good or bad. What speaks against the figures (`doubts`) is on them: lost
 windows, a generator that stood still, load that waits for answers. Their resolution is on
-them too: a bin, or the gap between arrivals where that is longer, plus half a round trip
-between hosts and the longest time that an engine stood still in a second with an edge of an
-outage.
+them too: a bin, or the gaps between arrivals where those are longer, plus half a round trip
+between hosts and the time that an engine stood still at the edges of an outage.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from analysis.recovery.connections import Storm, measure_storm
 from analysis.recovery.downtime import Downtime, measure_downtime
 from analysis.recovery.faults import Fault, build_faults
 from analysis.recovery.holding import HOLD_NS, Recovered, find_recovery, is_in_bins
-from analysis.recovery.outage import Outage, measure_outage
+from analysis.recovery.outage import Outage, Stretch, measure_outage, silent_bins
 from analysis.recovery.series import (
     Choice,
     Series,
@@ -31,6 +30,7 @@ from analysis.recovery.series import (
     is_request,
     load_span_ns,
 )
+from analysis.unmeasured import CRASHES, Unmeasured, crashed
 from loadtests.plan.model import Binning, LoadModel, MeasureKind, Objective, Plan
 from loadtests.plan.objectives import FAILOVER_KINDS, RATE_KINDS
 from loadtests.record.archive import Run
@@ -166,17 +166,33 @@ def late_limit(plan: Plan) -> tuple[int, int] | None:
 
 
 def _resolution_ns(series: Series, outage: Outage, run: Run) -> int:
-    """A bin or the mean gap between arrivals, and what clocks and engines may have added."""
+    """A bin or the gaps between arrivals, and what clocks and engines may have added.
+
+    A stretch is known from its arrivals alone: it may have begun a gap before the first bad
+    one and ended a gap after the last.
+    """
     planned = int(series.column(BinCount.PLANNED).sum())
     gap_ns = (series.end_ns - series.start_ns) // planned if planned else 0
+    silent = max((silent_bins(series, stretch) for stretch in outage.stretches), default=0)
     trips_ns = [agent.round_trip_ns or 0 for agent in run.manifest.agents]
-    edges_s = {at // NS_PER_S for s in outage.stretches for at in (s.start_ns, s.end_ns)}
-    stalls_ns = run.engines["stalled_ns"][run.engines["window_s"].isin(edges_s)]
     return (
-        max(BIN_NS, gap_ns)
+        max(BIN_NS, 2 * gap_ns, (silent + 1) * BIN_NS)
         + max(trips_ns, default=0) // 2
-        + (int(stalls_ns.max()) if len(stalls_ns) else 0)
+        + max((_stalled_ns(run, stretch) for stretch in outage.stretches), default=0)
     )
+
+
+def _stalled_ns(run: Run, stretch: Stretch) -> int:
+    """How long an engine stood still at the edges of a stretch, both together.
+
+    A stall belongs to the second in which it ended, so the one after an edge counts as well:
+    what was due in it was sent when it was over, and met what was so then.
+    """
+    total_ns = 0
+    for second in {stretch.start_ns // NS_PER_S, stretch.end_ns // NS_PER_S}:
+        own = run.engines["stalled_ns"][run.engines["window_s"].isin([second, second + 1])]
+        total_ns += int(own.max()) if len(own) else 0
+    return total_ns
 
 
 def _measure_part(
@@ -221,14 +237,24 @@ def _budget_ratio(plan: Plan, outage: Outage, series: Series) -> float | None:
     return outage.failed_slo / ((1 - plan.slo.ratio) * per_window)
 
 
-def measure_recoveries(run: Run, plan: Plan, *, hold_ns: int = HOLD_NS) -> Recoveries | None:
-    """All failover measures of a run; None where it has no bins or no fault.
+def measure_recoveries(run: Run, plan: Plan, *, hold_ns: int = HOLD_NS) -> Recoveries | Unmeasured:
+    """All failover measures of a run, or why there are none.
 
     `hold_ns` is how long the objectives have to hold: 30 s, less in tests alone.
     """
-    faults, span_ns = build_faults(run), load_span_ns(run)
-    if plan.binning is None or span_ns is None or not faults:
-        return None
+    try:
+        return _measure(run, plan, hold_ns)
+    except CRASHES as error:
+        return crashed(error)
+
+
+def _measure(run: Run, plan: Plan, hold_ns: int) -> Recoveries | Unmeasured:
+    span_ns = load_span_ns(run)
+    if plan.binning is None or span_ns is None:
+        return Unmeasured(reason="no bins were recorded", is_crash=False)
+    faults = build_faults(run)
+    if not faults:
+        return Unmeasured(reason="no fault was injected", is_crash=False)
     bench = _Bench(run, plan, plan.binning, span_ns)
     made = [bench.part(choice) for choice in bench.choices()]
 
@@ -280,13 +306,17 @@ def _doubts(run: Run, plan: Plan, faults: Sequence[Fault], series: Series) -> It
 
 
 def _stalls(run: Run, series: Series, from_s: int) -> Iterator[str]:
-    """Seconds in which an engine stood still for a bin and something was unavailable."""
+    """Seconds in which an engine stood still for a bin and something became bad, or good again.
+
+    And those beside them, because what was due before a stall may fail in it. In the midst of
+    a stretch a stall neither begins nor ends it.
+    """
     rows = run.engines[(run.engines["window_s"] >= from_s) & (run.engines["stalled_ns"] > BIN_NS)]
     outage = measure_outage(series, from_s * NS_PER_S, series.end_ns)
+    edges_s = {at // NS_PER_S for s in outage.stretches for at in (s.start_ns, s.end_ns)}
     for second, stalled_ns in zip(rows["window_s"], rows["stalled_ns"], strict=True):
-        begin_ns, end_ns = int(second) * NS_PER_S, (int(second) + 1) * NS_PER_S
-        if any(s.start_ns < end_ns and s.end_ns > begin_ns for s in outage.stretches):
+        if any(abs(int(second) - edge_s) <= 1 for edge_s in edges_s):
             yield (
-                f"an engine stood still for {stalled_ns / 1e6:.0f} ms in second {second}, in "
-                "which requests failed: it may have been the generator"
+                f"an engine stood still for {stalled_ns / 1e6:.0f} ms in second {second}, when "
+                "requests began or ceased to fail: it may have been the generator"
             )

@@ -4,6 +4,8 @@ A bin is *bad* when less than 99.9 % of the arrivals that were due in it ended o
 arrival did not. A stretch in which nothing at all succeeded although arrivals were due is a
 *blackout*, also when they are answered late in the end: at least two bins and five arrivals,
 for less is not told from an answer that took its time. Unavailability is the total of both.
+Bins in which nothing was due say nothing: between two bad ones they belong to the stretch,
+else an outage of a part with few arrivals would seem shorter the fewer there are.
 
 A stretch is measured closer than its bins: it begins with the 10 ms in which the first bad
 arrival was due and ends with those of the last one. A blackout begins as deep in the bin
@@ -12,6 +14,7 @@ before it as that bin's answers go; its end is known to a bin, and the earlier e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -96,8 +99,28 @@ def is_black(series: Series) -> Truths:
 
 
 def is_unavailable(series: Series) -> Truths:
-    """Bins of both kinds."""
-    return np.asarray(is_bad(series) | is_black(series))
+    """Bins of both kinds, and those without arrivals between two of them."""
+    found = is_bad(series) | is_black(series)
+    is_known = found | (series.column(BinCount.PLANNED) > 0)
+    after, before = _last_known(found, is_known), _last_known(found[::-1], is_known[::-1])[::-1]
+    return np.asarray(found | (~is_known & after & before))
+
+
+def _last_known(flags: Truths, is_known: Truths) -> Truths:
+    """Of every bin the flag of the last known one up to it; False before the first."""
+    places = np.maximum.accumulate(np.where(is_known, np.arange(flags.size), -1))
+    return np.asarray((places >= 0) & flags[places])
+
+
+def silent_bins(series: Series, stretch: Stretch) -> int:
+    """Bins without arrivals on both sides of a stretch, in which it may have begun and ended."""
+    is_empty = series.column(BinCount.PLANNED) == 0
+    first, end = series.index_of(stretch.start_ns), series.index_of(stretch.end_ns - 1) + 1
+    before = np.flatnonzero(~is_empty[:first][::-1])
+    after = np.flatnonzero(~is_empty[end:])
+    return (int(before[0]) if before.size else first) + (
+        int(after[0]) if after.size else series.bins - end
+    )
 
 
 def _black_start_ns(series: Series, first: int) -> int:
@@ -124,6 +147,16 @@ def _stretch(series: Series, first: int, end: int, bad: Truths, black: Truths) -
         is_there = place >= 0 and int(ticks[place]) * TICK_NS >= last_ns
         end_ns = int(ticks[place] + 1) * TICK_NS if is_there else end_ns
     return Stretch(start_ns=start_ns, end_ns=end_ns)
+
+
+def _within(stretches: Sequence[Stretch], blackout: Stretch) -> Stretch:
+    """A blackout is a part of its stretch, whose edges are known more closely."""
+    own = next(
+        s for s in stretches if s.start_ns < blackout.end_ns and s.end_ns > blackout.start_ns
+    )
+    return Stretch(
+        start_ns=max(own.start_ns, blackout.start_ns), end_ns=min(own.end_ns, blackout.end_ns)
+    )
 
 
 def _first_tick_ns(ticks: Integers, from_ns: int, otherwise_ns: int) -> int:
@@ -153,14 +186,17 @@ def measure_outage(series: Series, from_ns: int, to_ns: int, since_ns: int | Non
     def total(*columns: BinCount) -> int:
         return int(part[:, list(columns)].sum())
 
+    stretches = tuple(
+        _stretch(series, a, b, bad, black) for a, b in _between(is_unavailable(series), first, end)
+    )
     return Outage(
         from_ns=from_ns,
         to_ns=to_ns,
-        stretches=tuple(
-            _stretch(series, a, b, bad, black) for a, b in _between(bad | black, first, end)
-        ),
+        stretches=stretches,
         blackouts=tuple(
-            Stretch(start_ns=_black_start_ns(series, a), end_ns=series.edge_ns(b))
+            _within(
+                stretches, Stretch(start_ns=_black_start_ns(series, a), end_ns=series.edge_ns(b))
+            )
             for a, b in _between(black, first, end)
         ),
         first_bad_ns=_first_bad_ns(series, first, end, from_ns),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from analysis.cells import count_cell, latency_cell, number_column, text_column
+from analysis.cells import count_cell, latency_cell, number_column, text_column, total_cell
+from analysis.recovery.connections import Storm
+from analysis.recovery.expected import prediction_table
 from analysis.recovery.measures import PartRecovery, Recoveries, Recovery
 from analysis.recovery.writes import WriteAudit
 from analysis.tables import Cell, Table, words
 from analysis.text import UNKNOWN, latency, ratio
+from analysis.unmeasured import Unmeasured
 from loadtests.record.archive import Run
 
 _NEVER = Cell(text="-", value=None)
@@ -16,11 +19,6 @@ _FROM_FIRST = "(from the first on)"
 def _duration_cell(value_ns: int | None, otherwise: Cell = _NEVER) -> Cell:
     """A duration, in us for machines; one that did not happen is a dash."""
     return otherwise if value_ns is None else latency_cell(value_ns / 1000)
-
-
-def _exact_cell(value_ns: int) -> Cell:
-    """A total that may be nothing at all."""
-    return Cell(text=latency(value_ns) if value_ns else "none", value=value_ns / 1000)
 
 
 def _name(recovery: Recovery) -> Cell:
@@ -54,7 +52,7 @@ def fault_table(run: Run, recoveries: Recoveries) -> Table:
                 count_cell(downtime.failed),
                 count_cell(downtime.failed_seconds),
                 Cell(text=UNKNOWN if slow is None else f"{slow}", value=slow),
-                Cell(text=ratio(recovery.budget_ratio), value=recovery.budget_ratio),
+                _budget_cell(recovery.budget_ratio),
             )
         )
     return Table(
@@ -76,21 +74,36 @@ def fault_table(run: Run, recoveries: Recoveries) -> Table:
     )
 
 
+def _budget_cell(budget_ratio: float | None) -> Cell:
+    return Cell(text="no slo" if budget_ratio is None else ratio(budget_ratio), value=budget_ratio)
+
+
 def _recovered_cell(part: PartRecovery) -> Cell:
     recovered = part.recovered
     if recovered is None:
         return Cell(text=UNKNOWN, value=None)
     if recovered.after_ns is not None:
-        return _exact_cell(recovered.after_ns)
+        text = latency(recovered.after_ns) if recovered.after_ns else "at once"
+        return Cell(text=text, value=recovered.after_ns / 1000)
     is_open = recovered.tail_ns is not None
     return Cell(text="the run ended too soon" if is_open else "not recovered", value=None)
+
+
+def _felt(recovery: Recovery) -> list[PartRecovery]:
+    """All requests, and the parts, unless none of them felt anything."""
+    parts = recovery.parts
+    is_felt = any(
+        part.outage.stretches or part.outage.failed or part.outage.dropped or part.late
+        for part in parts
+    )
+    return [*parts] if is_felt else [recovery.whole]
 
 
 def recovery_table(recoveries: Recoveries) -> Table:
     """The failover measures of all requests, and of each protocol, request and node."""
     rows = []
     for recovery in _rows(recoveries):
-        for part in recovery.parts:
+        for part in _felt(recovery):
             outage = part.outage
             rows.append(
                 (
@@ -98,9 +111,9 @@ def recovery_table(recoveries: Recoveries) -> Table:
                     words(part.name if part.kind == "all" else f"{part.kind} {part.name}"),
                     _duration_cell(outage.first_bad_ns),
                     _duration_cell(outage.detected_ns),
-                    _exact_cell(outage.unavailable_ns),
-                    _exact_cell(outage.longest_ns),
-                    _exact_cell(outage.blackout_ns),
+                    total_cell(outage.unavailable_ns),
+                    total_cell(outage.longest_ns),
+                    total_cell(outage.blackout_ns),
                     _recovered_cell(part),
                     count_cell(outage.failed + outage.dropped),
                     Cell(text=UNKNOWN, value=None) if part.late is None else count_cell(part.late),
@@ -109,11 +122,11 @@ def recovery_table(recoveries: Recoveries) -> Table:
                 )
             )
     limit_ns = recoveries.whole.whole.late_limit_ns
-    late = "late" if limit_ns is None else f"late: ok after more than {latency(limit_ns)}"
+    late = "" if limit_ns is None else f"late: ok after more than {latency(limit_ns)}; "
     return Table(
         name="recovery",
         title="Failover, from the fault's acknowledged time "
-        f"(bins of 100 ms; {late}; {recoveries.unknown} requests of the run unknown)",
+        f"(bins of 100 ms; {late}{recoveries.unknown} requests of the run unknown)",
         columns=(
             text_column("fault"),
             text_column("of"),
@@ -132,6 +145,14 @@ def recovery_table(recoveries: Recoveries) -> Table:
     )
 
 
+def _unbroken(storm: Storm) -> str:
+    """Where no time can be told until all were back."""
+    if not storm.is_restored:
+        return "not restored"
+    # Opened again before the bin that lost them was over.
+    return "at once" if storm.connects else "none lost"
+
+
 def storm_table(recoveries: Recoveries) -> Table:
     """Connections lost and opened again."""
     rows = []
@@ -139,7 +160,7 @@ def storm_table(recoveries: Recoveries) -> Table:
         storm = recovery.storm
         if storm is None:
             continue
-        restored = Cell(text="none lost" if storm.is_restored else "not restored", value=None)
+        restored = Cell(text=_unbroken(storm), value=None)
         rows.append(
             (
                 _name(recovery),
@@ -167,9 +188,9 @@ def storm_table(recoveries: Recoveries) -> Table:
     )
 
 
-def write_tables(audit: WriteAudit | None) -> tuple[Table, ...]:
+def write_tables(audit: WriteAudit | Unmeasured) -> tuple[Table, ...]:
     """What became of the writes, with examples; none of a run without an audit."""
-    if audit is None:
+    if isinstance(audit, Unmeasured):
         return ()
     findings = {
         "lost (acknowledged, absent)": audit.lost,
@@ -198,10 +219,11 @@ def write_tables(audit: WriteAudit | None) -> tuple[Table, ...]:
     )
 
 
-def recovery_tables(run: Run, recoveries: Recoveries | None) -> tuple[Table, ...]:
+def recovery_tables(run: Run, recoveries: Recoveries | Unmeasured) -> tuple[Table, ...]:
     """None of a run without faults."""
-    if recoveries is None:
+    if isinstance(recoveries, Unmeasured):
         return ()
     return (
-        fault_table(run, recoveries), recovery_table(recoveries), storm_table(recoveries),
+        fault_table(run, recoveries), prediction_table(run, recoveries),
+        recovery_table(recoveries), storm_table(recoveries),
     )  # fmt: skip

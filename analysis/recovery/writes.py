@@ -20,6 +20,7 @@ import pandas as pd
 
 from analysis.judging import Outcome, State, inconclusive
 from analysis.reading import Reading, unit_of
+from analysis.unmeasured import CRASHES, Unmeasured, crashed
 from loadtests.plan.model import MeasureKind, Objective, Plan
 from loadtests.plan.objectives import is_met
 from loadtests.plan.write_ids import MatchedWrites, match_writes
@@ -61,10 +62,17 @@ class WriteAudit:
         }.get(kind, self.duplicated)
 
 
-def audit_writes(run: Run, plan: Plan) -> WriteAudit | None:
-    """The audit of a run; None where its scenario asks for none."""
+def audit_writes(run: Run, plan: Plan) -> WriteAudit | Unmeasured:
+    """The audit of a run, or why there is none."""
     if plan.audit is None:
-        return None
+        return Unmeasured(reason="the scenario has no [audit]", is_crash=False)
+    try:
+        return _audit(run, plan)
+    except CRASHES as error:
+        return crashed(error)
+
+
+def _audit(run: Run, plan: Plan) -> WriteAudit:
     rows = run.writes[run.writes["due_ns"] >= 0].reset_index(drop=True)
     matched = match_writes(plan, rows["due_ns"].to_numpy(np.int64), rows["slot"].to_numpy(np.int64))
     logged = pd.DataFrame(
@@ -126,12 +134,12 @@ def _gaps(
         yield "no write ended"
 
 
-def judge_writes(objective: Objective, audit: WriteAudit | None) -> tuple[Reading, Outcome]:
+def judge_writes(objective: Objective, audit: WriteAudit | Unmeasured) -> tuple[Reading, Outcome]:
     """A limit on lost, resurrected or duplicated writes."""
     unit = unit_of(objective.measure)
-    if audit is None:
+    if isinstance(audit, Unmeasured):
         nothing = Reading(unit=unit, value=None, samples=0, required=0, resolution=None)
-        return nothing, inconclusive("the scenario has no [audit]")
+        return nothing, inconclusive(audit.reason)
     found = audit.of(objective.measure.kind)
     total = audit.acknowledged + audit.refused + audit.unknown
     reading = Reading(

@@ -11,6 +11,7 @@ from typing import Final
 
 from analysis.figures import NS_PER_S
 from analysis.recovery.faults import build_faults
+from analysis.unmeasured import CRASHES
 from loadtests.record.archive import Run
 from loadtests.record.manifest import Outcome
 
@@ -76,13 +77,17 @@ class Timeline:
 
 def _faults(run: Run, first_s: int, length_s: int) -> tuple[FaultBand, ...]:
     end_ns = (first_s + length_s) * NS_PER_S
+    try:
+        faults = build_faults(run)
+    except CRASHES:  # the verdict says what is wrong with the events
+        return ()
     return tuple(
         FaultBand(
             name=fault.name,
             start_s=fault.at_ns / NS_PER_S - first_s,
             end_s=(end_ns if fault.gone_ns is None else fault.gone_ns) / NS_PER_S - first_s,
         )
-        for fault in build_faults(run)
+        for fault in faults
         if fault.problem is None
     )
 

@@ -3,11 +3,11 @@
 Runs closed loads without pause and reads their archives, for HTTP/1.1 and for gRPC each:
 constant requests, three short tries on end, for the CPU of the engines per answered request;
 and the mix against an embedded cluster, for the rate at which generator and target together
-saturate the machine. `check` uses the one, `demo` the other. Constant GETs go to a node of
-the cluster, constant calls to a peer that answers at once: for grpcio's server the engine
-would mostly wait, and waking up is what it would be measured by. Other work on the machine
-can only add to the cost of a request, so the cheapest try counts; how far the others were off
-is kept and printed.
+saturate the machine. `check` uses the one, `demo` measures the other again. Constant GETs go
+to a node of the cluster, constant calls to a peer that answers at once: for grpcio's server the
+engine would mostly wait, and waking up is what it would be measured by. Other work can only
+add to the cost of a request, so the cheapest try counts; how far the others were off is kept
+and printed.
 """
 
 from __future__ import annotations
@@ -144,6 +144,11 @@ def _measure(
         sent_bytes=float(mix["bytes_sent"].sum()) / done,
         received_bytes=float(mix["bytes_received"].sum()) / done,
     )
+
+
+def saturation_per_s(scenario: str, targets: Sequence[str], terminal: Terminal) -> float:
+    """Answers per second at which generator and target together saturate this machine."""
+    return float(_saturate(scenario, targets, terminal)["done"].mean())
 
 
 def cost_ns(seconds: pd.DataFrame) -> float:

@@ -1,9 +1,9 @@
 """`headroom demo`: the whole chain on one machine, in under three minutes.
 
-Starts the embedded cluster, finds by a short calibration of each protocol what this machine
-can do, runs the three REST load profiles and the first one of gRPC in rehearsal length at
-that scale, prints each verdict, archives everything, makes the baseline tables anew and
-stops what it started.
+Starts the embedded cluster, finds by a short closed load of each protocol what this machine can
+do, runs the three REST load profiles and the first one of gRPC in rehearsal length at that
+scale, then kills the leader of a cluster behind HAProxy under load. Prints each verdict,
+archives everything, makes the baseline tables anew and stops what it started.
 """
 
 from __future__ import annotations
@@ -17,16 +17,13 @@ from typing import Final
 from rich.table import Table
 
 from analysis.baselines import record_results
+from analysis.recovery.sentence import recovery_sentences
 from analysis.verdict import Verdict, merge_states
 from loadtests.clock import NS_PER_S
 from loadtests.cluster.launch import DISCLAIMER, Cluster
-from loadtests.commands.calibrate import (
-    SCENARIOS,
-    START_TIMEOUT_S,
-    calibrate,
-    describe,
-)
-from loadtests.commands.calibration import store_calibration
+from loadtests.commands.calibrate import SCENARIOS, START_TIMEOUT_S, saturation_per_s
+from loadtests.commands.embedded import free_ports, system_under_test
+from loadtests.commands.failover_page import say_prediction
 from loadtests.commands.interrupts import ignoring_after_start
 from loadtests.commands.judgement import exit_code_of, judge_and_store, print_run
 from loadtests.commands.options import Commands, add_results
@@ -35,18 +32,27 @@ from loadtests.commands.run import load_swarm, run_local
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
 from loadtests.plan.model import Objective, Plan
-from loadtests.plan.rehearsal import rehearse
+from loadtests.plan.rehearsal import rehearse, rehearse_failover
 from loadtests.plan.server_metrics import DISK
 from loadtests.record.archive import Run
 from loadtests.record.manifest import Outcome
 
 # By named baseline; all of gRPC's would take more than the three minutes.
 PROFILES: Final = {"rest": ("rest-100", "rest-150", "rest-200"), "grpc": ("grpc-100",)}
-WARM_UP_NS: Final = 3 * NS_PER_S
-STAGE_NS: Final = 10 * NS_PER_S
+SATURATING: Final = {"rest": "calibration", "grpc": "calibration-grpc"}
+FAILOVER: Final = "failover-full"
+WARM_UP_NS: Final = 2 * NS_PER_S
+STAGE_NS: Final = 6 * NS_PER_S
+# Killed 2 s into the last stage; back after about 3 s, for 30 s, and some more.
+BEFORE_NS: Final = 4 * NS_PER_S
+STEADY_NS: Final = 3 * NS_PER_S
+DOWN_NS: Final = 5 * NS_PER_S
+AFTER_NS: Final = 38 * NS_PER_S
 # Generator and target share the machine: 200 % is to stay below the rate at which both
 # together saturate it, because above that nobody could tell whose limit was met.
 PART_OF_SATURATION: Final = 0.3
+
+Judged = tuple[Run, Verdict]
 
 
 def add_parser(commands: Commands) -> None:
@@ -54,9 +60,9 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "demo",
         help="everything once on this machine, in under three minutes",
-        description="Starts the embedded cluster, calibrates, runs the REST profiles 100, 150 "
-        "and 200 % and gRPC's 100 % scaled to this machine, prints the verdicts and stops "
-        "everything.",
+        description="Starts the embedded cluster, runs the REST profiles 100, 150 and 200 % and "
+        "gRPC's 100 % scaled to this machine, kills the leader of a cluster under load and "
+        "measures its failover, prints the verdicts and stops everything.",
         epilog="example: headroom demo",
     )
     add_results(parser)
@@ -71,40 +77,73 @@ def demo_scale(saturation_per_s: float, baseline_per_s: float) -> float:
 
 
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
-    """The demo's exit code is the merged verdict of its runs."""
+    """The demo's exit code is the merged verdict of its runs, or the end of one that was cut."""
     load_swarm()
-    terminal.say(DISCLAIMER)
-    with Cluster.start(nodes=4) as cluster:
-        cluster.wait_ready(START_TIMEOUT_S)
-        targets = [f"{node.url},grpc={node.grpc_url}" for node in cluster.nodes]
-        for node in cluster.nodes:
-            terminal.say(f"started {node.name} at {node.url}, gRPC at {node.grpc_url}")
-        terminal.say("calibrating: closed loads at saturation, about 50 s")
-        calibration = calibrate(cluster.nodes, terminal)
-        store_calibration(calibration)
-        terminal.say(describe(calibration))
-        plans = [
-            plan
-            for baseline, cost in (("rest", calibration.http1), ("grpc", calibration.grpc))
-            if cost is not None
-            for plan in build_plans(baseline, cost.saturation_per_s, targets, terminal)
-        ]
-        judged = []
-        for plan in plans:
-            terminal.say(f"running {plan.scenario_name}, {plan.duration_ns / NS_PER_S:.0f} s")
-            with ignoring_after_start() as begun:
-                outcome = run_local(plan, arguments.results, terminal, begun)
-                run, verdict = judge_and_store(outcome.path)
-                print_run(terminal, run, verdict, as_json=False)
-            if run.manifest.outcome is not Outcome.COMPLETE:
-                return exit_code_of(run.manifest.outcome, verdict.state)
-            judged.append((run, verdict))
+    judged = _run_all(arguments, terminal)
+    if not _is_whole(judged):
+        run, verdict = judged[-1]
+        return exit_code_of(run.manifest.outcome, verdict.state)
     print_summary(judged, terminal)
     for recorded in record_results(judged, arguments.results):
         if not recorded.is_promoted:
             terminal.say(f"{recorded.run_id} is no baseline: {recorded.reason}")
     terminal.say(f"tables: {arguments.results}/BASELINES.md and .csv; everything is stopped")
     return exit_code_of(Outcome.COMPLETE, merge_states(verdict.state for _, verdict in judged))
+
+
+def _is_whole(judged: Sequence[Judged]) -> bool:
+    return judged[-1][0].manifest.outcome is Outcome.COMPLETE
+
+
+def _run_all(arguments: argparse.Namespace, terminal: Terminal) -> list[Judged]:
+    """Load profiles, then the failover; up to the first run that did not come to its end."""
+    judged = []
+    terminal.say(DISCLAIMER)
+    with Cluster.start(nodes=4) as cluster:
+        cluster.wait_ready(START_TIMEOUT_S)
+        targets = [f"{node.url},grpc={node.grpc_url}" for node in cluster.nodes]
+        for node in cluster.nodes:
+            terminal.say(f"started {node.name} at {node.url}, gRPC at {node.grpc_url}")
+        terminal.say("what this machine can do: closed loads at saturation, about 25 s")
+        plans: list[Plan] = []
+        for baseline, scenario in SATURATING.items():
+            urls = [
+                node.url if baseline == "rest" else str(node.grpc_url) for node in cluster.nodes
+            ]
+            saturated_per_s = saturation_per_s(scenario, urls, terminal)
+            plans += build_plans(baseline, saturated_per_s, targets, terminal)
+        for plan in plans:
+            judged.append(_run(plan, arguments, terminal))
+            if not _is_whole(judged):
+                return judged
+    plan = build_failover_plan()
+    say_prediction(terminal, plan)
+    with system_under_test(plan, terminal) as running:
+        judged.append(_run(running, arguments, terminal))
+    return judged
+
+
+def _run(plan: Plan, arguments: argparse.Namespace, terminal: Terminal) -> Judged:
+    terminal.say(f"running {plan.scenario_name}, {plan.duration_ns / NS_PER_S:.0f} s")
+    with ignoring_after_start() as begun:
+        outcome = run_local(plan, arguments.results, terminal, begun)
+        run, verdict = judge_and_store(outcome.path)
+        print_run(terminal, run, verdict, as_json=False)
+    return run, verdict
+
+
+def build_failover_plan() -> Plan:
+    """The leader of four nodes behind HAProxy is killed; in rehearsal length, on free ports."""
+    rest, grpc = (f"http://127.0.0.1:{port}" for port in free_ports(2))
+    path = SCENARIOS / f"{FAILOVER}.toml"
+    return rehearse_failover(
+        build_plan(path, scale=1.0, seed=None, targets=[f"{rest},grpc={grpc}"]),
+        warm_up_ns=WARM_UP_NS,
+        before_ns=BEFORE_NS,
+        steady_ns=STEADY_NS,
+        down_ns=DOWN_NS,
+        after_ns=AFTER_NS,
+    )
 
 
 def build_plans(
@@ -117,7 +156,7 @@ def build_plans(
     scale = demo_scale(saturated_per_s, full_per_s)
     terminal.say(
         f"scale {scale:g} of {baseline}: 100 % is {full_per_s * scale:,.0f} of "
-        f"{full_per_s:,.0f} requests/s"
+        f"{full_per_s:,.0f} requests/s (saturated at {saturated_per_s:,.0f})"
     )
     return tuple(
         without_disk(
@@ -141,7 +180,7 @@ def without_disk(plan: Plan) -> Plan:
 
 
 def print_summary(judged: Sequence[tuple[Run, Verdict]], terminal: Terminal) -> None:
-    """One line a run."""
+    """One line a run, and what each fault cost."""
     table = Table("profile", "scale", "verdict", "archive", title="Demo")
     for run, verdict in judged:
         table.add_row(
@@ -151,3 +190,6 @@ def print_summary(judged: Sequence[tuple[Run, Verdict]], terminal: Terminal) -> 
             str(run.path),
         )
     terminal.out.print(table)
+    for run, _ in judged:
+        for sentence in recovery_sentences(run):
+            terminal.out.print(sentence, soft_wrap=True)

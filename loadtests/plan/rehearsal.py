@@ -32,6 +32,39 @@ def _squeezed(profile: Profile, ratio: float) -> Profile:
             return profile
 
 
+def rehearse_failover(
+    plan: Plan, *, warm_up_ns: int, before_ns: int, steady_ns: int, down_ns: int, after_ns: int
+) -> Plan:
+    """A failover in short: faults keep their distance from the begin of the last stage.
+
+    That stage is cut to `after_ns`, what a fault lasts to `down_ns`, the steady state that is
+    asked for to `steady_ns`. The 30 s in which objectives must hold again are not cut: they
+    have to fit into `after_ns`.
+    """
+    assert plan.failover is not None, "a plan with faults"
+    last, faults = plan.stages[-1], plan.failover.faults
+    earlier = dataclasses.replace(plan, stages=plan.stages[:-1])
+    cut = rehearse(earlier, warm_up_ns=warm_up_ns, stage_ns=before_ns)
+    start_ns = cut.stages[-1].end_ns
+    end_ns = start_ns + min(last.end_ns - last.start_ns, after_ns)
+    sooner_ns = last.start_ns - start_ns
+    steady = plan.failover.steady
+    failover = dataclasses.replace(
+        plan.failover,
+        steady=dataclasses.replace(steady, hold_ns=min(steady.hold_ns, steady_ns)),
+        faults=tuple(
+            dataclasses.replace(
+                fault,
+                at_ns=fault.at_ns - (sooner_ns if fault.after is None else 0),
+                undo_after_ns=fault.undo_after_ns and min(fault.undo_after_ns, down_ns),
+            )
+            for fault in faults
+        ),
+    )
+    stages = (*cut.stages, dataclasses.replace(last, start_ns=start_ns, end_ns=end_ns))
+    return dataclasses.replace(cut, stages=stages, failover=failover)
+
+
 def rehearse(plan: Plan, *, warm_up_ns: int, stage_ns: int) -> Plan:
     """Cut stages longer than `stage_ns` (`warm_up_ns` for those not judged) to that length."""
     stages: list[Stage] = []

@@ -93,6 +93,29 @@ def step_event(step: FaultStep, *, t0_unix_ns: int, text: str, repair: str = "")
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What was said of a fault before it; `unavailable_ns` None: as long as it is in force."""
+
+    fault: str
+    text: str
+    unavailable_ns: int | None
+
+
+def predictions(events: Iterable[Event]) -> tuple[Prediction, ...]:
+    """Of each fault; what was said of the placement of all nodes is none."""
+    return tuple(
+        Prediction(
+            fault=str(event.fields["fault"]),
+            text=event.text.removeprefix(f"{event.fields['fault']}: "),
+            unavailable_ns=None if most_ns is None else int(most_ns),
+        )
+        for event in events
+        if event.kind == FaultEvent.PREDICTION.value and "fault" in event.fields
+        for most_ns in (event.fields["unavailable_ns"],)
+    )
+
+
 def fault_steps(events: Iterable[Event]) -> tuple[FaultStep, ...]:
     """The steps of all faults, in the order in which they were written."""
     return tuple(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from benchmarks.bins import BINS, PLAIN, BinsFigures
 from benchmarks.cost import CostSample
 from benchmarks.fan_in import FanInSample
 from benchmarks.grpc_part import GrpcFigures
@@ -12,6 +13,7 @@ from benchmarks.memory import LeakSample, MemorySample
 from benchmarks.million import MILLION, MillionSample
 from benchmarks.page import PageSample
 from benchmarks.results import (
+    BinsPart,
     CostPart,
     FanInPart,
     GrpcPart,
@@ -137,6 +139,16 @@ def good_grpc() -> GrpcFigures:
     )
 
 
+def good_bins() -> BinsFigures:
+    """4 % more."""
+    samples = tuple(
+        cost_sample(key, number, cost_us)
+        for number in range(1, ROUNDS + 1)
+        for key, cost_us in ((PLAIN, 10.0), (BINS, 10.4))
+    )
+    return BinsFigures(rate_per_s=7_000.0, samples=samples)
+
+
 def good_results() -> Results:
     """Every part measured, every claim met."""
     stamp = good_stamp()
@@ -213,4 +225,5 @@ def good_results() -> Results:
         show=ShowPart(stamp=stamp, sample=show),
         page=PagePart(stamp=stamp, samples=(hour, day)),
         grpc=GrpcPart(stamp=stamp, figures=good_grpc()),
+        bins=BinsPart(stamp=stamp, seconds=1.0, rest=good_bins(), grpc=good_bins()),
     )

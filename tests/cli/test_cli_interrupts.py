@@ -122,7 +122,7 @@ def test_the_handler_is_given_back_after_an_import() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-# Ctrl-C while the demo calibrates, and again while it takes its cluster down.
+# Ctrl-C while the demo saturates this machine, and again while it takes its cluster down.
 TWICE = """
 import os, signal, threading, time
 import loadtests.commands.demo as demo
@@ -130,19 +130,22 @@ import loadtests.commands.demo as demo
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
 
-def calibrate(nodes, terminal):
-    print(*(node.pid for node in nodes), flush=True)
+def saturate(scenario, targets, terminal):
     interrupt()
     time.sleep(60)
 
 class Cluster(demo.Cluster):
+    def wait_ready(self, timeout_s):
+        super().wait_ready(timeout_s)
+        print(*(node.pid for node in self.nodes), flush=True)
+
     def stop(self):
         for one in self._started:
             one.process.send_signal(signal.SIGSTOP)  # stays until it is told to go on
         threading.Timer(0.05, interrupt).start()
         super().stop()
 
-demo.calibrate, demo.Cluster = calibrate, Cluster
+demo.saturation_per_s, demo.Cluster = saturate, Cluster
 """
 
 

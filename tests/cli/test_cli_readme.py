@@ -154,7 +154,7 @@ def leftovers(folder: Path) -> list[str]:
 @pytest.mark.demo
 @pytest.mark.timeout(400)
 def test_the_demo_runs_the_profiles_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    """An archive with a verdict for each profile, the baseline tables, and no process left."""
+    """Archives with verdicts, a failover's figures, the baseline tables, and no process left."""
     done = subprocess.run(
         ["headroom", "demo"],
         cwd=tmp_path,
@@ -168,7 +168,8 @@ def test_the_demo_runs_the_profiles_and_leaves_nothing_behind(tmp_path: Path) ->
     assert done.returncode in {0, 3}, (done.stdout, done.stderr)
     runs = sorted((tmp_path / "results" / "runs").iterdir())
     assert [re.sub(r"^[^_]*_|_[^_]*$", "", run.name) for run in runs] == [
-        f"{profile}-rehearsal" for profile in ("rest-100", "rest-150", "rest-200", "grpc-100")
+        f"{profile}-rehearsal"
+        for profile in ("rest-100", "rest-150", "rest-200", "grpc-100", "failover-full")
     ]
     assert all((run / "verdict.json").exists() for run in runs)
     table = (tmp_path / "results" / "BASELINES.md").read_text(encoding="utf-8")
@@ -176,4 +177,6 @@ def test_the_demo_runs_the_profiles_and_leaves_nothing_behind(tmp_path: Path) ->
     for run in runs:
         assert run.name in table or f"{run.name} is no baseline" in done.stderr
     assert "scale 0." in done.stderr
+    assert re.search(r"kill-leader \(kill of node-\d\): unavailable for [\d.]+ m?s", done.stdout)
+    assert "requests failed" in done.stdout
     assert not leftovers(tmp_path)

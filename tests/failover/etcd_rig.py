@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from failover_rig import namespace_works
+from failover_rig import why_no_namespaces
 from system_rig import free_port, wait_until
 
 from loadtests.clock import NS_PER_S
@@ -253,7 +253,7 @@ def etcd_running(folder: Path) -> Iterator[EtcdRig]:
     """A rig, started and closed; its data in memory where there is some."""
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as data:
-        rig = EtcdRig(folder, Path(data), as_hosts=namespace_works())
+        rig = EtcdRig(folder, Path(data), as_hosts=not why_no_namespaces())
         try:
             rig.start()
             yield rig

@@ -11,17 +11,23 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 import psutil
+import pytest
 from system_rig import free_port, wait_until
 
 from loadtests.clock import NS_PER_S
+from loadtests.errors import HarnessError
 from loadtests.failover.balancer import tell_haproxy
 from loadtests.failover.proxy_control import tell_proxy
+from loadtests.failover.stand import Stand
+from loadtests.failover.supervisor import Network, StandSpec
 from loadtests.plan.failover import (
     Failover,
     Fault,
@@ -84,10 +90,79 @@ def fault(
     )
 
 
-def namespace_works() -> bool:
-    """Whether this machine lets us make network namespaces."""
-    made = subprocess.run(["unshare", "--net", "true"], check=False, capture_output=True)
-    return made.returncode == 0
+@cache
+def why_no_namespaces() -> str:
+    """What this machine says to hosts of our own on a bridge; "" when it lets us have them."""
+    probe = Network(name="probe", address="10.79.0.1/24")
+    with tempfile.TemporaryDirectory() as folder:
+        spec = StandSpec(
+            programs=(),
+            networks=(probe,),
+            host_address="10.79.0.254/24",
+            control=str(Path(folder) / "control"),
+        )
+        try:
+            with Stand(spec, Path(folder)):
+                return ""
+        except HarnessError as error:
+            return f"no network namespaces here: {error.seen}"
+
+
+def need_namespaces() -> None:
+    """Skip the test, with the reason, where there can be none."""
+    if why_no_namespaces():
+        pytest.skip(why_no_namespaces())
+
+
+class Cable:
+    """A network of one cable, in a namespace of its own: what `cut` may cut."""
+
+    def __init__(self) -> None:
+        self._holder = subprocess.Popen(["unshare", "--net", "sleep", "infinity"])
+        path = f"/proc/{self._holder.pid}/ns/net"
+        self._inside = ["nsenter", f"--net={path}", "ip"]
+        self.node = FaultNode(
+            name="cable", zone="", url="", is_voter=False, pid_file="", start=(), servers=(),
+            namespace=path, interface="eth0", proxy="", owner_pid=0,
+        )  # fmt: skip
+
+    def open(self) -> None:
+        """Plug both ends in."""
+        own = Path("/proc/self/ns/net").readlink()
+        namespace = Path(self.node.namespace)
+        wait_until(lambda: namespace.readlink() != own, "a network namespace")
+        self.ip("link", "add", "eth0", "type", "veth", "peer", "name", "peer0")
+        for name in ("eth0", "peer0"):
+            self.ip("link", "set", name, "up")
+
+    def ip(self, *words: str) -> str:
+        """What the tool says, inside."""
+        command = [*self._inside, *words]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    def wrongs(self) -> list[str]:
+        """What is not as `open` left it."""
+        shown = self.ip("-oneline", "link", "show", "dev", "eth0")
+        return [] if ",UP" in shown else [f"the cable is cut: {shown}"]
+
+    def close(self) -> None:
+        """The namespace goes with its last process, and the cable with it."""
+        self._holder.kill()
+        self._holder.wait()
+
+
+@contextmanager
+def spare_cable() -> Iterator[Cable | None]:
+    """A cable; None where this machine lets us make no namespace."""
+    if why_no_namespaces():
+        yield None
+        return
+    cable = Cable()
+    try:
+        cable.open()
+        yield cable
+    finally:
+        cable.close()
 
 
 class Rig:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from failover_rig import HAPROXY, Rig, fault, namespace_works, running, settings
+from failover_rig import HAPROXY, Cable, Rig, fault, need_namespaces, running, settings
 from system_rig import wait_until
 
 from loadtests.failover.actions import action_of
@@ -254,35 +254,26 @@ def test_what_ended_with_its_system_is_gone(rig: Rig, tmp_path: Path) -> None:
         assert ledger.left == ()
 
 
-@pytest.mark.skipif(not namespace_works(), reason="no right to make network namespaces")
 def test_a_cut_network_comes_back_with_its_routes(tmp_path: Path, rig: Rig) -> None:
     """Link down in a namespace; the routes that somebody had added are there again."""
-    holder = subprocess.Popen(["unshare", "--net", "sleep", "300"])
+    need_namespaces()
+    cable = Cable()
     try:
-        path = f"/proc/{holder.pid}/ns/net"
-        wait_until(lambda: Path(path).readlink() != Path("/proc/self/ns/net").readlink(), "netns")
-
-        def inside(*words: str) -> str:
-            command = ["nsenter", f"--net={path}", "ip", *words]
-            return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-        inside("link", "add", "eth0", "type", "veth", "peer", "name", "peer0")
-        for name in ("eth0", "peer0"):
-            inside("link", "set", name, "up")
-        inside("addr", "add", "10.9.0.2/24", "dev", "eth0")
-        inside("route", "add", "default", "via", "10.9.0.1", "dev", "eth0")
-        routes = inside("route", "show", "dev", "eth0")
-
-        node = replace(rig.nodes[1], namespace=path, interface="eth0")
+        cable.open()
+        cable.ip("addr", "add", "10.9.0.2/24", "dev", "eth0")
+        cable.ip("route", "add", "default", "via", "10.9.0.1", "dev", "eth0")
+        routes = cable.ip("route", "show", "dev", "eth0")
+        strike = on_node(strike_of(rig, "cut"), cable.node)
         with Ledger(tmp_path) as ledger:
-            applied = apply_strike(on_node(strike_of(rig, "cut"), node), ledger, lambda _: None)
+            applied = apply_strike(strike, ledger, lambda _: None)
             assert verify_in_force(applied, lambda _: None)
-            assert "default" not in inside("route", "show", "dev", "eth0")
+            assert cable.wrongs()
+            assert "default" not in cable.ip("route", "show", "dev", "eth0")
             assert undo_strikes([applied], ledger, lambda _: None) == ()
-        assert inside("route", "show", "dev", "eth0") == routes
+        assert cable.ip("route", "show", "dev", "eth0") == routes
+        assert not cable.wrongs()
     finally:
-        holder.kill()
-        holder.wait()
+        cable.close()
 
 
 def test_a_namespace_that_is_not_there_is_refused(rig: Rig, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from etcd_rig import ETCD, EtcdRig, etcd_running
-from failover_rig import HAPROXY
+from failover_rig import HAPROXY, need_namespaces
 
 from loadtests.clock import NS_PER_S
 from loadtests.record.archive import Run, load_run
@@ -181,8 +181,7 @@ def test_two_of_four_are_no_quorum(etcd: EtcdRig, tmp_path: Path) -> None:
 
 def test_the_leaders_network_is_cut(etcd: EtcdRig, tmp_path: Path) -> None:
     """Link down on the leader's host: the others elect, and it comes back as a follower."""
-    if not etcd.as_hosts:
-        pytest.skip("no right to make network namespaces")
+    need_namespaces()
     led = etcd.leader()
     when = 'at = "8 s"\nundo_after = "8 s"'
     seen = run(etcd, tmp_path, "cut-leader", fault("cut", "cut", "leader", when), 17)

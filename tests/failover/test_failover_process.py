@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from failover_rig import HAPROXY, Rig, fault, running
+from failover_rig import HAPROXY, Rig, fault, running, spare_cable
 from system_rig import wait_until
 
 from loadtests.commands.dispatch import dispatch
@@ -31,11 +32,20 @@ from loadtests.failover.messages import (
     decode_to_master,
     encode_order,
 )
-from loadtests.plan.failover import Failover
+from loadtests.plan.failover import ACTIONS, Failover, FaultNode
 from loadtests.record.fault_events import FaultEvent, fault_steps
 
 DRIVER = Path(__file__).with_name("injector_driver.py")
 KILLS = 50
+STARTING_S = 0.5  # of the harness: its imports, the ledger's lock
+FAULTS_S = 0.9  # from its being ready to the last undo
+UNDOING_S = 0.1
+UNDO = """
+import sys
+from loadtests.commands.dispatch import dispatch
+print("begins", flush=True)
+sys.exit(dispatch(["failover", "undo"], sys.stdout, sys.stderr))
+"""
 
 pytestmark = [
     pytest.mark.failover,
@@ -192,14 +202,9 @@ def test_an_undo_that_fails_is_exit_5_and_kept_for_the_command(
     assert "nothing is left in force" in err.getvalue()
 
 
-def test_fifty_kills_of_the_harness_leave_nothing(
-    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Kill -9 of the whole harness at random moments: `failover undo` finds all, proves it gone."""
-    drawn = random.Random(5)
-    left = 0
-    mark = tmp_path / "marked"
-    failover = rig.failover(
+def every_action(rig: Rig, mark: Path, cut: FaultNode | None) -> tuple[Failover, Failover]:
+    """Two failovers of a second that strike four nodes with everything there is."""
+    first = rig.failover(
         fault("kill", "kill", "leader", at=0.05, undo_after=0.3),
         fault("pause", "pause", "node node-2", at=0.05, undo_after=0.25),
         fault("hole", "black-hole", "node node-3", at=0.1, undo_after=0.2),
@@ -210,26 +215,75 @@ def test_fifty_kills_of_the_harness_leave_nothing(
             "mark", "exec", "node node-1", at=0.2, undo_after=0.1, command=("touch", str(mark)),
             undo_command=("rm", "-f", str(mark)), verify_command=("test", "-e", str(mark)),
         ),
+        fault("nothing", "noop", "all", at=0.1, undo_after=0.3),
     )  # fmt: skip
-    for number in range(KILLS):
-        work = tmp_path / f"run-{number}" / "headroom"
-        work.mkdir(parents=True)
-        process = start(work, failover, 30)
-        assert process.stdout is not None
+    second = rig.failover(
+        fault("stop", "stop", "node node-1", at=0.05, undo_after=0.3),
+        fault("out", "maintenance", "node node-2", at=0.05, undo_after=0.3),
+        fault("slow", "latency", "node node-2", at=0.1, undo_after=0.2, latency_ns=50_000_000),
+        fault("thin", "bandwidth", "node node-3", at=0.1, undo_after=0.3, bytes_per_s=1000),
+        fault("reset", "reset", "node node-4", at=0.15, undo_after=0.2),
+        fault("half", "half-open", "node node-1", at=0.15, undo_after=0.2),
+        *(() if cut is None else (fault("cut", "cut", "node cable", at=0.1, undo_after=0.2),)),
+        nodes=rig.nodes if cut is None else (*rig.nodes, cut),
+    )
+    return first, second
+
+
+def kill_harness(process: subprocess.Popen[bytes], *, is_early: bool, moment: float) -> None:
+    """Kill -9 of master and injector at once, `moment` (0-1) into the start or the faults."""
+    assert process.stdout is not None
+    if not is_early:
         assert process.stdout.readline(), "ready"
-        time.sleep(drawn.uniform(0.0, 0.9))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        wait_until(lambda group=process.pid: _is_gone(group), "a dead harness")  # type: ignore[misc]
-        (work / "ledger").rename(work / "failover")
-        with Ledger(work / "failover") as ledger:
-            left += len(ledger.left)
-        monkeypatch.setenv("XDG_STATE_HOME", str(work.parent))
-        out, err = io.StringIO(), io.StringIO()
-        assert dispatch(["failover", "undo"], out, err) is ExitCode.PASS, err.getvalue()
-        assert rig.wrongs() == [], f"after kill {number}: {err.getvalue()}"
-        assert not mark.exists()
-        with Ledger(work / "failover") as ledger:
-            assert ledger.left == ()
-    assert left > KILLS / 2, f"only {left} faults were in force when the harness was killed"
+    time.sleep(moment * (STARTING_S if is_early else FAULTS_S))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    wait_until(lambda: _is_gone(process.pid), "a dead harness")
+
+
+def kill_undo(state: Path, moment: float) -> None:
+    """Kill -9 of `headroom failover undo` as well, somewhere on its way."""
+    environment = {**os.environ, "XDG_STATE_HOME": str(state)}
+    words = [sys.executable, "-c", UNDO]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline(), "it begins"
+        time.sleep(moment * UNDOING_S)
+        process.kill()
+
+
+def test_fifty_kills_of_the_harness_leave_nothing(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At random moments, amid every action: `failover undo` finds all and proves it gone.
+
+    A fifth of the kills comes while the harness starts, the others from the first fault to the
+    end; now and then the undoing is killed as well, and repeated.
+    """
+    drawn, mark = random.Random(5), tmp_path / "marked"
+    found: Counter[str] = Counter()
+    with spare_cable() as cable:
+        failovers = every_action(rig, mark, None if cable is None else cable.node)
+        for number in range(KILLS):
+            state = tmp_path / f"run-{number}"
+            work = state / "headroom"
+            work.mkdir(parents=True)
+            process = start(work, failovers[number % 2], FAULTS_S * 0.8)
+            kill_harness(process, is_early=number % 5 == 4, moment=drawn.random())
+            if (work / "ledger").exists():
+                (work / "ledger").rename(work / "failover")
+            with Ledger(work / "failover") as ledger:
+                found.update({strike.action for strike in ledger.left})
+            if number % 5 == 0:
+                kill_undo(state, drawn.random())
+            monkeypatch.setenv("XDG_STATE_HOME", str(state))
+            out, err = io.StringIO(), io.StringIO()
+            assert dispatch(["failover", "undo"], out, err) is ExitCode.PASS, err.getvalue()
+            wrongs = [*rig.wrongs(), *(cable.wrongs() if cable else ())]
+            assert wrongs == [], f"after kill {number}: {err.getvalue()}"
+            assert not mark.exists()
+            with Ledger(work / "failover") as ledger:
+                assert ledger.left == ()
+    missed = ACTIONS.keys() - found.keys() - ({"cut"} if cable is None else set())
+    assert not missed, f"never in force at a kill: {missed}; {found}"

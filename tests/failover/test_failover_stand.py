@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from failover_rig import namespace_works
+from failover_rig import need_namespaces
 from system_rig import wait_until
 
 from loadtests.errors import HarnessError
@@ -94,9 +94,9 @@ def test_a_control_path_that_cannot_be_is_an_error(tmp_path: Path) -> None:
         Stand(spec(tmp_path / "missing", program(tmp_path, "a")), tmp_path)
 
 
-@pytest.mark.skipif(not namespace_works(), reason="no right to make network namespaces")
 def test_hosts_reach_each_other_and_vanish(tmp_path: Path) -> None:
     """Each with its own address on one bridge; after kill -9 no interface is left."""
+    need_namespaces()
     networks = (
         Network(name="h1", address="10.78.0.1/24"),
         Network(name="h2", address="10.78.0.2/24"),

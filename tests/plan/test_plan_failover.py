@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.clock import NS_PER_S
 from loadtests.errors import ScenarioError
 from loadtests.plan.model import Comparison, MeasureKind
 from loadtests.plan.objectives import is_met, parse_abort, parse_alert, parse_objective
+from loadtests.plan.rehearsal import rehearse_failover
 from loadtests.plan.scenario import load_scenario, resolve
 from loadtests.plan.units import UnitError
 from loadtests.record.window import Kind
@@ -153,3 +155,28 @@ def test_a_scenario_with_faults_is_recorded_in_bins() -> None:
     """Whoever injects faults wants to see what they cost."""
     path = Path(__file__).parent / "good" / "failover.toml"
     assert resolve(load_scenario(path)).binning is not None
+
+
+def test_a_failover_in_short_keeps_the_distance_of_its_fault() -> None:
+    """Stages are cut; the kill stays 2 s into the last one, and what it lasts is cut with them."""
+    scenarios = Path(__file__).resolve().parents[2] / "scenarios"
+    plan = resolve(load_scenario(scenarios / "failover-full.toml"))
+    short = rehearse_failover(
+        plan,
+        warm_up_ns=2 * NS_PER_S,
+        before_ns=4 * NS_PER_S,
+        steady_ns=3 * NS_PER_S,
+        down_ns=5 * NS_PER_S,
+        after_ns=38 * NS_PER_S,
+    )
+    assert [(s.start_ns / NS_PER_S, s.end_ns / NS_PER_S) for s in short.stages] == [
+        (0, 2),
+        (2, 6),
+        (6, 44),
+    ]
+    assert short.failover is not None
+    (fault,) = short.failover.faults
+    assert (fault.at_ns, fault.undo_after_ns) == (8 * NS_PER_S, 5 * NS_PER_S)
+    assert short.failover.steady.hold_ns == 3 * NS_PER_S
+    assert short.scenario_name == "failover-full-rehearsal"
+    assert (short.objectives, short.binning) == (plan.objectives, plan.binning)

@@ -1,12 +1,14 @@
-"""An HTTP server with outages on command, which writes down when each really was.
+"""Nodes n1, n2 ... of REST and gRPC with outages on command, which write down when each was.
 
-A line on its input, `MODE SECONDS`, begins an outage at once; when it is over a line says
-`MODE BEGIN_NS END_NS STALL_NS` (CLOCK_MONOTONIC; the longest time that the server itself
-stood still meanwhile and just before, which makes its record as vague). Modes, for requests
-that come meanwhile:
+`python outage_target.py NODES` says the ports of its nodes, REST and gRPC in turn. A line on its
+input, `MODE SECONDS CELL,CELL...` with cells like `n1/rest` and `n2/grpc`, begins an outage of
+these at once; when it is over a line says `MODE BEGIN_NS END_NS STALL_NS BAD`: its edges
+(CLOCK_MONOTONIC), the longest time that this process stood still within a fifth of a second of
+one of them, which makes its record as vague, and how many requests were answered badly. Modes,
+for requests that come meanwhile:
 
-    error   503 at once
-    drop    no answer; their connections are reset when the outage ends
+    error   503, or UNAVAILABLE, at once
+    drop    no answer; when the outage ends their connections are reset, calls are ABORTED
     freeze  answered when the outage ends, as after SIGSTOP and SIGCONT
 """
 
@@ -18,10 +20,17 @@ import socket
 import struct
 import sys
 import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import grpc
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 BROKEN = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 END_OF_HEAD = b"\r\n\r\n"
+NEAR_NS = 200_000_000
+TICK_S = 0.005
 
 
 def say(line: str) -> None:
@@ -31,38 +40,47 @@ def say(line: str) -> None:
 
 
 class Site:
-    """What all connections share."""
+    """One protocol of one node."""
 
     def __init__(self) -> None:
         self.mode = ""
+        self.bad = 0
         self.held: list[Peer] = []
-        self.stall_ns = 0
+        self.over = asyncio.Event()
 
-    def requested(self, peer: Peer) -> None:
-        """Answer a request as the mode says."""
-        if self.mode in {"drop", "freeze"}:
-            self.held.append(peer)
-        else:
-            peer.answer(BROKEN if self.mode == "error" else OK)
+    def begin(self, mode: str) -> None:
+        """An outage begins."""
+        self.bad, self.over = 0, asyncio.Event()
+        self.mode = mode
 
-    async def tick(self) -> None:
-        """Notice when the loop stands still."""
-        while True:
-            before_ns = time.monotonic_ns()
-            await asyncio.sleep(0.005)
-            self.stall_ns = max(self.stall_ns, time.monotonic_ns() - before_ns - 5_000_000)
-
-    async def outage(self, mode: str, seconds: float) -> None:
-        """Have one, and say when it was."""
-        self.stall_ns = 0
-        self.mode, begun_ns = mode, time.monotonic_ns()
-        await asyncio.sleep(seconds)
-        self.mode, ended_ns = "", time.monotonic_ns()
+    def end(self) -> None:
+        """It ends: what was held is answered, or never will be."""
+        mode, self.mode = self.mode, ""
+        self.over.set()
         held, self.held = self.held, []
         for peer in held:
             peer.reset() if mode == "drop" else peer.answer(OK)
-        await asyncio.sleep(0.2)
-        say(f"{mode} {begun_ns} {ended_ns} {self.stall_ns}")
+
+    def requested(self, peer: Peer) -> None:
+        """Answer a request of REST as the mode says."""
+        if self.mode in {"drop", "freeze"}:
+            self.held.append(peer)
+        else:
+            self.bad += self.mode == "error"
+            peer.answer(BROKEN if self.mode == "error" else OK)
+
+    async def call(self, request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        """Answer a gRPC call as the mode says."""
+        del request
+        mode = self.mode
+        if mode == "error":
+            self.bad += 1
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "an outage")
+        if mode:
+            await self.over.wait()
+        if mode == "drop":
+            await context.abort(grpc.StatusCode.ABORTED, "the outage ended")
+        return b""
 
 
 class Peer(asyncio.Protocol):
@@ -98,17 +116,79 @@ class Peer(asyncio.Protocol):
             self._transport.abort()
 
 
+class Calls(grpc.GenericRpcHandler):
+    """Every method of a node's gRPC is the same one."""
+
+    def __init__(self, call: Callable[..., Awaitable[bytes]]) -> None:
+        self._call = call
+
+    def service(self, _: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+        """The handler of a call."""
+        return grpc.unary_unary_rpc_method_handler(self._call)
+
+
+class Nodes:
+    """All sites, and how long the loop that they share stood still when."""
+
+    def __init__(self, count: int) -> None:
+        names = [f"n{number}" for number in range(1, count + 1)]
+        self.sites = {f"{name}/{way}": Site() for name in names for way in ("rest", "grpc")}
+        self._calls: list[grpc.aio.Server] = []  # a server that nobody holds ends
+        self._stalls: deque[tuple[int, int]] = deque(maxlen=12_000)  # a minute of ticks
+
+    async def open(self) -> list[int]:
+        """Listen; the ports in the order of the sites."""
+        ports, loop = [], asyncio.get_running_loop()
+        for name, site in self.sites.items():
+            if name.endswith("rest"):
+                server = await loop.create_server(partial(Peer, site), "127.0.0.1", 0, backlog=1000)
+                ports.append(int(server.sockets[0].getsockname()[1]))
+            else:
+                calls = grpc.aio.server(handlers=[Calls(site.call)])
+                ports.append(calls.add_insecure_port("127.0.0.1:0"))
+                await calls.start()
+                self._calls.append(calls)
+        return ports
+
+    async def tick(self) -> None:
+        """Notice when the loop stands still."""
+        while True:
+            before_ns = time.monotonic_ns()
+            await asyncio.sleep(TICK_S)
+            now_ns = time.monotonic_ns()
+            self._stalls.append((now_ns, now_ns - before_ns - round(TICK_S * 1e9)))
+
+    def _stall_ns(self, edge_ns: int) -> int:
+        return max(
+            (gap for at, gap in self._stalls if abs(at - edge_ns) <= NEAR_NS + gap), default=0
+        )
+
+    async def outage(self, mode: str, seconds: float, cells: str) -> None:
+        """Have one, and say when it was."""
+        struck = [self.sites[cell] for cell in cells.split(",")]
+        begun_ns = time.monotonic_ns()
+        for site in struck:
+            site.begin(mode)
+        await asyncio.sleep(seconds)
+        ended_ns = time.monotonic_ns()
+        for site in struck:
+            site.end()
+        await asyncio.sleep(NEAR_NS / 1e9)
+        stall_ns = max(self._stall_ns(begun_ns), self._stall_ns(ended_ns))
+        say(f"{mode} {begun_ns} {ended_ns} {stall_ns} {sum(site.bad for site in struck)}")
+
+
 async def main() -> None:
     """Serve until the input ends."""
-    loop, site = asyncio.get_running_loop(), Site()
-    server = await loop.create_server(lambda: Peer(site), "127.0.0.1", 0, backlog=1000)
-    say(str(server.sockets[0].getsockname()[1]))
+    nodes = Nodes(int(sys.argv[1]))
+    say(" ".join(map(str, await nodes.open())))
     reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    running = {asyncio.ensure_future(site.tick())}
+    running = {asyncio.ensure_future(nodes.tick())}
     while line := await reader.readline():
-        mode, seconds = line.decode().split()
-        running.add(asyncio.ensure_future(site.outage(mode, float(seconds))))
+        mode, seconds, cells = line.decode().split()
+        running.add(asyncio.ensure_future(nodes.outage(mode, float(seconds), cells)))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from simulated_outage import MS, START_NS, S, Simulated
 from analysis.recovery.connections import measure_storm
 from analysis.recovery.downtime import measure_downtime
 from analysis.recovery.holding import find_recovery
-from analysis.recovery.outage import Outage, is_unavailable, measure_outage
+from analysis.recovery.outage import Outage, is_unavailable, measure_outage, silent_bins
 from analysis.recovery.series import Series, build_series, is_request
 from loadtests.plan.model import Binning, LateMark, Objective
 from loadtests.plan.objectives import parse_objective
@@ -64,6 +64,7 @@ def test_a_known_outage_is_measured_within_one_bin(mode: str, length_s: float, s
     assert abs(outage.unavailable_ns - length_ns) <= BIN_NS
     assert abs(outage.longest_ns - length_ns) <= BIN_NS
     assert len(outage.stretches) == 1
+    assert outage.blackout_ns <= outage.unavailable_ns
     recovered = find_recovery(
         series, with_series(series, *OBJECTIVES), BINNING, START_NS + begin_ns
     )
@@ -87,6 +88,21 @@ def test_a_partial_outage_is_as_long_as_a_whole_one(seed: int) -> None:
     _, outage = measured(simulated)
     assert abs(outage.unavailable_ns - 3 * S) <= BIN_NS
     assert outage.blackout_ns == 0
+
+
+@pytest.mark.parametrize("rate", [4.0, 7.0, 12.0, 20.0])
+@pytest.mark.parametrize("mode", ["error", "drop"])
+def test_few_arrivals_do_not_make_an_outage_shorter(mode: str, rate: float) -> None:
+    """Bins in which nothing was due, amid failures, are no availability: 3 s to two gaps."""
+    for phase_ns in range(0, BIN_NS, 30 * MS):
+        simulated = Simulated(
+            mode=mode, rate=rate, outages=[(5 * S + phase_ns, 8 * S + phase_ns)], seconds=20
+        )
+        series, outage = measured(simulated)
+        assert len(outage.stretches) == 1
+        (stretch,) = outage.stretches
+        near_ns = max(2 * S / rate, (silent_bins(series, stretch) + 1) * BIN_NS)
+        assert abs(outage.unavailable_ns - 3 * S) <= near_ns
 
 
 def test_an_outage_shorter_than_a_bin_is_no_longer_than_it_was() -> None:
@@ -145,6 +161,18 @@ def test_a_second_outage_within_the_hold_puts_recovery_off() -> None:
     recovered = find_recovery(series, with_series(series, *OBJECTIVES), BINNING, START_NS + 5 * S)
     assert recovered.after_ns is not None
     assert abs(recovered.after_ns - 22 * S) <= BIN_NS
+
+
+@pytest.mark.parametrize(("pause_ms", "recovered_s"), [(300, 0.0), (900, 10.9)])
+def test_a_pause_within_the_limits_puts_no_recovery_off(pause_ms: int, recovered_s: float) -> None:
+    """10 s after the fault nobody answers for 0.3 s, which p99 < 500 ms allows, or for 0.9 s."""
+    pause = (15 * S, 15 * S + pause_ms * MS)
+    series = series_of(Simulated(mode="freeze", rate=100.0, outages=[pause], timeout_ns=5 * S))
+    recovered = find_recovery(
+        series, with_series(series, "p99 < 500 ms"), BINNING, START_NS + 5 * S
+    )
+    assert recovered.after_ns is not None
+    assert abs(recovered.after_ns - recovered_s * S) <= BIN_NS
 
 
 @pytest.mark.parametrize(

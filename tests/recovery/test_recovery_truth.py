@@ -1,203 +1,122 @@
-"""Outages of a real server, measured through a whole `headroom run`, against its own record.
+"""Outages of real servers, measured through a whole `headroom run`, against their own record.
 
-A run whose own figures say that they are not known to a bin (an engine that stood still beside
-other processes of this machine), or whose server stood still by its own record, is repeated.
-One that claims to know must be right within a bin.
+Every figure must be right within what the run itself says of its resolution, of all requests and
+of each protocol, request and node, whether it was struck or not; and a run that can claim nothing
+(an engine that stood still beside other processes of this machine) must say so. Within one bin
+is what a machine can show that nobody disturbs: a run that was disturbed is repeated, and where
+none was not the test is skipped, with what disturbed it.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import subprocess
-import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pytest
-from system_rig import Fleet, Load, fleet, only_run, unix_minus_monotonic_ns
+from outage_rig import CELLS, Observed, Order, Together, Truth, observe
 
-from analysis.recovery.measures import PartRecovery, measure_recoveries
+from analysis.recovery.measures import PartRecovery, Recoveries, measure_recoveries
 from analysis.verdict import judge, plan_of
 from loadtests.clock import NS_PER_MS, NS_PER_S
-from loadtests.record.archive import Run, verify
 from loadtests.record.bins import BIN_NS
-from loadtests.record.fault_events import FaultEvent, FaultStep, step_event
 
-_TARGET = Path(__file__).with_name("outage_target.py")
-_ATTEMPTS = 4
-_STILL_NS = 30 * NS_PER_MS  # a process that stood still for longer is no measure of 100 ms
-_SETTLED_S = 3.0  # of load before an outage
-_MORE = """
-[[stages]]
-name = "after"
-duration = "1 s"
-rate = "200 rps"
-judged = false
-"""
-OBJECTIVES = ("p99 < 500 ms", "error_ratio < 0.1 %", "unavailability < 60 s")
+_ATTEMPTS: Final = 4
+_STILL_NS: Final = 40 * NS_PER_MS  # beyond it nobody was well enough to tell 100 ms
+_HOLD_S: Final = 4.0
+# What is frozen in part and answered in the end is late, and no success is missing: only a
+# whole freeze is an outage by its definition.
+_STRUCK: Final = (
+    ("error", ("n1/rest",)),
+    ("drop", ("n2/rest", "n2/grpc")),
+    ("freeze", CELLS),
+    ("error", ("n1/grpc", "n2/grpc")),
+    ("drop", ("n1/rest", "n2/rest")),
+)
+_PARTS: Final = ["all", "protocol", "protocol", "request", "request", "node", "node"]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Truth:
-    """What the server says of one outage, on the clock of the archive's labels."""
-
-    mode: str
-    begin_ns: int
-    end_ns: int
-    stall_ns: int  # of the server itself
-
-    @property
-    def length_ns(self) -> int:
-        """How long it was."""
-        return self.end_ns - self.begin_ns
+pytestmark = [pytest.mark.failover, pytest.mark.timeout(600)]
 
 
-class OutageTarget:
-    """A running `outage_target.py`."""
-
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, str(_TARGET)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
-
-    def outage(self, mode: str, seconds: float) -> Truth:
-        """Have an outage; returns when it is over."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        print(mode, seconds, file=self.process.stdin, flush=True)
-        said, begin_ns, end_ns, stall_ns = self.process.stdout.readline().split()
-        to_unix_ns = unix_minus_monotonic_ns()
-        return Truth(
-            mode=said,
-            begin_ns=int(begin_ns) + to_unix_ns,
-            end_ns=int(end_ns) + to_unix_ns,
-            stall_ns=int(stall_ns),
-        )
-
-    def close(self) -> None:
-        """End it."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            pipe.close()
+def cells_of(part: PartRecovery) -> set[str]:
+    """What a part of the requests is about."""
+    word = {"http1": "rest", "get": "rest", "call": "grpc"}.get(part.name, part.name)
+    return {cell for cell in CELLS if part.kind == "all" or word in cell.split("/")}
 
 
-def with_faults(run: Run, truths: list[Truth]) -> Run:
-    """The run as if its faults had been injected by Headroom: each acknowledged as it began."""
-    t0_ns = run.manifest.t0_unix_ns
-    assert t0_ns is not None
-    events = [
-        step_event(
-            FaultStep(
-                kind=FaultEvent.APPLIED, fault=f"{number} {truth.mode}", action="exec", node="n1",
-                zone="", began_ns=truth.begin_ns - t0_ns, at_ns=truth.begin_ns - t0_ns,
-            ),
-            t0_unix_ns=t0_ns,
-            text="an outage",
-        )
-        for number, truth in enumerate(truths)
-    ]  # fmt: skip
-    return dataclasses.replace(run, events=(*run.events, *events))
-
-
-def observe(
-    folder: Path, outages: list[tuple[str, float]], *, pause_s: float
-) -> tuple[Run, list[Truth]]:
-    """A run of `headroom` over a server with outages, each followed by a pause."""
-    seconds = round(_SETTLED_S + sum(length + pause_s for _, length in outages) + 4)
-    load = Load(
-        seconds=seconds, rate=200, connections=300, timeout="1 s",
-        objectives=OBJECTIVES, more=_MORE,
-    )  # fmt: skip
-    target = OutageTarget()
-    try:
-        with fleet(folder) as started:
-            path = load.write(folder, target.url)
-            command = started.run(path, "--engines", "1")
-            wait_for_load(started)
-            time.sleep(_SETTLED_S)
-            truths = []
-            for mode, length_s in outages:
-                truths.append(target.outage(mode, length_s))
-                time.sleep(pause_s)
-            command.wait(seconds + 60)
-            run = only_run(started.results)
-    finally:
-        target.close()
-    assert verify(run.path) == ()
-    return with_faults(run, truths), truths
-
-
-def wait_for_load(started: Fleet) -> None:
-    """Until the first windows are in the journal."""
-    deadline = time.monotonic() + 60
-    while not any(
-        path.stat().st_size > 0 for path in started.results.glob("runs/*.partial/journal.bin")
-    ):
-        assert time.monotonic() < deadline, started.started[0].text()
-        time.sleep(0.02)
-
-
-def check(part: PartRecovery, truth: Truth) -> None:
-    """The figures are those of the server's own record, within one bin."""
-    outage, length_ns = part.outage, truth.length_ns
-    assert abs(outage.unavailable_ns - length_ns) <= BIN_NS, (outage, truth)
-    assert abs(outage.longest_ns - length_ns) <= BIN_NS, (outage, truth)
-    assert part.recovered is not None
-    assert part.recovered.after_ns is not None, (part, truth)
-    assert abs(part.recovered.after_ns - length_ns) <= BIN_NS, (part.recovered, truth)
-    if truth.mode == "error":
+def check(part: PartRecovery, truth: Truth, near_ns: int) -> None:
+    """The figures are those of the servers' own record, so nearly."""
+    length_ns = truth.length_ns if cells_of(part) & truth.cells else 0
+    outage, recovered = part.outage, part.recovered
+    assert abs(outage.unavailable_ns - length_ns) <= near_ns, (part, truth)
+    assert abs(outage.longest_ns - length_ns) <= near_ns, (part, truth)
+    assert recovered is not None
+    assert recovered.after_ns is not None, (part, truth)
+    assert abs(recovered.after_ns - length_ns) <= near_ns, (part, truth)
+    if truth.mode == "error" and part.kind == "all":
+        assert outage.failed == truth.bad, (part, truth)
         assert outage.first_bad_ns is not None
-        assert outage.first_bad_ns <= BIN_NS
-        assert abs(outage.failed - 200 * length_ns / NS_PER_S) <= 200 * BIN_NS / NS_PER_S
+        assert outage.first_bad_ns <= near_ns
 
 
-def measured(folder: Path, outages: list[tuple[str, float]], *, hold_s: float) -> Run:
-    """A run whose figures agree with the server's record; those that claim nothing are repeated."""
-    doubts: list[str] = []
-    for attempt in range(_ATTEMPTS):
-        run, truths = observe(folder / str(attempt), outages, pause_s=hold_s + 1)
-        found = measure_recoveries(run, plan_of(run), hold_ns=round(hold_s * NS_PER_S))
-        assert found is not None
-        doubts = [*found.doubts]
-        for recovery, truth in zip(found.faults, truths, strict=True):
-            stall_ns = max(truth.stall_ns, recovery.whole.resolution_ns - BIN_NS)
-            if stall_ns > _STILL_NS:
-                doubts.append(f"engine or server stood still for {stall_ns / 1e6:.0f} ms")
-        if not doubts:
-            for recovery, truth in zip(found.faults, truths, strict=True):
-                check(recovery.whole, truth)
-            return run
-    raise AssertionError(f"{_ATTEMPTS} runs claimed nothing: {doubts}")
+def doubts_of(observed: Observed, hold_s: float) -> list[str]:
+    """Checks what the run claims; why it does not claim all of it to a bin."""
+    run, truths = observed.run, observed.truths
+    found = measure_recoveries(run, plan_of(run), hold_ns=round(hold_s * NS_PER_S))
+    assert isinstance(found, Recoveries), found
+    if found.doubts:
+        return [*found.doubts]
+    doubts = []
+    for recovery, truth in zip(found.faults, truths, strict=True):
+        assert [part.kind for part in recovery.parts] == _PARTS
+        vague_ns = max(truth.stall_ns, *(p.resolution_ns - BIN_NS for p in recovery.parts))
+        for part in recovery.parts:
+            stated_ns = part.resolution_ns + max(0, truth.stall_ns)
+            check(part, truth, stated_ns if vague_ns > _STILL_NS else BIN_NS)
+        if vague_ns > _STILL_NS:
+            doubts.append(f"known to {vague_ns / 1e6:.0f} ms more than a bin")
+    return doubts
 
 
-@pytest.mark.failover
-def test_known_outages_are_measured_within_one_bin(tmp_path: Path) -> None:
+def test_outages_that_follow_each_other_are_measured_each(tmp_path: Path) -> None:
     """Three kinds of outage in one run, each as long as the server says, and a verdict on them."""
-    outages = [("error", 0.3), ("freeze", 0.4), ("drop", 1.0)]
-    run = measured(tmp_path, outages, hold_s=2.0)
-    verdict = judge(run)
-    (result,) = [one for one in verdict.objectives if one.stage == "(failover)"]
-    assert result.reading.value is not None
-    assert 1.4 * NS_PER_S < result.reading.value < 2.0 * NS_PER_S
+    orders = [
+        Order(mode=mode, length_s=length_s, cells=CELLS)
+        for mode, length_s in (("error", 0.3), ("freeze", 0.4), ("drop", 1.0))
+    ]
+    doubts = []
+    for attempt in range(_ATTEMPTS):
+        observed = observe(tmp_path / str(attempt), orders, pause_s=2.5)
+        doubts = doubts_of(observed, hold_s=2.0)
+        if not doubts:
+            verdict = judge(observed.run)
+            (result,) = [one for one in verdict.objectives if one.stage == "(failover)"]
+            assert result.reading.value is not None
+            assert 1.4 * NS_PER_S < result.reading.value < 2.0 * NS_PER_S
+            return
+    pytest.skip(f"this machine disturbs every run: {doubts}")
 
 
-@pytest.mark.failover
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("number", range(5))
-def test_twenty_known_outages_are_measured_within_one_bin(tmp_path: Path, number: int) -> None:
-    """0.3, 1, 5 and 20 s, side by side, five times: 20 of 20, with the whole 30 s of holding."""
-    modes = ("error", "drop", "freeze")
-    lengths = (0.3, 1.0, 5.0, 20.0)
+@pytest.mark.parametrize("length_s", [20.0, 5.0, 1.0, 0.3])
+def test_five_of_five_known_outages_are_measured_within_one_bin(
+    tmp_path: Path, length_s: float
+) -> None:
+    """Five runs at once, each struck otherwise; those that were disturbed once more."""
+    pending = list(range(len(_STRUCK)))
+    doubts: dict[int, list[str]] = {}
+    for attempt in range(_ATTEMPTS):
+        together = Together(len(pending))
 
-    def one(index: int) -> Run:
-        mode = modes[(number + index) % len(modes)]
-        return measured(tmp_path / str(index), [(mode, lengths[index])], hold_s=30.0)
+        def one(number: int, turn: int = attempt, together: Together = together) -> list[str]:
+            mode, cells = _STRUCK[number]
+            order = Order(mode=mode, length_s=length_s, cells=cells)
+            folder = tmp_path / f"{number}-{turn}"
+            observed = observe(folder, [order], pause_s=_HOLD_S + 0.5, together=together)
+            return doubts_of(observed, _HOLD_S)
 
-    with ThreadPoolExecutor(len(lengths)) as pool:
-        assert len(list(pool.map(one, range(len(lengths))))) == len(lengths)
+        with ThreadPoolExecutor(len(pending)) as pool:
+            doubts = dict(zip(pending, pool.map(one, pending), strict=True))
+        pending = [number for number, found in doubts.items() if found]
+        if not pending:
+            return
+    pytest.skip(f"this machine disturbs {len(pending)} of {len(_STRUCK)} runs: {doubts}")

@@ -8,16 +8,19 @@ from pathlib import Path
 import msgspec
 import pytest
 from binned_run import FAULT_NS, applied, binned_run, failover_plan
-from synthetic_run import S
+from synthetic_run import T0_S, S
 
 from analysis.figures import build_figures
 from analysis.judging import ObjectiveResult, State
 from analysis.recovery.faults import build_faults
 from analysis.recovery.measures import Recoveries, measure_recoveries
+from analysis.recovery.sentence import recovery_sentences
+from analysis.report.timeline import build_timeline
 from analysis.run_tables import build_tables
 from analysis.tables import to_rows
 from analysis.verdict import Verdict, judge, plan_of
 from loadtests.record.archive import Run, verify
+from loadtests.record.event import Event
 from loadtests.record.fault_events import FaultEvent
 from loadtests.record.manifest import LostWindow
 
@@ -35,7 +38,7 @@ def judged(run: Run, text: str) -> ObjectiveResult:
 def recoveries_of(run: Run) -> Recoveries:
     """The run's failover measures."""
     found = measure_recoveries(run, plan_of(run))
-    assert found is not None
+    assert isinstance(found, Recoveries), found
     return found
 
 
@@ -209,6 +212,32 @@ def test_the_tables_say_what_was_measured(tmp_path: Path) -> None:
     assert (fault["downtime"], fault["nodes"], fault["action"]) == ("yes", "n1", "kill")
 
 
+def test_a_sentence_says_what_a_fault_cost(tmp_path: Path) -> None:
+    """With its resolution; of a run without faults nothing is said."""
+    (sentence,) = recovery_sentences(binned_run(tmp_path / "a", outage_s=2.0))
+    assert sentence == (
+        "kill leader (kill of n1): unavailable for 2.00 s ±100 ms, every objective held again "
+        "after 2.07 s ±100 ms; 400 of 7,000 requests failed"
+    )
+    assert recovery_sentences(binned_run(tmp_path / "b", faults=())) == ()
+
+
+def test_what_was_expected_stands_beside_what_was_measured(tmp_path: Path) -> None:
+    """The prediction of each fault, as it was said before the run."""
+    run = binned_run(tmp_path, outage_s=2.0)
+    said = Event(
+        at_unix_ns=0, kind=FaultEvent.PREDICTION.value, who="failover",
+        text="kill leader: quorum is kept",
+        fields={"at_ns": 0, "fault": "kill leader", "unavailable_ns": 3 * S},
+    )  # fmt: skip
+    placed = msgspec.structs.replace(said, text="a: n1", fields={"at_ns": 0})
+    run = dataclasses.replace(run, events=(placed, said, *run.events))
+    tables = {table.name: table for table in build_tables(run, judge(run), build_figures(run))}
+    (row,) = to_rows(tables["predictions"])
+    assert (row["fault"], row["expected"], row["most_us"]) == ("kill leader", "quorum is kept", 3e6)
+    assert abs(float(row["unavailable_us"] or 0) - 2e6) <= 1e5
+
+
 def test_objectives_that_bins_cannot_tell_are_named(tmp_path: Path) -> None:
     """What time to recover leaves out is said, not dropped in silence."""
     plan = failover_plan("failed_p99 < 1 s", "time_to_recover < 300 s")
@@ -233,3 +262,22 @@ def test_what_fails_before_a_slow_fault_is_acknowledged_counts(tmp_path: Path) -
     assert abs(outage.unavailable_ns - 2 * S) <= S / 10
     assert outage.first_bad_ns == 0
     assert judged(run, "downtime == none").state is State.FAIL
+
+
+def test_a_check_that_crashes_is_inconclusive_and_loses_no_verdict(tmp_path: Path) -> None:
+    """An event without its time: no failover objective passes or fails, all others are judged."""
+    texts = ("unavailability < 30 s", "time_to_recover < 300 s", "downtime == none")
+    run = binned_run(tmp_path, *texts)
+    (event,) = run.events
+    fields = {name: value for name, value in event.fields.items() if name != "at_ns"}
+    damaged = dataclasses.replace(run, events=(msgspec.structs.replace(event, fields=fields),))
+    verdict = judge(damaged)
+    for text in texts:
+        result = failover(verdict)[text]
+        assert result.state is State.INCONCLUSIVE
+        assert result.reason == "the check crashed: KeyError: 'at_ns'"
+    others = [one for one in verdict.objectives if one.stage != "(failover)"]
+    assert {one.state for one in others} == {State.PASS}
+    assert verdict.state is State.INCONCLUSIVE
+    assert build_tables(damaged, verdict, build_figures(damaged))
+    assert build_timeline(damaged, T0_S, 60).faults == ()

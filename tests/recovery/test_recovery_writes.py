@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from binned_run import binned_run
 from system_rig import Fleet, fleet, only_run
 
 from analysis.judging import State
-from analysis.recovery.writes import WriteAudit, audit_writes
+from analysis.recovery.writes import WriteAudit, audit_writes, judge_writes
+from analysis.unmeasured import Unmeasured
 from analysis.verdict import judge, plan_of
 from loadtests.audit.answers import copies_in
 from loadtests.errors import ScenarioError
@@ -96,7 +99,7 @@ def _run(started: Fleet, path: Path) -> Run:
 def audit_of(run: Run) -> WriteAudit:
     """The run's audit."""
     audit = audit_writes(run, plan_of(run))
-    assert audit is not None
+    assert isinstance(audit, WriteAudit), audit
     return audit
 
 
@@ -213,6 +216,17 @@ def test_answers_that_do_not_say_are_no_absence(body: bytes) -> None:
     """What cannot be understood is no proof that a write is gone."""
     assert isinstance(copies_in(read_of("/count"), 200, body), str)
     assert isinstance(copies_in(read_of("/count"), 500, b""), str)
+
+
+def test_an_audit_that_crashes_is_inconclusive(tmp_path: Path) -> None:
+    """A log without a column proves nothing, and is no lost verdict."""
+    plan = resolve(load_scenario(scenario(tmp_path)))
+    run = binned_run(tmp_path)
+    damaged = dataclasses.replace(run, writes=run.writes.drop(columns="slot"))
+    audit = audit_writes(damaged, plan)
+    assert audit == Unmeasured(reason="the check crashed: KeyError: 'slot'", is_crash=True)
+    _, (state, reason) = judge_writes(plan.objectives[0], audit)
+    assert (state, reason) == (State.INCONCLUSIVE, audit.reason)
 
 
 def read_of(copies: str | None) -> AuditRead:
