@@ -75,3 +75,6 @@ lock:
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --extra dev \
 	  --no-emit-index-url --no-header --quiet pyproject.toml build-requirements.in -o requirements.lock
+	$(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
+	  --constraint requirements.lock --no-emit-index-url --no-header --quiet \
+	  pyproject.toml build-requirements.in -o deploy/requirements.lock

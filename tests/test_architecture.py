@@ -50,6 +50,9 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "loadtests.engine.tls",
         }
     ),
+    "loadtests.nightly": frozenset(
+        {"loadtests.errors", "loadtests.clock", "loadtests.record", "loadtests.plan"}
+    ),
     "loadtests.cluster": frozenset({"loadtests.errors", "loadtests.clock"}),
     "analysis": frozenset({"loadtests.record", "loadtests.plan", "loadtests.errors"}),
 }

@@ -180,6 +180,7 @@ def _tables(
     stages: Sequence[StageFigures],
     intervals: Mapping[int, str],
     baseline: Baseline | None,
+    *,
     hosts: Table | None,
 ) -> tuple[Table, ...]:
     plan = plan_of(run)
@@ -235,7 +236,7 @@ def build_facts(
         plan=plan,
         verdict=verdict,
         mark=mark,
-        tables=_tables(run, verdict, stages, intervals.texts, baseline, hosts),
+        tables=_tables(run, verdict, stages, intervals.texts, baseline, hosts=hosts),
         over_time=over_time,
         heat_map=heat_map,
         spectra=spectra,

@@ -25,6 +25,8 @@ from loadtests.commands import (
     demo,
     failover,
     keys,
+    nightly,
+    prune,
     report,
     run,
     size,
@@ -37,7 +39,7 @@ from loadtests.errors import ExitCode, HeadroomError
 
 COMMANDS = (
     demo, run, worker, stop, check, keys, cluster, calibrate, size, failover,
-    archive, report, compare, trend, capacity, baseline,
+    archive, report, compare, trend, capacity, baseline, nightly, prune,
 )  # fmt: skip
 EPILOG = """\
 exit codes: 0 PASS, 1 FAIL, 2 usage or scenario error, 3 INCONCLUSIVE,

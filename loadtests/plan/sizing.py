@@ -1,4 +1,4 @@
-"""How many hosts of each type a rate takes, what they need and cost: ranges, from what was measured.
+"""Hosts of each type that a rate takes, what they need and cost: ranges of what was measured.
 
     engines = lambda * CPU seconds of a request / 0.9           as in `engines.py`
     hosts   = the most of  engines / cores (low: one a core; high: one core is left to the
