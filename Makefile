@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test test-demo test-interop test-faults test-failover test-statistics test-capacity lint setup lock bench protos
+.PHONY: demo test fuzz test-demo test-interop test-faults test-failover test-statistics test-capacity lint setup lock bench protos
 
 setup: $(STAMP)
 
@@ -24,7 +24,7 @@ lint: $(STAMP)
 
 # What starts real processes waits most of its time: two at a time, a file in one piece.
 # The suites that take minutes each are targets of their own.
-LONGER := faults or failover or interop or demo or statistics or capacity
+LONGER := fuzz or faults or failover or interop or demo or statistics or capacity
 test: lint
 	$(BIN)/python -m pytest -m "not system and not ($(LONGER))" \
 	  --numprocesses auto --dist worksteal
@@ -55,6 +55,10 @@ test-failover: $(STAMP)
 # intervals, how often the bounds of a search hold the truth.
 test-statistics: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m statistics -rP --numprocesses auto --dist worksteal
+
+# A million hostile messages on the control channel, while runs go on.
+fuzz: $(STAMP)
+	$(BIN)/python -m pytest -m fuzz
 
 # Searches the embedded cluster's limit for real, and stops one half-way.
 test-capacity: $(STAMP)

@@ -14,7 +14,7 @@ from benchmarks.cost import ratios_to, undisturbed_ratio
 from benchmarks.grpc_claims import grpc_claims
 from benchmarks.page import PageSample
 from benchmarks.results import Results
-from benchmarks.spread import undisturbed
+from benchmarks.spread import spread_of, undisturbed
 
 _CLOSED_LIMIT = 1.3
 _OPEN_LIMIT = 1.6
@@ -28,6 +28,7 @@ _GROWTH_LIMIT_BYTES = 1 << 20  # below what the allocator's own steps can be tol
 _AGENTS = 1_000
 _MASTER_LIMIT_RATIO = 0.5
 _AGE_LIMIT_S = 2.0
+_CURVE_LIMIT = 2.0
 _SHOW_LIMIT_S = 5.0
 _HOUR = 3_600
 _DAY = 86_400
@@ -45,6 +46,7 @@ def judge(results: Results) -> tuple[Claim, ...]:
         _memory_claim(results),
         _leak_claim(results),
         *_fan_in_claims(results),
+        _curve_claim(results),
         _show_claim(results),
         *_page_claims(results),
         *grpc_claims(results.grpc),
@@ -154,6 +156,22 @@ def _fan_in_claims(results: Results) -> tuple[Claim, Claim]:
             measured=f"{sample.age_max_s:.2f} s",
             is_met=is_whole and sample.age_max_s <= _AGE_LIMIT_S,
         ),
+    )
+
+
+def _curve_claim(results: Results) -> Claim:
+    text, limit = "CURVE: CPU of a master with 1,000 agents, against plain", "<= 2.0 x"
+    part = results.curve
+    pairs = [] if part is None else [p for p in part.pairs if p.curve.agents == _AGENTS]
+    if not pairs:
+        return missing(text, limit, "fewer agents" if part else "-")
+    spread = spread_of([pair.cpu_ratio for pair in pairs])
+    is_whole = all(p.plain.windows_missing == p.curve.windows_missing == 0 for p in pairs)
+    return Claim(
+        text=text,
+        limit=limit,
+        measured=f"{spread.text(2)} x",
+        is_met=is_whole and spread.median <= _CURVE_LIMIT,
     )
 
 

@@ -1,5 +1,7 @@
 """A master with many agents: how busy it is, and how late its windows are.
 
+`curve_pairs` does it with and without CURVE in turn, to tell what encryption costs.
+
 The master is real and runs pinned to one core; the agents (`simulated_agents`) share the
 other. All of them together stand for the largest profile of the project, 1,550,000
 requests a second over ten endpoints, whatever their number: more agents hand over more,
@@ -25,7 +27,8 @@ from benchmarks.machine import GENERATOR_CORE, SERVER_CORE
 from benchmarks.plans import build_plan, mix_of_five
 from benchmarks.process import Child, cpu_ns, resident_bytes, spawn
 from benchmarks.server import free_port
-from benchmarks.simulated_agents import Fleet
+from benchmarks.simulated_agents import Fleet, FleetKeys
+from benchmarks.spread import undisturbed
 from benchmarks.synthetic import ENDPOINTS, endpoint_names
 from loadtests.errors import HarnessError
 from loadtests.plan.codec import encode_plan
@@ -105,6 +108,36 @@ def _plan(agents: int, seconds: int) -> Plan:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePair:
+    """The same run one after the other: in the clear, and with a key for each agent."""
+
+    plain: FanInSample
+    curve: FanInSample
+
+    @property
+    def cpu_ratio(self) -> float:
+        """What CURVE makes of the master's CPU, neighbours of its core left out."""
+        plain = undisturbed(self.plain.master_cpu_slices)
+        return undisturbed(self.curve.master_cpu_slices) / plain
+
+
+def curve_pairs(
+    agents: int, *, rounds: int, seconds: float, scratch: Path
+) -> tuple[CurvePair, ...]:
+    """Rounds of both, in turn: what a neighbour does for minutes, he does to both."""
+    length, pairs = round(seconds) + _SKIP_S, []
+    for number in range(rounds):
+        runs = {}
+        for is_secured in (False, True) if number % 2 == 0 else (True, False):
+            keys = FleetKeys.make(agents) if is_secured else None
+            runs[is_secured] = _one_run(agents, length, scratch / f"curve-{number}", keys)
+        pair = CurvePair(plain=runs[False], curve=runs[True])
+        print(f"  {agents:,} agents: CURVE costs {pair.cpu_ratio:.2f} x plain", flush=True)
+        pairs.append(pair)
+    return tuple(pairs)
+
+
 def fan_in_samples(
     levels: Sequence[int], *, seconds: float, scratch: Path
 ) -> tuple[FanInSample, ...]:
@@ -123,15 +156,23 @@ def fan_in_samples(
 
 
 @contextmanager
-def _swarm(agents: int, plan: Plan, scratch: Path) -> Iterator[tuple[Child, list[Child]]]:
+def _swarm(
+    agents: int, plan: Plan, scratch: Path, keys: FleetKeys | None
+) -> Iterator[tuple[Child, list[Child]]]:
     """Start a master and its fleets."""
     port = free_port()
+    scratch.mkdir(parents=True, exist_ok=True)
+    file = []
+    if keys is not None:
+        path = scratch / "keys.json"
+        path.write_bytes(msgspec.json.encode(keys))
+        file = [str(path)]
     plan_path = scratch / f"fan-in-{agents}.plan"
     plan_path.write_bytes(encode_plan(plan))
     results = scratch / f"fan-in-{agents}"
     with ExitStack() as stack:
         module = [sys.executable, "-m", "benchmarks.fan_in_master"]
-        command = [*module, str(port), str(agents), str(plan_path), str(results)]
+        command = [*module, str(port), str(agents), str(plan_path), str(results), *file]
         master = stack.enter_context(
             spawn(f"master of {agents}", command, core=GENERATOR_CORE, scratch=scratch)
         )
@@ -139,7 +180,7 @@ def _swarm(agents: int, plan: Plan, scratch: Path) -> Iterator[tuple[Child, list
         for number in range(_FLEETS):
             count = agents * (number + 1) // _FLEETS - first
             module = [sys.executable, "-m", "benchmarks.simulated_agents"]
-            command = [*module, *map(str, (port, first, count, _per_endpoint(agents)))]
+            command = [*module, *map(str, (port, first, count, _per_endpoint(agents))), *file]
             fleet = spawn(f"fleet {number}", command, core=SERVER_CORE, scratch=scratch)
             fleets.append(stack.enter_context(fleet))
             first += count
@@ -181,8 +222,10 @@ def _ratio(before: tuple[int, int], after: tuple[int, int]) -> float:
     return (after[1] - before[1]) / (after[0] - before[0])
 
 
-def _one_run(agents: int, seconds: int, scratch: Path) -> FanInSample:
-    with _swarm(agents, _plan(agents, seconds), scratch) as (master, children):
+def _one_run(
+    agents: int, seconds: int, scratch: Path, keys: FleetKeys | None = None
+) -> FanInSample:
+    with _swarm(agents, _plan(agents, seconds), scratch, keys) as (master, children):
         usage = _watch(master, seconds)
         output = master.wait_success(_END_S)
         fleets = [msgspec.json.decode(child.wait_success(_END_S), type=Fleet) for child in children]

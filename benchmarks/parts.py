@@ -15,7 +15,7 @@ from benchmarks import peers
 from benchmarks.bins import BinsFigures, PlanAtRate, measure_bins
 from benchmarks.cost import interleaved
 from benchmarks.engine import engine
-from benchmarks.fan_in import fan_in_samples
+from benchmarks.fan_in import curve_pairs, fan_in_samples
 from benchmarks.generators import Contestant, hey, locust, wrk
 from benchmarks.grpc_part import GrpcSettings, measure_grpc
 from benchmarks.grpc_part import saturation_per_s as grpc_saturation_per_s
@@ -37,6 +37,7 @@ from benchmarks.process import ROOT
 from benchmarks.results import (
     BinsPart,
     CostPart,
+    CurvePart,
     FanInPart,
     GrpcPart,
     LagPart,
@@ -84,6 +85,7 @@ class Settings:
     leak_s: float
     agents: tuple[int, ...]
     fan_in_s: float
+    curve_rounds: int
     archive_s: int
     shows: int
     soak_s: int  # 0: no soak is reported
@@ -112,6 +114,7 @@ def settings_for(scratch: Path, *, is_quick: bool, is_soak: bool) -> Settings:
             leak_s=15.0,
             agents=(100,),
             fan_in_s=5.0,
+            curve_rounds=1,
             archive_s=120,
             shows=1,
             soak_s=0,
@@ -136,6 +139,7 @@ def settings_for(scratch: Path, *, is_quick: bool, is_soak: bool) -> Settings:
         leak_s=605.0,
         agents=(100, 300, 1_000),
         fan_in_s=20.0,
+        curve_rounds=4,
         archive_s=3_600,
         shows=3,
         soak_s=_DAY_S if is_soak else 0,
@@ -304,6 +308,18 @@ def run_fan_in(settings: Settings) -> FanInPart:
         return FanInPart(stamp=stamper.stamp(), samples=samples)
 
 
+def run_curve(settings: Settings) -> CurvePart:
+    """The largest of these masters, with keys and without."""
+    with _stamped(settings) as stamper:
+        pairs = curve_pairs(
+            max(settings.agents),
+            rounds=settings.curve_rounds,
+            seconds=settings.fan_in_s,
+            scratch=settings.scratch,
+        )
+        return CurvePart(stamp=stamper.stamp(), pairs=pairs)
+
+
 def run_show(settings: Settings) -> ShowPart:
     """`headroom show` of an hour."""
     with _stamped(settings) as stamper:
@@ -354,6 +370,7 @@ PARTS: dict[str, Callable[[Settings], Part]] = {
     "grpc": run_grpc,
     "memory": run_memory,
     "fan_in": run_fan_in,
+    "curve": run_curve,
     "show": run_show,
     "page": run_page,
     "leak": run_leak,

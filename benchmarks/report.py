@@ -17,6 +17,7 @@ from benchmarks.markdown import heading, table
 from benchmarks.results import (
     BinsPart,
     CostPart,
+    CurvePart,
     FanInPart,
     GrpcPart,
     LagPart,
@@ -74,6 +75,11 @@ window a second each, ten endpoints, together 1,550,000 requests/s, histograms a
 under load fills them. "Undisturbed" is the lower quartile over
 slices of two seconds. Age: moment of archiving less the end of the window's second.
 """
+_CURVE_METHOD = """\
+The fan-in above with as many agents as it has, in the clear and with a CURVE key for each
+agent, in turn, the order changing; CPU includes ZeroMQ's own thread, which encrypts. Engines
+have no part in it: they speak to their agent over a socket pair.
+"""
 _SHOW_METHOD = """\
 The archive is written by the real writer from synthetic windows; timed is the whole
 command, start of Python included.
@@ -97,6 +103,7 @@ def write_report(results: Results) -> str:
         results.memory,
         results.leak,
         results.fan_in,
+        results.curve,
         results.show,
         results.page,
     )
@@ -124,6 +131,8 @@ def _section(part: Part, results: Results) -> list[str]:
             found = _leak_section(part)
         case FanInPart():
             found = _fan_in_section(part)
+        case CurvePart():
+            found = _curve_section(part)
         case ShowPart():
             found = _show_section(part)
         case PagePart():
@@ -313,6 +322,26 @@ def _fan_in_section(part: FanInPart) -> list[str]:
         for s in part.samples
     ]
     return [*heading("Master fan-in", part.stamp), _FAN_IN_METHOD, *table(header, rows)]
+
+
+def _curve_section(part: CurvePart) -> list[str]:
+    header = ("agents", "master's core, plain", "with CURVE", "ratio", "age max s", "MB/s in")
+    rows = [
+        [
+            f"{pair.curve.agents:,}",
+            f"{undisturbed(pair.plain.master_cpu_slices):.0%}",
+            f"{undisturbed(pair.curve.master_cpu_slices):.0%}",
+            f"{pair.cpu_ratio:.2f}",
+            f"{pair.plain.age_max_s:.2f}, {pair.curve.age_max_s:.2f}",
+            f"{pair.curve.received_per_s / _MB:.1f}",
+        ]
+        for pair in part.pairs
+    ]
+    return [
+        *heading("CURVE on the control channel", part.stamp),
+        _CURVE_METHOD,
+        *table(header, rows),
+    ]
 
 
 def _show_section(part: ShowPart) -> list[str]:

@@ -14,7 +14,7 @@ import msgspec
 
 from benchmarks.bins import BinsFigures
 from benchmarks.cost import CostSample
-from benchmarks.fan_in import FanInSample
+from benchmarks.fan_in import CurvePair, FanInSample
 from benchmarks.grpc_part import GrpcFigures
 from benchmarks.machine import Machine
 from benchmarks.memory import LeakSample, MemorySample
@@ -83,6 +83,14 @@ class FanInPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CurvePart:
+    """What CURVE costs a master."""
+
+    stamp: Stamp
+    pairs: tuple[CurvePair, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ShowPart:
     """`headroom show`."""
 
@@ -122,6 +130,7 @@ Part = (
     | MemoryPart
     | LeakPart
     | FanInPart
+    | CurvePart
     | ShowPart
     | PagePart
     | GrpcPart
@@ -138,6 +147,7 @@ class Results:
     memory: MemoryPart | None = None
     leak: LeakPart | None = None
     fan_in: FanInPart | None = None
+    curve: CurvePart | None = None
     show: ShowPart | None = None
     page: PagePart | None = None
     grpc: GrpcPart | None = None
@@ -156,6 +166,8 @@ class Results:
                 found = replace(self, leak=part)
             case FanInPart():
                 found = replace(self, fan_in=part)
+            case CurvePart():
+                found = replace(self, curve=part)
             case ShowPart():
                 found = replace(self, show=part)
             case PagePart():

@@ -5,8 +5,9 @@ heartbeats, spawning, statistics) and as a Headroom agent (hello, preflight, bar
 snapshots until acknowledged, FINAL, quit). What it hands over every second is a window
 of a service under load (`synthetic`), so the master's work is that of a real run.
 
-`python -m benchmarks.simulated_agents PORT FIRST COUNT REQUESTS_PER_ENDPOINT` ends when
-the master has sent every agent home, and prints one JSON line.
+`python -m benchmarks.simulated_agents PORT FIRST COUNT REQUESTS_PER_ENDPOINT [KEYS]` ends
+when the master has sent every agent home, and prints one JSON line. KEYS is a file of
+`FleetKeys`: then each agent joins with its own.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import Final
 
 import msgspec
 import zmq
+from zmq.utils import z85
 
 from benchmarks.synthetic import synthetic_window
 from loadtests.clock import NS_PER_MS, NS_PER_S
@@ -101,16 +103,36 @@ def relabelled(packed: bytes, label_s: int) -> bytes:
     return zlib.crc32(body).to_bytes(_CRC_BYTES, "big") + body
 
 
+class FleetKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """Keys of a benchmark: made for it, of no use afterwards."""
+
+    master_public: bytes
+    master_secret: bytes
+    agents: tuple[tuple[bytes, bytes], ...]  # public, secret; by number
+
+    @classmethod
+    def make(cls, count: int) -> FleetKeys:
+        """Fresh keys of a master and so many agents."""
+        pairs = [zmq.curve_keypair() for _ in range(count + 1)]
+        (public, secret), *agents = [(z85.decode(p), z85.decode(s)) for p, s in pairs]
+        return cls(master_public=public, master_secret=secret, agents=tuple(agents))
+
+
 class SimulatedAgent:
     """One agent with one engine."""
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], port: int, number: int, window: Window
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        port: int,
+        number: int,
+        window: Window,
+        keys: FleetKeys | None = None,
     ) -> None:
         self._packed = pack_window(window)  # repeated every second
         self._requests = window.total(Count.SENT)
         self.agent = f"agent-{number}"
-        self.identity = f"{self.agent}_simulated"
+        self.identity = self.agent if keys is not None else f"{self.agent}_simulated"
         self._incarnation = f"{self.agent}-1"  # unique over all agents
         self.is_done = False
         self.refusal = ""
@@ -129,6 +151,11 @@ class SimulatedAgent:
         self._socket = context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.IDENTITY, self.identity.encode())
         self._socket.setsockopt(zmq.LINGER, 1000)
+        if keys is not None:
+            public, secret = keys.agents[number]
+            self._socket.setsockopt(zmq.CURVE_SERVERKEY, keys.master_public)
+            self._socket.setsockopt(zmq.CURVE_PUBLICKEY, public)
+            self._socket.setsockopt(zmq.CURVE_SECRETKEY, secret)
         self._socket.connect(f"tcp://127.0.0.1:{port}")
         self._send_locust("client_ready", version("locust"))
 
@@ -332,7 +359,8 @@ def _hello(agent: str) -> Hello:
     )
 
 
-def _window(seed: int, requests_per_endpoint: int) -> Window:
+def window_of(seed: int, requests_per_endpoint: int) -> Window:
+    """A second of some agent's service."""
     return synthetic_window(
         start_s=_ANY_LABEL_S,
         requests_per_endpoint=requests_per_endpoint,
@@ -342,21 +370,24 @@ def _window(seed: int, requests_per_endpoint: int) -> Window:
     )
 
 
-def _of_agent(window: Window, number: int) -> Window:
+def of_agent(window: Window, number: int) -> Window:
+    """The same as a certain agent's."""
     health = msgspec.structs.replace(window.health[0], engine=f"agent-{number}/0")
     hiccup = msgspec.structs.replace(window.hiccups[0], agent=f"agent-{number}")
     return dataclasses.replace(window, health=(health,), hiccups=(hiccup,))
 
 
-def run_fleet(port: int, first: int, count: int, requests_per_endpoint: int) -> Fleet:
+def run_fleet(
+    port: int, first: int, count: int, requests_per_endpoint: int, keys: FleetKeys | None = None
+) -> Fleet:
     """Run so many agents until the master has sent them all home."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     context.set(zmq.MAX_SOCKETS, count + 64)
     numbers = range(first, first + count)
     # Before anybody connects: an agent that is busy making windows would count as silent.
-    windows = [_window(seed, requests_per_endpoint) for seed in range(_DISTINCT)]
+    windows = [window_of(seed, requests_per_endpoint) for seed in range(_DISTINCT)]
     agents = [
-        SimulatedAgent(context, port, number, _of_agent(windows[number % _DISTINCT], number))
+        SimulatedAgent(context, port, number, of_agent(windows[number % _DISTINCT], number), keys)
         for number in numbers
     ]
     living = list(agents)
@@ -381,4 +412,7 @@ def run_fleet(port: int, first: int, count: int, requests_per_endpoint: int) -> 
 
 
 if __name__ == "__main__":
-    print(msgspec.json.encode(run_fleet(*map(int, sys.argv[1:]))).decode())
+    first, agents, each = map(int, sys.argv[2:5])
+    file = sys.argv[5:]
+    found = msgspec.json.decode(Path(file[0]).read_bytes(), type=FleetKeys) if file else None
+    print(msgspec.json.encode(run_fleet(int(sys.argv[1]), first, agents, each, found)).decode())

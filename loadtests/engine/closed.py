@@ -126,6 +126,8 @@ class ClosedPool(Pool):
         code, task, payload = self.batch.pop()
         traffic.planned += 1
         connection.begin(now_ns, now_ns, code + self.stage_code, task, payload)
+        if gate is not None:
+            traffic.flush()
 
     def serve(self, now_ns: int) -> None:
         """Begin on free connections while the ceiling allows, and where a pause is over."""

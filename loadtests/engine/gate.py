@@ -5,6 +5,11 @@ more may go when the oldest of them is a whole interval ago. That bounds every s
 interval exactly, also after a stall, when all that is overdue would go at once. Below one
 request per 100 ms the interval is stretched to 1 / rate for one request.
 
+A process may be stopped between taking and writing, so `wrote` counts all that was taken
+since as of now: it has left by now at the latest. What is not written yet blocks its place,
+whatever its age. So any two requests that are an allowance apart are *written* an interval
+apart.
+
 Once the ring has refused, what waits leaves evenly (a bucket of 5 ms) until nothing is held
 back any more: otherwise whole allowances would leave 100 ms apart, and the least jitter
 on the way would show the target two of them in one interval.
@@ -31,6 +36,7 @@ class Gate:
         "_at",
         "_burst_ns",
         "_credit_ns",
+        "_fresh",
         "_is_held",
         "_last_ns",
         "_ring",
@@ -45,6 +51,7 @@ class Gate:
         self.allowance = max(1, allowance)
         self._ring = array("q", [-(1 << 62)]) * self.allowance
         self._at = 0
+        self._fresh = 0  # taken, and not known to be written
         self._spacing_ns = self.interval_ns // self.allowance
         self._burst_ns = max(_BURST_NS, self._spacing_ns)
         self._is_held = False
@@ -53,14 +60,26 @@ class Gate:
     def take(self, now_ns: int) -> bool:
         """Count one request now, or refuse it."""
         at = self._at
-        if now_ns - self._ring[at] < self.interval_ns:
+        if now_ns - self._ring[at] < self.interval_ns or self._fresh == self.allowance:
             self._is_held, self._credit_ns, self._last_ns = True, self._spacing_ns, now_ns
             return False
         if self._is_held and not self._pay(now_ns):
             return False
         self._ring[at] = now_ns
         self._at = at + 1 if at + 1 < self.allowance else 0
+        self._fresh += 1
         return True
+
+    def wrote(self, now_ns: int) -> None:
+        """All that was taken has been written by now."""
+        fresh, self._fresh = self._fresh, 0
+        if fresh == 1:
+            self._ring[self._at - 1] = now_ns
+        elif fresh:
+            begin = self._at - fresh
+            self._ring[max(0, begin) : self._at] = array("q", [now_ns]) * min(fresh, self._at)
+            if begin < 0:
+                self._ring[begin:] = array("q", [now_ns]) * -begin
 
     def _pay(self, now_ns: int) -> bool:
         """Take one request's spacing from the bucket; when it overflows, nobody waits."""

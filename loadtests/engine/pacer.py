@@ -211,7 +211,7 @@ class Pacer:
                 pool.free.popleft().begin(due_ns, sent_ns, code, task, payload)
             else:
                 pool.offer(due_ns, sent_ns, code, task, payload)
-        if traffic.unsent:
+        if traffic.unsent or gate is not None:
             traffic.flush()
         self._at += count
         traffic.planned += count

@@ -177,7 +177,7 @@ class Pool:
             backlog.popleft()
             traffic.backlog_size -= 1
             free.popleft().begin(due_ns, sent_ns, code, task, payload)
-        if traffic.unsent:
+        if traffic.unsent or gate is not None:
             traffic.flush()
 
     def expire_waiting(self, now_ns: int) -> None:

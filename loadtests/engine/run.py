@@ -332,8 +332,7 @@ class Run:
         self._sweep(now_ns)
         self._feel_strain(now_ns)
         self._serve(now_ns)
-        if self._traffic.unsent:
-            self._traffic.flush()
+        self._traffic.flush()
         if self._recorder.is_full:
             self._recorder.absorb()
         self._windows.step()

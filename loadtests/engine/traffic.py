@@ -9,6 +9,7 @@ any latency (Little's law can thus catch a latency that was recorded wrongly).
 from __future__ import annotations
 
 from collections.abc import Callable
+from time import monotonic_ns
 from typing import Protocol
 
 from loadtests.engine.gate import Gate
@@ -90,6 +91,8 @@ class Traffic:
         while unsent:
             unsent.pop().flush()
         self.alarm_ns = alarm_ns
+        if self.gate is not None:
+            self.gate.wrote(monotonic_ns())
 
     @property
     def in_flight(self) -> int:

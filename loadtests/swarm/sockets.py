@@ -7,15 +7,18 @@ goes on, and what is refused is counted by reason; sending never waits.
 With keys (`keys.py`) both ends speak CURVE: nothing is readable or changeable on the way,
 the agent believes one master key, the master lets authorised keys in (`door.py`), and a
 message counts only if the name of its key, the identity of its socket and the node it
-names are the same. Without keys a socket serves loopback alone, and refuses anything else.
+names are the same. (An identity has a part of chance behind the name, so that no other key
+can claim the connection; answers go to the one that was heard last.) Without keys a socket
+serves loopback alone, and refuses anything else.
 
 Heartbeats find a peer that is gone without a word, and ROUTER_HANDOVER lets an agent that
-reconnects take its own name over from the connection that is dead: after a proxy or NAT
+reconnects take its own place over from the connection that is dead: after a proxy or NAT
 forgot one side, both would wait for TCP, for minutes.
 """
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -42,6 +45,7 @@ HEARTBEAT_IVL_MS: Final = 3_000
 HEARTBEAT_TIMEOUT_MS: Final = 5_000
 HEARTBEAT_TTL_MS: Final = 9_000
 _TURN_MESSAGES: Final = 64
+_CHANCE: Final = b":"  # in no name of a key
 
 _rpc: Any = zmqrpc  # the module is untyped; through Any its calls are what they are
 _message: Any = Message
@@ -73,6 +77,7 @@ class GuardedServer(zmqrpc.Server):
         _rpc.BaseSocket.__init__(self, zmq.ROUTER, self.ipv4_only(host, port))
         self.is_secured = keys is not None
         self._door: Door | None = None
+        self._routes: dict[str, bytes] = {}  # with keys: name -> identity it was last heard from
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
         self.socket.setsockopt(zmq.LINGER, LINGER_MS)
         self.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
@@ -111,14 +116,15 @@ class GuardedServer(zmqrpc.Server):
         while True:
             frames = self._receive()
             try:
-                address, body = frames
+                identity, body = frames
                 if not self.is_secured:
-                    return address.decode(), _message.unserialize(body)
+                    return identity.decode(), _message.unserialize(body)
                 # The name of the key that the connection was let in with; an identity is but said.
-                name = body.get("User-Id")
-                if bytes(address).decode() == name:
+                name, identity = body.get("User-Id"), identity.bytes
+                if identity.partition(_CHANCE)[0].decode() == name:
+                    self._routes[name] = identity
                     return name, _message.unserialize(body.buffer)
-                REFUSALS.add("sent in another key's name", f"{bytes(address)!r} by {name!r}")
+                REFUSALS.add("sent in another key's name", f"{identity!r} by {name!r}")
             except Exception as error:  # noqa: BLE001 - a stranger's bytes may fail in any way
                 REFUSALS.add("not a Locust message", repr(error))
 
@@ -152,7 +158,8 @@ class GuardedServer(zmqrpc.Server):
         if msg.type == "spawn":
             msg.data = {**msg.data, "parsed_options": {}}
         try:
-            self._plain.send_multipart([msg.node_id.encode(), msg.serialize()], zmq.NOBLOCK)
+            to = self._routes.get(msg.node_id) or msg.node_id.encode()
+            self._plain.send_multipart([to, msg.serialize()], zmq.NOBLOCK)
         except zmq.ZMQError as error:
             REFUSALS.add("could not be queued for a worker", repr(error))
         if not self._is_look_due:
@@ -177,9 +184,9 @@ class GuardedClient(zmqrpc.Client):
         _refuse_open(host, keys)
         _rpc.BaseSocket.__init__(self, zmq.DEALER, self.ipv4_only(host, port))
         self.key_name = None if keys is None else keys.own.name
-        identity = self.key_name or identity
-        self._identity = identity
+        self._node_id = self.key_name or identity
         if keys is not None:
+            identity = f"{keys.own.name}{_CHANCE.decode()}{secrets.token_hex(16)}"
             self.socket.setsockopt(zmq.CURVE_SERVERKEY, keys.master_public)
             self.socket.setsockopt(zmq.CURVE_PUBLICKEY, keys.own.public)
             self.socket.setsockopt(zmq.CURVE_SECRETKEY, keys.own.secret)
@@ -205,7 +212,7 @@ class GuardedClient(zmqrpc.Client):
 
     def send(self, msg: Any) -> None:
         """Queue for the master; dropped and counted when the queue is full."""
-        msg.node_id = self._identity
+        msg.node_id = self._node_id
         try:
             self.socket.send(msg.serialize(), zmq.NOBLOCK)
         except zmq.ZMQError as error:

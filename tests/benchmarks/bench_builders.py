@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from benchmarks.bins import BINS, PLAIN, BinsFigures
 from benchmarks.cost import CostSample
-from benchmarks.fan_in import FanInSample
+from benchmarks.fan_in import CurvePair, FanInSample
 from benchmarks.grpc_part import GrpcFigures
 from benchmarks.machine import Machine
 from benchmarks.memory import LeakSample, MemorySample
@@ -15,6 +15,7 @@ from benchmarks.page import PageSample
 from benchmarks.results import (
     BinsPart,
     CostPart,
+    CurvePart,
     FanInPart,
     GrpcPart,
     LagPart,
@@ -222,6 +223,10 @@ def good_results() -> Results:
         memory=MemoryPart(stamp=stamp, samples=(memory,)),
         leak=LeakPart(stamp=stamp, samples=(leak, leak)),
         fan_in=FanInPart(stamp=stamp, samples=(fan_in,)),
+        curve=CurvePart(
+            stamp=stamp,
+            pairs=(CurvePair(plain=fan_in, curve=replace(fan_in, master_cpu_slices=(0.6, 0.6))),),
+        ),
         show=ShowPart(stamp=stamp, sample=show),
         page=PagePart(stamp=stamp, samples=(hour, day)),
         grpc=GrpcPart(stamp=stamp, figures=good_grpc()),

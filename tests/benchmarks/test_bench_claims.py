@@ -10,6 +10,7 @@ import pytest
 from bench_builders import good_results, lag_sample
 
 from benchmarks.claims import judge
+from benchmarks.fan_in import CurvePair
 from benchmarks.report import write_report
 from benchmarks.results import Results, load_results, store_results
 from loadtests.errors import HarnessError
@@ -38,6 +39,7 @@ def _failing() -> list[tuple[str, Results]]:
     assert good.memory
     assert good.leak
     assert good.fan_in
+    assert good.curve
     assert good.show
     cost, lag = good.cost, good.lag
 
@@ -74,6 +76,7 @@ def _failing() -> list[tuple[str, Results]]:
     memory = replace(good.memory.samples[0], resident_bytes=150_000_001)
     leak = replace(good.leak.samples[1], slope_bytes_per_min=110_000.0)
     fan_in = good.fan_in.samples[0]
+    dear = replace(fan_in, master_cpu_slices=(0.81, 0.81))
     show = replace(good.show.sample, show_s=(4.0, 5.0, 6.0))
     return [
         ("closed load, against wrk", costlier("closed", 1.1)),
@@ -97,6 +100,10 @@ def _failing() -> list[tuple[str, Results]]:
         (
             "age of the latest",
             replace(good, fan_in=replace(good.fan_in, samples=(replace(fan_in, age_max_s=2.01),))),
+        ),
+        (
+            "CURVE",
+            replace(good, curve=replace(good.curve, pairs=(CurvePair(plain=fan_in, curve=dear),))),
         ),
         ("headroom show", replace(good, show=replace(good.show, sample=show))),
         ("1-hour, 10-endpoint archive", page_of(0, report_s=(9.0, 10.1, 11.0))),

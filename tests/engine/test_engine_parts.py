@@ -80,16 +80,59 @@ def test_no_interval_holds_more_than_the_ceiling(
     for pause_ms in pauses_ms:
         now_ns += pause_ms * NS_PER_MS
         sent += [now_ns for _ in range(burst) if gate.take(now_ns)]
+        gate.wrote(now_ns)
     limit = max(1, int(rate * 0.1))
     assert gate.interval_ns >= 100 * NS_PER_MS
     for first, last in zip(sent, sent[limit:], strict=False):
         assert last - first >= gate.interval_ns
 
 
+@settings(max_examples=200)
+@given(
+    rate=st.floats(0.5, 3000),
+    turns=st.lists(
+        st.tuples(
+            st.integers(0, 250_000),  # us until the turn
+            st.lists(st.tuples(st.integers(0, 300), st.booleans()), max_size=60),
+            st.integers(0, 400_000),  # us from the last of them until all have been written
+        ),
+        min_size=1,
+        max_size=40,
+    ),
+)
+def test_no_interval_sees_more_leave_than_the_ceiling(
+    rate: float, turns: list[tuple[int, list[tuple[int, bool]], int]]
+) -> None:
+    """Stopped anywhere between taking and writing, ramps and resumes: what *leaves* is bounded.
+
+    Each request may leave at any time from when it was taken to when its turn ended, so the
+    bound must hold between the latest time of one and the earliest of another.
+    """
+    gate = Gate(rate)
+    now_ns = 0
+    taken: list[int] = []  # earliest time of leaving
+    written: list[int] = []  # latest time of leaving
+    for pause_us, requests, stall_us in turns:
+        now_ns += pause_us * 1000
+        for step_us, is_stopped in requests:
+            now_ns += step_us * (400_000 if is_stopped else 1000)  # up to 120 ms inside a turn
+            if gate.take(now_ns):
+                taken.append(now_ns)
+        now_ns += stall_us * 1000
+        gate.wrote(now_ns)
+        written += [now_ns] * (len(taken) - len(written))
+    limit = max(1, int(rate * 0.1))
+    for latest_ns, earliest_ns in zip(written, taken[limit:], strict=False):
+        assert earliest_ns - latest_ns >= gate.interval_ns
+
+
 def test_what_was_held_back_leaves_evenly() -> None:
     """After a stall one allowance leaves at once, the rest at even distances behind it."""
     gate = Gate(400.0)
-    sent = [now_ms for now_ms in range(1000) for _ in range(500) if gate.take(now_ms * NS_PER_MS)]
+    sent = []
+    for now_ms in range(1000):
+        sent += [now_ms for _ in range(500) if gate.take(now_ms * NS_PER_MS)]
+        gate.wrote(now_ms * NS_PER_MS)
     assert sent[:40] == [0] * 40
     rest = sent[40:]
     assert rest[0] == 100
@@ -103,6 +146,7 @@ def test_a_gate_opens_when_it_says() -> None:
     gate = Gate(20.0)
     assert gate.take(0)
     assert gate.take(5)
+    gate.wrote(5)
     assert not gate.take(99_999_999)
     assert gate.opens_ns() == 100_000_000
     assert gate.take(100_000_000)

@@ -8,18 +8,21 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
+import gevent.socket
 import pytest
 
-from loadtests.plan.authorisation import Configuration
+from loadtests.plan.authorisation import AuthorisedTarget, Configuration
 from loadtests.plan.model import Node, Plan
 from loadtests.plan.scenario import load_scenario, resolve
 from loadtests.swarm.preflight import check_host
-from loadtests.swarm.target import MAX_BYTES, fetch_version
+from loadtests.swarm.target import MAX_BYTES, PROOF_PATH, fetch_version
 
 pytestmark = pytest.mark.system
 
 SMOKE = Path(__file__).parents[2] / "scenarios" / "smoke.toml"
+TOKEN = "hr-9f1c5c0e2b7d4a86"
 LOOPBACK_ONLY = Configuration(path=None, targets=())
 
 
@@ -28,7 +31,11 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer by path."""
-        body = {"/version": b' {"version":"11.4.3"} \n', "/long": b"x" * 100_000}.get(self.path)
+        body = {
+            "/version": b' {"version":"11.4.3"} \n',
+            "/long": b"x" * 100_000,
+            PROOF_PATH: TOKEN.encode() + b"\n",
+        }.get(self.path)
         self.send_response(200 if body else 404)
         self.end_headers()
         self.wfile.write(body or b"")
@@ -95,6 +102,57 @@ def test_this_hosts_own_configuration_decides() -> None:
     assert failure is not None
     assert failure[0] == "target"
     assert "192.0.2.1" in failure[1]
+
+
+def agreed(proof: str | None) -> Configuration:
+    """A configuration that lists a foreign name, with the owner's token or without."""
+    entry = AuthorisedTarget(
+        host="target.example", owner="them", max_rate_per_s=1e9, expires=None, proof=proof
+    )
+    return Configuration(path=None, targets=(entry,))
+
+
+@pytest.fixture
+def _named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A foreign name that leads to loopback, as a test's load goes nowhere else."""
+    for module in (socket, gevent.socket):
+        real = module.getaddrinfo
+
+        def getaddrinfo(host: str, *rest: Any, real: Any = real, **named: Any) -> Any:
+            return real("127.0.0.1" if host == "target.example" else host, *rest, **named)
+
+        monkeypatch.setattr(module, "getaddrinfo", getaddrinfo)
+
+
+@pytest.mark.usefixtures("_named")
+@pytest.mark.parametrize(
+    ("proof", "is_agreed"), [(None, True), (TOKEN, True), ("another-token-of-theirs", False)]
+)
+def test_the_owners_token_is_asked_for(port: int, proof: str | None, *, is_agreed: bool) -> None:
+    """Served by the target: go on. Another one: the run does not start, and the owner is named."""
+    failure = check_host(a_plan(port, host="target.example"), agreed(proof)).failure
+    assert (failure is None) is is_agreed
+    if failure is not None:
+        assert failure[0] == "target"
+        assert "saw another text at /.well-known/headroom-load-test" in failure[1]
+        assert "them" in failure[1]
+
+
+@pytest.mark.usefixtures("_named")
+def test_a_target_that_serves_no_token_has_not_agreed() -> None:
+    """404 is no proof."""
+
+    class Nothing(Answers):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+    with HTTPServer(("127.0.0.1", 0), Nothing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        plan = a_plan(server.server_port, host="target.example")
+        failure = check_host(plan, agreed(TOKEN)).failure
+        server.shutdown()
+    assert failure is not None
+    assert "saw status 404" in failure[1]
 
 
 def test_more_connections_than_ports_is_a_warning(port: int) -> None:

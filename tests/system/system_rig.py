@@ -38,6 +38,7 @@ version = 1
 name = "truth"
 [target]
 nodes = ["{url}"]
+{target}
 [load]
 connections = {connections}
 backlog = {backlog}
@@ -60,7 +61,10 @@ objectives = [{objectives}]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """One stage of constant arrivals; `more` is further TOML, `objectives` quoted texts."""
+    """One stage of constant arrivals; `objectives` are quoted texts.
+
+    `target` is further TOML of that section, `more` follows the stage.
+    """
 
     seconds: int
     rate: int = 100
@@ -70,6 +74,7 @@ class Load:
     grace: str = "2 s"
     timeout: str = "5 s"
     objectives: tuple[str, ...] = ("error_ratio < 1 %",)
+    target: str = ""
     more: str = ""
 
     @property
@@ -150,10 +155,14 @@ class Started:
         except subprocess.TimeoutExpired as error:
             raise AssertionError(f"still running after {seconds} s:\n{self.text()}") from error
 
+    def engines(self) -> list[psutil.Process]:
+        """Its living engines."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [child for child in children if ENGINE in child.cmdline()]
+
     def engine(self) -> psutil.Process:
         """Its one living engine."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        (found,) = [child for child in children if ENGINE in child.cmdline()]
+        (found,) = self.engines()
         return found
 
 
