@@ -129,10 +129,8 @@ def _section(part: Part, results: Results) -> list[str]:
             found = _memory_section(part)
         case LeakPart():
             found = _leak_section(part)
-        case FanInPart():
-            found = _fan_in_section(part)
-        case CurvePart():
-            found = _curve_section(part)
+        case FanInPart() | CurvePart():
+            found = _master_section(part)
         case ShowPart():
             found = _show_section(part)
         case PagePart():
@@ -291,6 +289,10 @@ def _leak_section(part: LeakPart) -> list[str]:
         for s in part.samples
     ]
     return [*heading("Leak check", part.stamp), _LEAK_METHOD, *table(header, rows)]
+
+
+def _master_section(part: FanInPart | CurvePart) -> list[str]:
+    return _fan_in_section(part) if isinstance(part, FanInPart) else _curve_section(part)
 
 
 def _fan_in_section(part: FanInPart) -> list[str]:

@@ -7,8 +7,10 @@ carries its own stamp: when, on what, how long.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 
@@ -138,6 +140,20 @@ Part = (
 )
 
 
+_FIELDS: Final[Mapping[type[Part], str]] = {
+    CostPart: "cost",
+    LagPart: "lag",
+    MemoryPart: "memory",
+    LeakPart: "leak",
+    FanInPart: "fan_in",
+    CurvePart: "curve",
+    ShowPart: "show",
+    PagePart: "page",
+    GrpcPart: "grpc",
+    BinsPart: "bins",
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
     """All parts; None where a part was never measured."""
@@ -155,28 +171,8 @@ class Results:
 
     def with_part(self, part: Part) -> Results:
         """Return the same results with one part measured anew."""
-        match part:
-            case CostPart():
-                found = replace(self, cost=part)
-            case LagPart():
-                found = replace(self, lag=part)
-            case MemoryPart():
-                found = replace(self, memory=part)
-            case LeakPart():
-                found = replace(self, leak=part)
-            case FanInPart():
-                found = replace(self, fan_in=part)
-            case CurvePart():
-                found = replace(self, curve=part)
-            case ShowPart():
-                found = replace(self, show=part)
-            case PagePart():
-                found = replace(self, page=part)
-            case GrpcPart():
-                found = replace(self, grpc=part)
-            case BinsPart():
-                found = replace(self, bins=part)
-        return found
+        changed: dict[str, Any] = {_FIELDS[type(part)]: part}
+        return replace(self, **changed)
 
 
 def load_results(path: Path) -> Results:

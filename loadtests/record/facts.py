@@ -65,7 +65,8 @@ def package_versions() -> dict[str, str]:
 
 
 @cache
-def _code_digests() -> tuple[tuple[str, str], ...]:
+def read_code() -> tuple[tuple[str, str], ...]:
+    """Digests by room, read once: what this process has imported does not change any more."""
     package = Path(__file__).resolve().parents[1]
     files: dict[str, list[Path]] = {package.name: [package / name for name in _SHARED_MODULES]}
     for room in _ROOMS_OF_AGENTS:
@@ -75,7 +76,7 @@ def _code_digests() -> tuple[tuple[str, str], ...]:
 
 def code_digests() -> dict[str, str]:
     """SHA-256 (16 digits of it) over the names and texts of each room that an agent runs."""
-    return dict(_code_digests())
+    return dict(read_code())
 
 
 def locustfile_digest(paths: Sequence[Path]) -> dict[str, str]:

@@ -145,6 +145,7 @@ def test_a_gate_opens_when_it_says() -> None:
     """A refused request may go at `opens_ns`, and not a nanosecond earlier."""
     gate = Gate(20.0)
     assert gate.take(0)
+    gate.wrote(0)
     assert gate.take(5)
     gate.wrote(5)
     assert not gate.take(99_999_999)
