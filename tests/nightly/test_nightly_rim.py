@@ -334,7 +334,8 @@ def noted(*a, **k):
     return child
 subprocess.Popen = noted
 terminal = Terminal(stdout=io.StringIO(), stderr=io.StringIO())
-Steps(Path(sys.argv[1]), terminal, Signals()).call(["cluster", "--rest-port", "0", "--grpc-port", "0"], 60)
+forever = ["cluster", "--rest-port", "0", "--grpc-port", "0"]
+Steps(Path(sys.argv[1]), terminal, Signals()).call(forever, 60)
 """
 
 
