@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test fuzz test-demo test-interop test-faults test-failover test-statistics test-capacity lint setup lock bench protos
+.PHONY: demo test fuzz test-demo test-interop test-faults test-failover test-statistics test-capacity test-nightly lint setup lock bench protos
 
 setup: $(STAMP)
 
@@ -24,7 +24,7 @@ lint: $(STAMP)
 
 # What starts real processes waits most of its time: two at a time, a file in one piece.
 # The suites that take minutes each are targets of their own.
-LONGER := fuzz or faults or failover or interop or demo or statistics or capacity
+LONGER := fuzz or nightly or faults or failover or interop or demo or statistics or capacity
 test: lint
 	$(BIN)/python -m pytest -m "not system and not ($(LONGER))" \
 	  --numprocesses auto --dist worksteal
@@ -63,6 +63,11 @@ fuzz: $(STAMP)
 # Searches the embedded cluster's limit for real, and stops one half-way.
 test-capacity: $(STAMP)
 	$(BIN)/python -m pytest -m capacity
+
+# A real night from canary to message, nights that are stopped and killed, and what compose.yaml
+# starts, in a network namespace.
+test-nightly: $(STAMP)
+	$(BIN)/python -m pytest -m nightly -rs
 
 # Side by side with wrk, hey, h2load, Locust and Python's gRPC clients; half an hour on a quiet machine.
 bench: $(STAMP)

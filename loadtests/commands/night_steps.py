@@ -190,12 +190,13 @@ def _json(data: bytes) -> Any:
 
 
 def _end(file: Any) -> str:
-    """The last line of what a child said to standard error."""
+    """The last error that a child told, with its mistakes, else the last line it said."""
     file.seek(0)
     lines = file.read().decode(errors="replace").split("\n")
     said = [line.strip() for line in lines if line.strip()]
-    errors = [line for line in said if line.startswith("error:")]
-    return clean((errors or said or [""])[-1], _LONGEST_WORDS)
+    begun = [number for number, line in enumerate(said) if line.startswith("error:")]
+    told = said[begun[-1] :] if begun else said[-1:]
+    return clean(" ".join(told), _LONGEST_WORDS)
 
 
 def attempt_of(done: Done) -> Attempt:

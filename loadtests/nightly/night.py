@@ -3,7 +3,8 @@
 The laws: nothing is sent on a host that moved; nothing begins that would not end within the
 authorised windows and the budget; only a run that the host alone made INCONCLUSIVE is tried
 again, for a FAIL that goes away when it is repeated is still a FAIL; without the PASS of a
-required step no later run begins. The record is saved before and after every step.
+required step, and after a run that was aborted (`headroom stop`, an abort condition), no later
+run begins. The record is saved before and after every step.
 """
 
 from __future__ import annotations
@@ -130,6 +131,8 @@ class _Night:
             return None
         required = {one.name for one in self._plan.steps if one.is_required}
         for one in before:
+            if one.state is NightState.ABORTED:
+                return f"{one.name} was aborted: somebody, or a guard, wanted no more load"
             if one.name in required and one.state is not NightState.PASS:
                 return f"{one.name}, which is required, is {one.state.value}"
         length = timedelta(microseconds=step.length_ns // 1000)

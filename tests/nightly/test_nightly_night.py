@@ -164,6 +164,16 @@ def test_a_signal_ends_the_night_in_order() -> None:
     assert EXIT_CODES[record.state] is ExitCode.ABORTED
 
 
+def test_after_an_aborted_run_nothing_more_is_sent() -> None:
+    """`headroom stop` ends the load of the night, not of one step; what is there is compared."""
+    compare = step("compare", 0, kind=StepKind.COMPARE, scenario=None)
+    aborted = {"rest": [attempt(NightState.ABORTED)]}
+    record, asked = run_night(plan_of(*STEPS, compare), script=aborted)
+    assert asked == ["smoke", "rest", "compare"]
+    assert "rest was aborted" in record.steps[2].why
+    assert record.state is NightState.ABORTED
+
+
 def test_comparing_costs_no_load_and_can_fail_a_night() -> None:
     """It runs outside the windows and the budget, and a regression is a FAIL."""
     compare = step("compare", 0, kind=StepKind.COMPARE, scenario=None)
@@ -177,7 +187,6 @@ def test_the_worst_step_decides() -> None:
     """A FAIL is above everything: a fault of ours elsewhere takes nothing away from it."""
     order = [
         NightState.INCONCLUSIVE,
-        NightState.ABORTED,
         NightState.USAGE,
         NightState.HARNESS,
         NightState.FAIL,

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Installs Headroom on a Debian or Ubuntu host, from a checkout, as root:
+#   deploy/host/install.sh agent|master|nightly [CHECKOUT]
+# What it does can be done twice. It starts nothing: the last lines say what is left to do.
+set -euo pipefail
+
+role="${1:-}"
+source_folder="$(cd "${2:-$(dirname "$0")/../..}" && pwd)"
+case "$role" in
+  agent | master | nightly) ;;
+  *)
+    echo "usage: $0 agent|master|nightly [CHECKOUT]" >&2
+    exit 2
+    ;;
+esac
+if [ "$(id -u)" -ne 0 ]; then
+  echo "$0: must be run as root" >&2
+  exit 2
+fi
+
+apt-get update -qq
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv
+
+id headroom >/dev/null 2>&1 ||
+  useradd --system --home-dir /var/lib/headroom --shell /usr/sbin/nologin headroom
+
+install -d /opt/headroom
+for part in pyproject.toml README.md build-requirements.in loadtests analysis protos scenarios deploy; do
+  cp --recursive "$source_folder/$part" /opt/headroom/
+done
+[ -x /opt/headroom/.venv/bin/python ] || python3 -m venv /opt/headroom/.venv
+/opt/headroom/.venv/bin/python -m pip install --quiet --require-hashes \
+  --requirement /opt/headroom/deploy/requirements.lock
+/opt/headroom/.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation \
+  --editable /opt/headroom
+
+install -d -m 0755 /etc/headroom
+[ -e /etc/headroom/headroom.toml ] ||
+  install -m 0644 "$source_folder/deploy/headroom.toml" /etc/headroom/headroom.toml
+[ -e /etc/headroom/environment ] || install -m 0600 /dev/null /etc/headroom/environment
+install -d -o headroom -g headroom -m 0750 /var/lib/headroom
+install -d -o headroom -g headroom -m 0700 /var/lib/headroom/keys
+
+install -m 0644 "$source_folder/deploy/host/90-headroom.conf" /etc/sysctl.d/90-headroom.conf
+install -m 0644 "$source_folder/deploy/host/headroom.limits" /etc/security/limits.d/headroom.conf
+sysctl --quiet --load=/etc/sysctl.d/90-headroom.conf
+
+case "$role" in
+  agent) units=(headroom-worker.service) ;;
+  nightly)
+    units=(headroom-nightly.service headroom-nightly.timer)
+    units+=(headroom-nightly-check.service headroom-nightly-check.timer)
+    ;;
+  master) units=() ;;
+esac
+for unit in "${units[@]}"; do
+  install -m 0644 "$source_folder/deploy/systemd/$unit" "/etc/systemd/system/$unit"
+done
+if [ -d /run/systemd/system ]; then
+  systemctl daemon-reload
+fi
+
+echo "installed as $role. Left to do, see deploy/README.md:"
+case "$role" in
+  agent) echo "  keys, HEADROOM_MASTER in /etc/headroom/environment, systemctl enable --now headroom-worker" ;;
+  nightly) echo "  /etc/headroom/nightly.toml, systemctl enable --now headroom-nightly.timer headroom-nightly-check.timer" ;;
+  master) echo "  keys, /etc/headroom/headroom.toml" ;;
+esac
