@@ -14,6 +14,7 @@ from typing import Final
 
 from system_rig import Fleet, fleet, only_run, unix_minus_monotonic_ns
 
+from loadtests.clock import NS_PER_S
 from loadtests.record.archive import Run, verify
 from loadtests.record.fault_events import FaultEvent, FaultStep, step_event
 
@@ -131,6 +132,13 @@ class OutageTarget:
             bad=bad,
         )
 
+    def still_ns(self) -> int:
+        """The longest time that its process stood still since the first outage."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print("still", file=self.process.stdin, flush=True)
+        return int(self.process.stdout.readline())
+
     def close(self) -> None:
         """End it."""
         self.process.kill()
@@ -172,10 +180,14 @@ class Together:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """A run, and what the nodes say of the outages in it."""
+    """A run, and what the nodes say of the outages in it.
+
+    `still_ns`: the longest that their process or an engine stood still from the first one on.
+    """
 
     run: Run
     truths: list[Truth]
+    still_ns: int
 
 
 def observe(
@@ -203,12 +215,15 @@ def observe(
             for order in orders:
                 truths.append(target.outage(order))
                 time.sleep(pause_s)
+            still_ns = target.still_ns()
             command.wait(seconds + 60)
             run = only_run(started.results)
     finally:
         target.close()
     assert verify(run.path) == ()
-    return Observed(run=with_faults(run, truths), truths=truths)
+    since = run.engines["window_s"] >= truths[0].begin_ns // NS_PER_S
+    still_ns = max(still_ns, int(run.engines.loc[since, "stalled_ns"].max()))
+    return Observed(run=with_faults(run, truths), truths=truths, still_ns=still_ns)
 
 
 def _wait_for_load(started: Fleet) -> None:

@@ -23,6 +23,7 @@ from loadtests.record.bins import BIN_NS
 
 _ATTEMPTS: Final = 4
 _STILL_NS: Final = 40 * NS_PER_MS  # beyond it nobody was well enough to tell 100 ms
+_DEAD_NS: Final = 150 * NS_PER_MS  # no success in two bins: an outage that nobody ordered
 _HOLD_S: Final = 4.0
 # What is frozen in part and answered in the end is late, and no success is missing: only a
 # whole freeze is an outage by its definition.
@@ -64,6 +65,8 @@ def doubts_of(observed: Observed, hold_s: float) -> list[str]:
     run, truths = observed.run, observed.truths
     found = measure_recoveries(run, plan_of(run), hold_ns=round(hold_s * NS_PER_S))
     assert isinstance(found, Recoveries), found
+    if observed.still_ns > _DEAD_NS:
+        return [f"engine or servers stood still for {observed.still_ns / 1e6:.0f} ms"]
     if found.doubts:
         return [*found.doubts]
     doubts = []
