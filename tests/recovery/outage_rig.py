@@ -75,7 +75,7 @@ class Truth:
     begin_ns: int
     end_ns: int
     stall_ns: int  # of the nodes' own process, around its edges
-    bad: int  # requests that were answered badly
+    met: int  # requests that came meanwhile
 
     @property
     def length_ns(self) -> int:
@@ -121,7 +121,7 @@ class OutageTarget:
         words = (order.mode, order.length_s, ",".join(order.cells))
         print(*words, file=self.process.stdin, flush=True)
         said, *numbers = self.process.stdout.readline().split()
-        begin_ns, end_ns, stall_ns, bad = map(int, numbers)
+        begin_ns, end_ns, stall_ns, met = map(int, numbers)
         to_unix_ns = unix_minus_monotonic_ns()
         return Truth(
             mode=said,
@@ -129,7 +129,7 @@ class OutageTarget:
             begin_ns=begin_ns + to_unix_ns,
             end_ns=end_ns + to_unix_ns,
             stall_ns=stall_ns,
-            bad=bad,
+            met=met,
         )
 
     def still_ns(self) -> int:

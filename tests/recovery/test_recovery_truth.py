@@ -55,7 +55,7 @@ def check(part: PartRecovery, truth: Truth, near_ns: int) -> None:
     assert recovered.after_ns is not None, (part, truth)
     assert abs(recovered.after_ns - length_ns) <= near_ns, (part, truth)
     if truth.mode == "error" and part.kind == "all":
-        assert outage.failed == truth.bad, (part, truth)
+        assert outage.failed == truth.met, (part, truth)
         assert outage.first_bad_ns is not None
         assert outage.first_bad_ns <= near_ns
 
@@ -69,6 +69,9 @@ def doubts_of(observed: Observed, hold_s: float) -> list[str]:
         return [f"engine or servers stood still for {observed.still_ns / 1e6:.0f} ms"]
     if found.doubts:
         return [*found.doubts]
+    failed, met = found.whole.whole.outage.failed, sum(truth.met for truth in truths)
+    if failed > met * 1.01 + 2:
+        return [f"{failed} requests failed, {met} met an outage: servers without a CPU"]
     doubts = []
     for recovery, truth in zip(found.faults, truths, strict=True):
         assert [part.kind for part in recovery.parts] == _PARTS
