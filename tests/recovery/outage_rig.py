@@ -14,6 +14,7 @@ from typing import Final
 
 from system_rig import Fleet, fleet, only_run, unix_minus_monotonic_ns
 
+from loadtests.clock import NS_PER_S
 from loadtests.record.archive import Run, verify
 from loadtests.record.fault_events import FaultEvent, FaultStep, step_event
 
@@ -74,7 +75,7 @@ class Truth:
     begin_ns: int
     end_ns: int
     stall_ns: int  # of the nodes' own process, around its edges
-    bad: int  # requests that were answered badly
+    met: int  # requests that came meanwhile
 
     @property
     def length_ns(self) -> int:
@@ -120,7 +121,7 @@ class OutageTarget:
         words = (order.mode, order.length_s, ",".join(order.cells))
         print(*words, file=self.process.stdin, flush=True)
         said, *numbers = self.process.stdout.readline().split()
-        begin_ns, end_ns, stall_ns, bad = map(int, numbers)
+        begin_ns, end_ns, stall_ns, met = map(int, numbers)
         to_unix_ns = unix_minus_monotonic_ns()
         return Truth(
             mode=said,
@@ -128,8 +129,15 @@ class OutageTarget:
             begin_ns=begin_ns + to_unix_ns,
             end_ns=end_ns + to_unix_ns,
             stall_ns=stall_ns,
-            bad=bad,
+            met=met,
         )
+
+    def still_ns(self) -> int:
+        """The longest time that its process stood still since the first outage."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        print("still", file=self.process.stdin, flush=True)
+        return int(self.process.stdout.readline())
 
     def close(self) -> None:
         """End it."""
@@ -172,10 +180,14 @@ class Together:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observed:
-    """A run, and what the nodes say of the outages in it."""
+    """A run, and what the nodes say of the outages in it.
+
+    `still_ns`: the longest that their process or an engine stood still from the first one on.
+    """
 
     run: Run
     truths: list[Truth]
+    still_ns: int
 
 
 def observe(
@@ -203,12 +215,15 @@ def observe(
             for order in orders:
                 truths.append(target.outage(order))
                 time.sleep(pause_s)
+            still_ns = target.still_ns()
             command.wait(seconds + 60)
             run = only_run(started.results)
     finally:
         target.close()
     assert verify(run.path) == ()
-    return Observed(run=with_faults(run, truths), truths=truths)
+    since = run.engines["window_s"] >= truths[0].begin_ns // NS_PER_S
+    still_ns = max(still_ns, int(run.engines.loc[since, "stalled_ns"].max()))
+    return Observed(run=with_faults(run, truths), truths=truths, still_ns=still_ns)
 
 
 def _wait_for_load(started: Fleet) -> None:

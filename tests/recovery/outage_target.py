@@ -2,10 +2,11 @@
 
 `python outage_target.py NODES` says the ports of its nodes, REST and gRPC in turn. A line on its
 input, `MODE SECONDS CELL,CELL...` with cells like `n1/rest` and `n2/grpc`, begins an outage of
-these at once; when it is over a line says `MODE BEGIN_NS END_NS STALL_NS BAD`: its edges
+these at once; when it is over a line says `MODE BEGIN_NS END_NS STALL_NS MET`: its edges
 (CLOCK_MONOTONIC), the longest time that this process stood still within a fifth of a second of
-one of them, which makes its record as vague, and how many requests were answered badly. Modes,
-for requests that come meanwhile:
+one of them, which makes its record as vague, and how many requests met it. The
+line `still` asks for the longest time that it stood still since the first outage. Modes, for
+requests that come meanwhile:
 
     error   503, or UNAVAILABLE, at once
     drop    no answer; when the outage ends their connections are reset, calls are ABORTED
@@ -44,13 +45,13 @@ class Site:
 
     def __init__(self) -> None:
         self.mode = ""
-        self.bad = 0
+        self.met = 0
         self.held: list[Peer] = []
         self.over = asyncio.Event()
 
     def begin(self, mode: str) -> None:
         """An outage begins."""
-        self.bad, self.over = 0, asyncio.Event()
+        self.met, self.over = 0, asyncio.Event()
         self.mode = mode
 
     def end(self) -> None:
@@ -63,18 +64,18 @@ class Site:
 
     def requested(self, peer: Peer) -> None:
         """Answer a request of REST as the mode says."""
+        self.met += bool(self.mode)
         if self.mode in {"drop", "freeze"}:
             self.held.append(peer)
         else:
-            self.bad += self.mode == "error"
             peer.answer(BROKEN if self.mode == "error" else OK)
 
     async def call(self, request: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
         """Answer a gRPC call as the mode says."""
         del request
         mode = self.mode
+        self.met += bool(mode)
         if mode == "error":
-            self.bad += 1
             await context.abort(grpc.StatusCode.UNAVAILABLE, "an outage")
         if mode:
             await self.over.wait()
@@ -134,6 +135,7 @@ class Nodes:
         names = [f"n{number}" for number in range(1, count + 1)]
         self.sites = {f"{name}/{way}": Site() for name in names for way in ("rest", "grpc")}
         self._calls: list[grpc.aio.Server] = []  # a server that nobody holds ends
+        self._since_ns = 0
         self._stalls: deque[tuple[int, int]] = deque(maxlen=12_000)  # a minute of ticks
 
     async def open(self) -> list[int]:
@@ -163,10 +165,15 @@ class Nodes:
             (gap for at, gap in self._stalls if abs(at - edge_ns) <= NEAR_NS + gap), default=0
         )
 
+    def longest_ns(self) -> int:
+        """The longest time that it stood still since the first outage."""
+        return max((gap for at, gap in self._stalls if at >= self._since_ns), default=0)
+
     async def outage(self, mode: str, seconds: float, cells: str) -> None:
         """Have one, and say when it was."""
         struck = [self.sites[cell] for cell in cells.split(",")]
         begun_ns = time.monotonic_ns()
+        self._since_ns = self._since_ns or begun_ns
         for site in struck:
             site.begin(mode)
         await asyncio.sleep(seconds)
@@ -175,7 +182,7 @@ class Nodes:
             site.end()
         await asyncio.sleep(NEAR_NS / 1e9)
         stall_ns = max(self._stall_ns(begun_ns), self._stall_ns(ended_ns))
-        say(f"{mode} {begun_ns} {ended_ns} {stall_ns} {sum(site.bad for site in struck)}")
+        say(f"{mode} {begun_ns} {ended_ns} {stall_ns} {sum(site.met for site in struck)}")
 
 
 async def main() -> None:
@@ -187,6 +194,9 @@ async def main() -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     running = {asyncio.ensure_future(nodes.tick())}
     while line := await reader.readline():
+        if line.strip() == b"still":
+            say(str(nodes.longest_ns()))
+            continue
         mode, seconds, cells = line.decode().split()
         running.add(asyncio.ensure_future(nodes.outage(mode, float(seconds), cells)))
 
