@@ -16,6 +16,7 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -192,10 +193,10 @@ def _windows(key: str, specs: Sequence[WindowSpec], mistakes: Mistakes) -> tuple
     found = []
     for number, spec in enumerate(specs):
         where = f"{key}[{number}]"
-        start = mistakes.attempt(f"{where}.from", spec.from_, lambda s=spec: parse_minute(s.from_))
-        end = mistakes.attempt(f"{where}.to", spec.to, lambda s=spec: parse_minute(s.to))
-        days = mistakes.attempt(f"{where}.days", "them", lambda s=spec: parse_days(s.days))
-        zone = mistakes.attempt(f"{where}.zone", spec.zone, lambda s=spec: _zone(s.zone))
+        start = mistakes.attempt(f"{where}.from", spec.from_, partial(parse_minute, spec.from_))
+        end = mistakes.attempt(f"{where}.to", spec.to, partial(parse_minute, spec.to))
+        days = mistakes.attempt(f"{where}.days", "them", partial(parse_days, spec.days))
+        zone = mistakes.attempt(f"{where}.zone", spec.zone, partial(_zone, spec.zone))
         found.append(
             Window(
                 from_minute=start or 0,

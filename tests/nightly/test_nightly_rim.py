@@ -101,7 +101,7 @@ def test_a_plan_is_read_with_the_length_of_its_scenarios(tmp_path: Path) -> None
     """3 s of ramp, 10 s and 5 s of grace; what it does not say is the format's default."""
     plan = load_nightly(small(tmp_path), _length_ns)
     smoke, trends = plan.steps
-    assert (smoke.length_ns, smoke.days, smoke.is_required) == (18 * 10**9, {5}, True)
+    assert (smoke.length_ns, smoke.days, smoke.is_required) == (18 * 10**9, frozenset({5}), True)
     assert (trends.scenario, trends.length_ns, len(trends.days)) == (None, 0, 7)
     assert plan.overdue_ns == 26 * 3600 * 10**9
     assert plan.budget.cost_per_hour == 2.5
