@@ -107,6 +107,10 @@ SOURCES: Final[dict[str, Source]] = {
         "fault events; bins of 100 ms by the time that a request was due; failed",
         "from the fault's acknowledged time on", "as `headroom show` measures a failover",
     ),
+    "predictions": _source(
+        f"{EVENTS_FILE} + bins.parquet", "predictions, made before the run; bins of 100 ms",
+        "from the fault's acknowledged time on", "as `headroom show` measures a failover",
+    ),
     "recovery": _source(
         f"{EVENTS_FILE} + bins.parquet", "fault events; bins of 100 ms by request",
         "from the fault's acknowledged time on", "as `headroom show` measures a failover",
@@ -142,7 +146,8 @@ SOURCES: Final[dict[str, Source]] = {
         "as the engines counted them",
     ),
     "errors": _source(
-        "errors.parquet", "kind, count, message", _JUDGED, "sums by kind; one sample message"
+        "errors.parquet", "kind, count, message", "rows of each stage, by request",
+        "sums by kind; one sample message",
     ),
     "alerts": _source(
         f"{PLAN_FILE} + {TOTALS_FILE} + {_WINDOWS}", "alerts of the plan", _JUDGED,
