@@ -77,6 +77,7 @@ class Settings:
     rounds: int
     warm_s: float
     seconds: float  # interval of one cost sample
+    bins_s: float  # the same with bins and without
     lag_rounds: int
     lag_s: float
     ticker_s: float
@@ -106,6 +107,7 @@ def settings_for(scratch: Path, *, is_quick: bool, is_soak: bool) -> Settings:
             rounds=2,
             warm_s=0.5,
             seconds=1.0,
+            bins_s=1.0,
             lag_rounds=1,
             lag_s=4.0,
             ticker_s=1.0,
@@ -131,6 +133,7 @@ def settings_for(scratch: Path, *, is_quick: bool, is_soak: bool) -> Settings:
         rounds=6,
         warm_s=1.0,
         seconds=4.0,
+        bins_s=3.0,
         lag_rounds=3,
         lag_s=7.0,
         ticker_s=3.0,
@@ -236,7 +239,7 @@ def run_cost(settings: Settings) -> CostPart:
 def run_bins(settings: Settings) -> BinsPart:
     """CPU per request with bins and without, of both protocols."""
     peers.install_missing(peers.GRPC)
-    scratch, seconds = settings.scratch, settings.seconds
+    scratch, seconds = settings.scratch, settings.bins_s
 
     def measured(server: Server, plan_at: PlanAtRate, saturation: float) -> BinsFigures:
         return measure_bins(
@@ -256,7 +259,7 @@ def run_bins(settings: Settings) -> BinsPart:
         with running_nghttpd(core=SERVER_CORE, scratch=scratch) as peer:
             saturation = grpc_saturation_per_s(peer, seconds=settings.grpc_s, scratch=scratch)
             grpc = measured(peer, open_unique, saturation)
-        return BinsPart(stamp=stamper.stamp(), seconds=settings.seconds, rest=rest, grpc=grpc)
+        return BinsPart(stamp=stamper.stamp(), seconds=seconds, rest=rest, grpc=grpc)
 
 
 def run_lag(settings: Settings) -> LagPart:
