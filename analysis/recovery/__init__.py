@@ -2,6 +2,6 @@
 
 In reading order: `series` (bins as arrays), `faults` (when what was done), `outage` (when
 arrivals failed), `holding` (when every objective held again), `connections` (who came back),
-`measures` (all of it for a fault, with what speaks against it), `judging`, `expected` (what was
-said before), `tables`, `sentence`.
+`doubts` (what speaks against it), `measures` (all of it for a fault), `judging`, `expected`
+(what was said before), `tables`, `sentence`.
 """

@@ -17,6 +17,7 @@ import pandas as pd
 
 from analysis.figures import NS_PER_S
 from analysis.recovery.connections import Storm, measure_storm
+from analysis.recovery.doubts import doubts_of
 from analysis.recovery.downtime import Downtime, measure_downtime
 from analysis.recovery.faults import Fault, build_faults
 from analysis.recovery.holding import HOLD_NS, Recovered, find_recovery, is_in_bins
@@ -31,11 +32,10 @@ from analysis.recovery.series import (
     load_span_ns,
 )
 from analysis.unmeasured import CRASHES, Unmeasured, crashed
-from loadtests.plan.model import Binning, LoadModel, MeasureKind, Objective, Plan
+from loadtests.plan.model import Binning, MeasureKind, Objective, Plan
 from loadtests.plan.objectives import FAILOVER_KINDS, RATE_KINDS
 from loadtests.record.archive import Run
 from loadtests.record.bins import BIN_NS, BinCount
-from loadtests.record.fault_events import FaultEvent
 
 ALL: Final = "all requests"
 _DAY_S: Final = 86_400
@@ -279,7 +279,7 @@ def _measure(run: Run, plan: Plan, hold_ns: int) -> Recoveries | Unmeasured:
             for one in plan.objectives
             if one.measure.kind not in FAILOVER_KINDS and not is_in_bins(one, plan.binning)
         ),
-        doubts=tuple(_doubts(run, plan, faults, whole_series)),
+        doubts=tuple(doubts_of(run, plan, faults, whole_series)),
     )
 
 
@@ -288,35 +288,3 @@ def _unknown(run: Run) -> int:
     sums = run.manifest.total_sums
     open_ = 0 if sums is None else sums.in_flight_at_stop + sums.waiting
     return open_ + sum(entry.planned for entry in run.manifest.lost_windows)
-
-
-def _doubts(run: Run, plan: Plan, faults: Sequence[Fault], series: Series) -> Iterator[str]:
-    if plan.load_model is LoadModel.CLOSED:
-        yield "closed load stops with the target: what it did not send cannot fail"
-    for fault in faults:
-        if fault.problem is not None:
-            yield f"fault {fault.name}: {fault.problem}"
-    if any(event.kind == FaultEvent.STEADY_MISSED.value for event in run.events):
-        yield "steady state was missed"
-    from_s = faults[0].at_ns // NS_PER_S
-    lost = [entry for entry in run.manifest.lost_windows if entry.to_s > from_s]
-    if lost:
-        yield f"{sum(entry.planned for entry in lost)} arrivals of lost windows are in no bin"
-    yield from _stalls(run, series, from_s)
-
-
-def _stalls(run: Run, series: Series, from_s: int) -> Iterator[str]:
-    """Seconds in which an engine stood still for a bin and something became bad, or good again.
-
-    And those beside them, because what was due before a stall may fail in it. In the midst of
-    a stretch a stall neither begins nor ends it.
-    """
-    rows = run.engines[(run.engines["window_s"] >= from_s) & (run.engines["stalled_ns"] > BIN_NS)]
-    outage = measure_outage(series, from_s * NS_PER_S, series.end_ns)
-    edges_s = {at // NS_PER_S for s in outage.stretches for at in (s.start_ns, s.end_ns)}
-    for second, stalled_ns in zip(rows["window_s"], rows["stalled_ns"], strict=True):
-        if any(abs(int(second) - edge_s) <= 1 for edge_s in edges_s):
-            yield (
-                f"an engine stood still for {stalled_ns / 1e6:.0f} ms in second {second}, when "
-                "requests began or ceased to fail: it may have been the generator"
-            )
