@@ -49,7 +49,8 @@ def stage_table(baseline: Baseline) -> Table:
 
 def _facts(baseline: Baseline) -> list[str]:
     """What is known of how the run was made; what an older file does not say is left out."""
-    facts = [f"run {baseline.run_id}, {utc(baseline.created_unix_ns)}, {baseline.load_model} load"]
+    made = utc(baseline.created_unix_ns)
+    facts = [f"run {baseline.run_id}, prepared {made}, {baseline.load_model} load"]
     if baseline.load_percent is not None:
         facts.append(f"{baseline.load_percent:g} % of its baseline")
     if baseline.phase:

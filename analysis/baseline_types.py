@@ -1,7 +1,8 @@
 """What a baseline's file holds: frozen, strict, with a schema version; older files stay readable.
 
-Schema 2 added how the load was made up (`phase` to `nodes`). In a baseline of schema 1 these
-are None: nobody wrote them down, and nothing here guesses them.
+Schema 2 added how the load was made up (`phase` to `nodes`), schema 3 the whole distribution of
+response times (`response` of a row). In an older baseline these are None: nobody wrote them
+down, and nothing here guesses them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ from typing import Final
 
 import msgspec
 
-BASELINE_SCHEMA: Final = 2
+from analysis.kept_histogram import KeptHistogram
+
+BASELINE_SCHEMA: Final = 3
+_WITHOUT_HISTOGRAMS: Final = 2
 # Field -> what a file of schema 1 says about it.
 _ADDED: Final = {
     "phase": None,
@@ -38,6 +42,7 @@ class BaselineRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_us: float | None
     error_ratio: float
     dropped: int
+    response: KeptHistogram | None = None  # of ok requests; None: older, or there was none
 
 
 class HardeningRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -102,8 +107,8 @@ def decode_baseline(data: bytes) -> Baseline:
     `schema_version` stays that of the file.
     """
     version = msgspec.json.decode(data, type=_Schema).schema_version
-    if version == BASELINE_SCHEMA:
-        return msgspec.json.decode(data, type=Baseline)
+    if version in {_WITHOUT_HISTOGRAMS, BASELINE_SCHEMA}:
+        return _checked(msgspec.json.decode(data, type=Baseline))
     if version == 1:
         document = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         known = {key: msgspec.json.decode(value) for key, value in document.items()}
@@ -116,8 +121,33 @@ def decode_baseline(data: bytes) -> Baseline:
     )
 
 
+def _checked(baseline: Baseline) -> Baseline:
+    """The same; ValueError where a histogram does not say what its row says."""
+    for row in baseline.rows:
+        if row.response is not None and not 0 < row.response.histogram().n <= row.n:
+            raise ValueError(
+                f"stage {row.stage!r}: a histogram that is not of its {row.n} requests"
+            )
+    return baseline
+
+
+def _plain(baseline: Baseline) -> Baseline:
+    """Without histograms."""
+    rows = tuple(msgspec.structs.replace(row, response=None) for row in baseline.rows)
+    return msgspec.structs.replace(baseline, rows=rows)
+
+
+def _counts(baseline: Baseline) -> list[bytes]:
+    """The histograms' counts: two compressors may write the same ones differently."""
+    kept = (row.response for row in baseline.rows if row.response is not None)
+    return [one.histogram().counts.tobytes() for one in kept]
+
+
 def is_same_record(old: Baseline, new: Baseline) -> bool:
     """Whether a kept baseline says what a new one would, as far as its schema could say it."""
     if old.schema_version == 1:
         new = msgspec.structs.replace(new, **_ADDED)
-    return msgspec.structs.replace(new, schema_version=old.schema_version) == old
+    new = msgspec.structs.replace(new, schema_version=old.schema_version)
+    if _plain(new) != _plain(old):
+        return False
+    return old.schema_version <= _WITHOUT_HISTOGRAMS or _counts(new) == _counts(old)

@@ -33,6 +33,7 @@ from analysis.baseline_types import (
 from analysis.cells import quantile_cell
 from analysis.figures import StageFigures, build_figures
 from analysis.judging import State
+from analysis.kept_histogram import keep
 from analysis.load_identity import load_identity_of
 from analysis.recovery.judging import FAILOVER
 from analysis.text import reading_text
@@ -82,7 +83,7 @@ def _number_us(histogram: Histogram, quantile: float | None) -> float | None:
     return value if isinstance(value, float) else None
 
 
-def _row(stage: StageFigures) -> BaselineRow:
+def _row(stage: StageFigures, *, has_histogram: bool) -> BaselineRow:
     part, seconds = stage.overall, stage.span.seconds
     tally, response = part.tally, part.tally.response
     bad = tally.count(Count.CLIENT_ERROR) + tally.count(Count.FAILED)
@@ -100,6 +101,7 @@ def _row(stage: StageFigures) -> BaselineRow:
         max_us=_number_us(response, None),
         error_ratio=bad / tally.done,
         dropped=tally.count(Count.DROPPED),
+        response=keep(response) if has_histogram else None,
     )
 
 
@@ -114,7 +116,9 @@ def _hardening(verdict: Verdict) -> Iterator[HardeningRow]:
             )
 
 
-def summarise(run: Run, verdict: Verdict, phase: str | None = None) -> Baseline:
+def summarise(
+    run: Run, verdict: Verdict, phase: str | None = None, *, has_histograms: bool = False
+) -> Baseline:
     """The figures of a run's judged stages, whatever they are worth (`refusal_of` says that)."""
     manifest, plan = run.manifest, plan_of(run)
     judged = [s for s in build_figures(run) if s.facts.is_judged and s.overall.tally.done]
@@ -140,7 +144,7 @@ def summarise(run: Run, verdict: Verdict, phase: str | None = None) -> Baseline:
         mix_sha256=identity.mix_sha256,
         load_sha256=identity.load_sha256,
         nodes=len(plan.nodes),
-        rows=tuple(_row(stage) for stage in judged),
+        rows=tuple(_row(stage, has_histogram=has_histograms) for stage in judged),
         hardening=tuple(_hardening(verdict)),
     )
 
@@ -149,7 +153,7 @@ def build_baseline(run: Run, verdict: Verdict, phase: str | None = None) -> Base
     """The figures to keep; ScenarioError when the run cannot be a baseline."""
     if (mistake := refusal_of(run, verdict)) is not None:
         raise ScenarioError("baseline promote", (mistake,))
-    return summarise(run, verdict, phase)
+    return summarise(run, verdict, phase, has_histograms=True)
 
 
 def _decode(path: Path) -> Baseline:
@@ -179,11 +183,24 @@ def _locked(results: Path) -> Iterator[Path]:
         ) from error
 
 
+def read_baselines(results: Path) -> tuple[tuple[Baseline, ...], tuple[HarnessError, ...]]:
+    """All promoted baselines that can be read, oldest first, and an error for each other."""
+    found: list[Baseline] = []
+    damaged: list[HarnessError] = []
+    for path in sorted((results / FOLDER).glob("*.json")):
+        try:
+            found.append(_decode(path))
+        except HarnessError as error:
+            damaged.append(error)
+    return tuple(sorted(found, key=lambda b: (b.created_unix_ns, b.run_id))), tuple(damaged)
+
+
 def list_baselines(results: Path) -> tuple[Baseline, ...]:
     """All promoted baselines, oldest first; HarnessError on a damaged file."""
-    files = sorted((results / FOLDER).glob("*.json"))
-    found = [_decode(path) for path in files]
-    return tuple(sorted(found, key=lambda b: (b.created_unix_ns, b.run_id)))
+    found, damaged = read_baselines(results)
+    for error in damaged:
+        raise error
+    return found
 
 
 def _write_tables(results: Path) -> None:

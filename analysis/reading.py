@@ -14,12 +14,12 @@ from enum import Enum
 from typing import Final
 
 from analysis.figures import Figures, Span
-from loadtests.plan.model import Comparison, Measure, MeasureKind, Objective
+from loadtests.plan.model import Measure, MeasureKind, Objective
 from loadtests.plan.objectives import (
     RATE_KINDS,
     RATIO_KINDS,
     WRITE_KINDS,
-    required_samples,
+    required_for,
     samples_of,
     value_of,
 )
@@ -93,22 +93,6 @@ def unit_of(measure: Measure) -> Unit:
     if measure.kind in WRITE_KINDS or measure.kind is MeasureKind.DOWNTIME:
         return Unit.COUNT
     return Unit.PER_SECOND if measure.kind in RATE_KINDS else Unit.NANOSECONDS
-
-
-def required_for(objective: Objective) -> int:
-    """Samples below which an objective cannot pass.
-
-    Percentiles: the zero-late rule. Ratios: one bad request among n shows as 1/n, so with
-    n < 1/limit (of a success ratio 1/(1 - limit)) the limit lies below the resolution.
-    """
-    measure, limit = objective.measure, objective.limit
-    if measure.kind in QUANTILE_KINDS and measure.quantile is not None:
-        return required_samples(measure.quantile)
-    if measure.kind in RATIO_KINDS:
-        is_upward = objective.comparison in {Comparison.ABOVE, Comparison.AT_LEAST}
-        allowed = 1 - limit if is_upward else limit
-        return math.ceil(round(1 / allowed, 6)) if allowed > 0 else 1
-    return 0
 
 
 def _tally_for(measure: Measure, figures: Figures) -> Tally:

@@ -19,7 +19,7 @@ from analysis.findings import Finding
 from analysis.judging import ObjectiveResult
 from analysis.run_tables import build_tables
 from analysis.tables import CellValue, style_of, to_rich, to_rows
-from analysis.text import clean, reading_text, scale_text, utc, with_unit
+from analysis.text import clean, reading_text, scale_text, start_text, with_unit
 from analysis.verdict import AlertResult, Verdict
 from loadtests.record.archive import Run
 from loadtests.record.checksums import add_checksum
@@ -113,8 +113,8 @@ def _heading(run: Run, verdict: Verdict) -> Text:
     text.append(f"  {clean(verdict.scenario)}", style="bold")
     if mark := scale_text(verdict.scale):
         text.append(f"  {mark}: does not show that the full target is met", style="bold yellow")
-    created = utc(run.manifest.created_unix_ns)
-    text.append(f"\nrun {verdict.run_id}, {created}, {verdict.load_model} load")
+    started = start_text(run.manifest.t0_unix_ns, run.manifest.created_unix_ns)
+    text.append(f"\nrun {verdict.run_id}, {started}, {verdict.load_model} load")
     if verdict.load_percent is not None:
         text.append(f", {verdict.load_percent:g} % of its baseline")
     if run.manifest.target_version:

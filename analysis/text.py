@@ -157,6 +157,13 @@ def utc(unix_ns: int) -> str:
     return datetime.fromtimestamp(unix_ns // _NS_PER_S, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def start_text(t0_unix_ns: int | None, created_unix_ns: int) -> str:
+    """When a run began: at its T0; one that never got there was only prepared."""
+    if t0_unix_ns is None:
+        return f"prepared {utc(created_unix_ns)}, never started"
+    return f"started {utc(t0_unix_ns)}"
+
+
 def utc_date(unix_ns: int) -> str:
     """ISO date in UTC."""
     return utc(unix_ns)[:10]

@@ -6,7 +6,7 @@ counts of every second fit in memory, and anything over them is one pass of NumP
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from loadtests.record.histogram import HIGHEST_EQUIVALENT_US, LENGTH, Histogram
 
-Sparse = tuple[NDArray[Any], NDArray[Any]]  # sorted unique buckets, their positive counts
 _VALUES_US: Final = np.append(HIGHEST_EQUIVALENT_US.astype(np.float64), np.inf)
 _CHUNK: Final = 1 << 20  # entries widened to int64 at a time
 
@@ -41,18 +40,11 @@ class Blocks:
 
     def histogram(self) -> Histogram:
         """Exact sum of all rows."""
-        dense = np.zeros(LENGTH, dtype=np.int64)
+        dense = np.zeros(LENGTH)  # of whole numbers, exact below 2**53
         for first in range(0, self.buckets.size, _CHUNK):
             part = slice(first, first + _CHUNK)
-            np.add.at(
-                dense, self.buckets[part].astype(np.int64), self.counts[part].astype(np.int64)
-            )
-        return Histogram(counts=dense)
-
-    def rows(self) -> Iterator[Sparse]:
-        """Buckets and counts of each row; views."""
-        for first, end in zip(self.starts.tolist(), self.starts[1:].tolist(), strict=False):
-            yield self.buckets[first:end], self.counts[first:end]
+            dense += np.bincount(self.buckets[part], weights=self.counts[part], minlength=LENGTH)
+        return Histogram(counts=dense.astype(np.int64))
 
     def samples(self) -> NDArray[np.int64]:
         """Samples of each row, overflow included."""
@@ -89,80 +81,14 @@ class Blocks:
 
     def _grouped(self, columns: NDArray[np.int64], width: int) -> NDArray[np.int64]:
         """Sum the counts of each row by the column of their bucket."""
-        sums = np.zeros(len(self) * width, dtype=np.int64)
+        sums = np.zeros(len(self) * width)  # of whole numbers, exact below 2**53
         rows = np.repeat(np.arange(len(self)) * width, np.diff(self.starts))
         for first in range(0, self.buckets.size, _CHUNK):
             part = slice(first, first + _CHUNK)
             places = rows[part] + columns[self.buckets[part]]
-            np.add.at(sums, places, self.counts[part].astype(np.int64))
-        return sums.reshape(len(self), width)
+            sums += np.bincount(places, weights=self.counts[part], minlength=sums.size)
+        return sums.astype(np.int64).reshape(len(self), width)
 
     def _reached(self) -> NDArray[np.int64]:
         """Running sum of the counts, with the 0 before the first."""
         return np.concatenate(([0], np.cumsum(self.counts, dtype=np.int64)))
-
-
-class SparseSum:
-    """Adds sparse histograms up; one dense array serves all sums."""
-
-    def __init__(self) -> None:
-        self._dense = np.zeros(LENGTH, dtype=np.int64)
-
-    def __call__(self, parts: Sequence[Sparse]) -> Sparse:
-        """Exact sum of one or more."""
-        if len(parts) == 1:
-            return parts[0]
-        filled = [part for part in parts if part[0].size]
-        if not filled:
-            return parts[0]
-        low = min(int(buckets[0]) for buckets, _ in filled)
-        high = max(int(buckets[-1]) for buckets, _ in filled) + 1
-        for buckets, counts in filled:
-            self._dense[buckets] += counts
-        found = np.flatnonzero(self._dense[low:high]) + low
-        counts = self._dense[found]
-        self._dense[low:high] = 0
-        return found, counts
-
-
-class BlocksBuilder:
-    """Takes rows in any order, several of one window too, and makes `Blocks` of them."""
-
-    def __init__(self, step_s: int, total: SparseSum) -> None:
-        self._step_s = step_s
-        self._total = total
-        self._rows: list[tuple[int, NDArray[np.uint16], NDArray[Any]]] = []
-
-    def add(self, window_s: int, row: Sparse) -> None:
-        """Keep a row, narrow; one without samples is nothing."""
-        buckets, counts = row
-        if buckets.size:
-            width = np.min_scalar_type(int(counts.max()))
-            self._rows.append((window_s, buckets.astype(np.uint16), counts.astype(width)))
-
-    def build(self) -> Blocks:
-        """All rows in order; ends the adding."""
-        rows, self._rows = sorted(self._rows, key=lambda row: row[0]), []
-        window_s = np.array([row[0] for row in rows], dtype=np.int64)
-        if (window_s[1:] == window_s[:-1]).any():
-            rows = self._merged(rows)
-            window_s = np.array([row[0] for row in rows], dtype=np.int64)
-        sizes = np.array([0, *(row[1].size for row in rows)], dtype=np.int64)
-        return Blocks(
-            step_s=self._step_s,
-            window_s=window_s,
-            starts=np.cumsum(sizes),
-            buckets=np.concatenate([np.empty(0, dtype=np.uint16), *(row[1] for row in rows)]),
-            counts=np.concatenate([np.empty(0, dtype=np.uint8), *(row[2] for row in rows)]),
-        )
-
-    def _merged(
-        self, rows: list[tuple[int, NDArray[np.uint16], NDArray[Any]]]
-    ) -> list[tuple[int, NDArray[np.uint16], NDArray[Any]]]:
-        parts: dict[int, list[Sparse]] = {}
-        for window_s, buckets, counts in rows:
-            parts.setdefault(window_s, []).append((buckets, counts))
-        for window_s, several in parts.items():
-            self.add(window_s, self._total(several))
-        merged, self._rows = self._rows, []
-        return merged

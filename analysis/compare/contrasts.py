@@ -1,8 +1,8 @@
 """One measure of two sides, held against each other; not decided yet.
 
 A family of tests is corrected as a whole, so a contrast keeps what the decision needs: a
-`LogRatio` for latencies and rates, two `Worth` for error ratios, or the reason why there is
-nothing to compare.
+`LogRatio` for latencies and rates (`Silence` where one side answered nothing), two `Worth` for
+error ratios, or the reason why there is nothing to compare.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from analysis.statistics.interval import TooSmall, seed_of
 from analysis.statistics.log_ratio import LogRatio, LogValue, of_runs, unpaired
 from analysis.statistics.quantiles import paired_ratio
 from analysis.statistics.ratios import Worth
+from analysis.statistics.silence import Silence, silence_of
 from analysis.statistics.totals import total_error
 from loadtests.record.histogram import Histogram
 
@@ -38,9 +39,11 @@ RATE: Final = "block means"
 RATE_PAIRED: Final = "block means, windows paired"
 RUNS: Final = "runs as units, Welch"
 EXACT: Final = "Fisher, Korn-Graubard"
+SILENT: Final = "one side answered nothing: conditional Poisson"
 UNEQUAL: Final = "stages of different lengths cannot be paired"
 
 Parts = Sequence[Part]
+Size = LogRatio | Silence | tuple[Worth, Worth] | str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,7 @@ class Contrast:
     after: float | None
     samples_before: int
     samples_after: int
-    size: LogRatio | tuple[Worth, Worth] | str
+    size: Size
     method: str
 
 
@@ -107,6 +110,8 @@ def _value(measure: ComparedMeasure, parts: Parts) -> float | None:
         done = _samples(measure, parts)
         return sum(int(part.bad.sum()) for part in parts) / done if done else None
     values = [_value_of_run(measure, part) for part in parts]
+    if set(values) == {0.0}:
+        return 0.0
     known = [value for value in values if value is not None and 0 < value < math.inf]
     if len(known) < len(values):
         return None
@@ -141,11 +146,29 @@ def _paired_percentile(q: float, before: Part, after: Part) -> LogRatio | str:
 
 def _rate_size(
     measure: ComparedMeasure, sides: tuple[Parts, Parts], *, is_paired: bool
-) -> tuple[LogRatio | str, str]:
-    del measure
+) -> tuple[LogRatio | Silence | str, str]:
+    answers = [_samples(measure, parts) for parts in sides]
+    if 0 in answers and any(answers):
+        return _silence(sides, answers), SILENT
     if is_paired and len(sides[0]) == len(sides[1]) == 1:
         return _paired_rate(sides[0][0], sides[1][0]), RATE_PAIRED
     return _of_sides(sides, rate_value, RATE)
+
+
+def _silence(sides: tuple[Parts, Parts], answers: Sequence[int]) -> Silence | str:
+    """One side against another that has not a single answer."""
+    is_after = answers[1] == 0
+    answering, silent = sides if is_after else reversed(sides)
+    values = [rate_value(part) for part in answering]
+    for reason in (found for found in values if isinstance(found, str)):
+        return reason
+    return silence_of(
+        [value for value in values if isinstance(value, LogValue)],
+        sum(answers),
+        answering_s=sum(part.seconds for part in answering),
+        silent_s=sum(part.seconds for part in silent),
+        is_after=is_after,
+    )
 
 
 def _paired_rate(before: Part, after: Part) -> LogRatio | str:

@@ -14,19 +14,23 @@ by a ratio, error ratios by a difference.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
-from analysis.compare.contrasts import Contrast
+from analysis.compare.contrasts import Contrast, Size
 from analysis.statistics.log_ratio import POWER, LogRatio
 from analysis.statistics.ratios import (
     DEPENDENT,
-    Worth,
     detectable_ratio,
     fisher_p,
     interval_of,
     ratio_difference,
 )
+from analysis.statistics.silence import Silence
+
+MOST_DETECTABLE: Final = 10.0  # an elevenfold: who could only have seen that, saw nothing
 
 
 class Decision(Enum):
@@ -55,7 +59,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """A contrast and what it means; `change` and its bounds as the module says, None: unknown."""
+    """A contrast and what it means; `change` and its bounds as the module says, None: unknown.
+
+    `detectable` is infinite where no change that anybody would ask about could have been shown.
+    """
 
     contrast: Contrast
     change: float | None
@@ -81,7 +88,7 @@ class _Measured:
 def p_value_of(contrast: Contrast) -> float | None:
     """Two-sided p-value of no difference; None where nothing can be decided."""
     match contrast.size:
-        case LogRatio():
+        case LogRatio() | Silence():
             return contrast.size.p_value
         case (before, after):
             return fisher_p(before, after)
@@ -96,7 +103,7 @@ def build_effect(
     if isinstance(contrast.size, str) or p_adjusted is None:
         return _undecided(contrast, str(contrast.size))
     measured = _measured(contrast, limits.confidence)
-    limit = limits.change if isinstance(contrast.size, LogRatio) else limits.error_ratio
+    limit = limits.error_ratio if isinstance(contrast.size, tuple) else limits.change
     detectable = _detectable(contrast.size, limits.alpha / tests)
     return Effect(
         contrast=contrast,
@@ -124,7 +131,7 @@ def _decision(
 
 def _measured(contrast: Contrast, confidence: float) -> _Measured:
     match contrast.size:
-        case LogRatio() as size:
+        case LogRatio() | Silence() as size:
             low, high = size.bounds(confidence)
             return _Measured(change=size.change, low=low, high=high, p_value=size.p_value)
         case (before, after):
@@ -136,10 +143,15 @@ def _measured(contrast: Contrast, confidence: float) -> _Measured:
             raise ValueError(f"nothing was measured: {contrast.size}")
 
 
-def _detectable(size: LogRatio | tuple[Worth, Worth], alpha: float) -> float:
-    if isinstance(size, LogRatio):
-        return size.detectable(alpha, POWER)
-    return detectable_ratio(*size, alpha, POWER)
+def _detectable(size: Size, alpha: float) -> float:
+    match size:
+        case LogRatio() | Silence():
+            found = size.detectable(alpha, POWER)
+        case (before, after):
+            found = detectable_ratio(before, after, alpha, POWER)
+        case _:
+            raise ValueError(f"nothing was measured: {size}")
+    return found if found <= MOST_DETECTABLE else math.inf
 
 
 def _undecided(contrast: Contrast, reason: str) -> Effect:

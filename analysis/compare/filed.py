@@ -10,12 +10,13 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from analysis.baseline_types import BaselineRow
-from analysis.compare.contrasts import Contrast, contrast_of, missing
+from analysis.compare.contrasts import Contrast, Size, contrast_of, missing
 from analysis.compare.estimates import Part, build_part, error_worth
 from analysis.compare.measures import ComparedMeasure, MeasureKind
 from analysis.compare.subject import AnySubject, FiledSubject, Subject
 from analysis.figures import OVERALL
 from analysis.statistics.ratios import Worth
+from loadtests.plan.objectives import required_samples
 
 GONE: Final = "the baseline's archive is gone: its file has no windows"
 _PERCENTILES: Final = {0.5: "p50_us", 0.95: "p95_us", 0.99: "p99_us", 0.999: "p999_us"}
@@ -44,7 +45,7 @@ def _contrast(
     measure: ComparedMeasure, stage: str, subjects: tuple[AnySubject, AnySubject]
 ) -> Contrast:
     points = [_point(measure, stage, subject) for subject in subjects]
-    size: tuple[Worth, Worth] | str = GONE
+    size: Size = GONE
     if measure.kind is MeasureKind.ERROR_RATIO:
         before, after = (_worth(stage, subject) for subject in subjects)
         is_known = isinstance(before, Worth) and isinstance(after, Worth)
@@ -75,12 +76,20 @@ def _point(measure: ComparedMeasure, stage: str, subject: AnySubject) -> tuple[f
     row = _row(stage, subject)
     match measure.kind:
         case MeasureKind.PERCENTILE:
-            name = _PERCENTILES.get(measure.quantile or 0.0)
-            return (None if name is None else getattr(row, name)), row.n
+            return _kept_us(row, measure.quantile or 0.0), row.n
         case MeasureKind.THROUGHPUT:
             return row.throughput_per_s, row.n
         case MeasureKind.ERROR_RATIO:
             return row.error_ratio, row.n
+
+
+def _kept_us(row: BaselineRow, quantile: float) -> float | None:
+    """Any percentile where the file has the histogram, else one of those that it names."""
+    if row.response is None:
+        name = _PERCENTILES.get(quantile)
+        return None if name is None else getattr(row, name)
+    histogram = row.response.histogram()
+    return histogram.quantile_us(quantile) if histogram.n >= required_samples(quantile) else None
 
 
 def _alone(subject: Subject, stage: str) -> tuple[list[Part], list[Part]]:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from analysis.cells import count_cell, number_column, text_column, whole_column
 from analysis.compare.comparison import Comparison
-from analysis.compare.effects import Decision, Effect
+from analysis.compare.effects import MOST_DETECTABLE, Decision, Effect
 from analysis.compare.measures import ComparedMeasure, MeasureKind
 from analysis.show import Json, JsonValue
 from analysis.tables import Cell, Table, to_markdown, to_rich, words
@@ -33,6 +33,7 @@ from analysis.text import (
 
 SCHEMA: Final = 1
 NO_DIFFERENCE: Final = "~"
+NO_CHANGE: Final = "none"  # no change at all could have been shown
 ALL_REQUESTS: Final = "all requests"
 _STYLES: Final = {
     Decision.REGRESSED: "bold red",
@@ -70,6 +71,19 @@ def _change(measure: ComparedMeasure, value: float | None) -> str:
     return f"{sign}{significant(abs(value) * 100)} {unit}"
 
 
+def _bound(measure: ComparedMeasure, value: float) -> str:
+    """An end of an interval; beyond an elevenfold nobody asks how far."""
+    is_huge = MOST_DETECTABLE < value < math.inf
+    return f">{_change(measure, MOST_DETECTABLE)}" if is_huge else _change(measure, value)
+
+
+def _detectable_cell(effect: Effect) -> Cell:
+    value = effect.detectable
+    is_none = value is not None and math.isinf(value)
+    text = NO_CHANGE if is_none else _change(effect.contrast.measure, value)
+    return Cell(text=text, value=_finite(value))
+
+
 def _change_cell(effect: Effect, alpha: float) -> Cell:
     is_seen = effect.p_adjusted is None or effect.p_adjusted < alpha
     if effect.decision is Decision.SAME and not is_seen:
@@ -80,7 +94,7 @@ def _change_cell(effect: Effect, alpha: float) -> Cell:
 def _interval_cell(effect: Effect) -> Cell:
     if effect.low is None or effect.high is None:
         return Cell(text=TOO_SMALL, value=None)
-    low, high = (_change(effect.contrast.measure, bound) for bound in (effect.low, effect.high))
+    low, high = (_bound(effect.contrast.measure, bound) for bound in (effect.low, effect.high))
     return Cell(text=f"{low} .. {high}", value=None)
 
 
@@ -101,7 +115,7 @@ def _row(effect: Effect, alpha: float) -> tuple[Cell, ...]:
         _change_cell(effect, alpha),
         _interval_cell(effect),
         _p_cell(effect.p_adjusted),
-        Cell(text=_change(measure, effect.detectable), value=_finite(effect.detectable)),
+        _detectable_cell(effect),
         count_cell(contrast.samples_before),
         count_cell(contrast.samples_after),
         words(effect.decision.value),

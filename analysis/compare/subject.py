@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from analysis.baseline_types import Baseline
-from analysis.blocks import Blocks, Key, WindowCounts, load_blocks, load_counts, step_for
+from analysis.blocks import Blocks, Key, WindowCounts, load_counts, reading_blocks, step_for
 from analysis.figures import StageFigures, build_figures
 from analysis.statistics.cells import MOST_CELLS
 from analysis.verdict import Verdict, judge, plan_of
@@ -53,11 +53,14 @@ AnySubject = Subject | FiledSubject
 
 def build_subject(run: Run) -> Subject:
     """Read the windows of a run and judge it; HarnessError on damage."""
-    return Subject(
-        run=run,
-        plan=plan_of(run),
-        verdict=judge(run),
-        stages={s.facts.name: s for s in build_figures(run) if s.facts.is_judged},
-        responses=load_blocks(run, kind=Kind.RESPONSE, step_s=step_for(run, MOST_CELLS)),
-        counts=load_counts(run),
-    )
+    step_s = step_for(run, MOST_CELLS)
+    with reading_blocks(run, kind=Kind.RESPONSE, step_s=step_s) as responses:
+        verdict, figures, counts = judge(run), build_figures(run), load_counts(run)
+        return Subject(
+            run=run,
+            plan=plan_of(run),
+            verdict=verdict,
+            stages={stage.facts.name: stage for stage in figures if stage.facts.is_judged},
+            responses=responses(),
+            counts=counts,
+        )

@@ -1,8 +1,9 @@
 """The baseline that a run is drawn beside: the newest promoted one of the same kind.
 
-`analysis.baselines.newest_before` chooses it. What a baseline keeps are a few percentiles a
-stage; they are drawn as points and nothing is made up between them. Whether a difference
-means anything is for `headroom compare` to say.
+`analysis.baselines.newest_before` chooses it. Its histogram is drawn as a curve, as far as its
+samples carry it; of an older baseline, which keeps a few percentiles alone, these are points and
+nothing is made up between them. Whether a difference means anything is for `headroom compare`
+to say.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from analysis.baseline_types import Baseline, BaselineRow
 from analysis.cells import latency_cell, number_column, quantile_cell, rate_cell, text_column
 from analysis.figures import StageFigures
-from analysis.report.spectrum import Curve
+from analysis.report.spectrum import Curve, build_spectrum
 from analysis.tables import Cell, Table, words
 from analysis.text import UNKNOWN, significant
 
@@ -23,11 +24,20 @@ _KEPT: Final = ((0.5, "p50_us"), (0.95, "p95_us"), (0.99, "p99_us"), (0.999, "p9
 
 
 def curve_of(row: BaselineRow) -> Curve:
-    """The percentiles that a baseline keeps of a stage."""
+    """The response times that a baseline keeps of a stage."""
+    if row.response is not None:
+        spectrum = build_spectrum(row.response.histogram())
+        is_carried = spectrum.quantiles <= spectrum.carried_q
+        return Curve(
+            quantiles=spectrum.quantiles[is_carried],
+            values_us=spectrum.values_us[is_carried],
+            is_whole=True,
+        )
     kept = [(q, value) for q, name in _KEPT if (value := getattr(row, name)) is not None]
     return Curve(
         quantiles=np.array([q for q, _ in kept], dtype=np.float64),
         values_us=np.array([value for _, value in kept], dtype=np.float64),
+        is_whole=False,
     )
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from analysis.attribution import send_lag_limit_ns
 from analysis.baseline_types import Baseline
 from analysis.baselines import newest_before
-from analysis.blocks import Blocks, Key, load_blocks, step_for
+from analysis.blocks import Blocks, reading_blocks, step_for
 from analysis.figures import StageFigures, build_figures
 from analysis.report.baseline_overlay import (
     baseline_table,
@@ -202,10 +202,9 @@ def _tables(
     return (*judged, *scaled, *(() if hosts is None else (hosts,)))  # it is of the unscaled plan
 
 
-def _load(run: Run, plan: Plan) -> Mapping[Key, Blocks]:
-    """Response times of all requests together, and of those that have an objective alone."""
-    wanted = {objective.request for objective in plan.objectives} | {None}
-    return load_blocks(run, kind=Kind.RESPONSE, judged=False, step_s=step_for(run), requests=wanted)
+def _wanted(plan: Plan) -> set[str | None]:
+    """All requests together, and those that have an objective alone."""
+    return {objective.request for objective in plan.objectives} | {None}
 
 
 def build_facts(
@@ -215,13 +214,16 @@ def build_facts(
 
     Without host types nothing is said about hosts.
     """
-    plan, verdict = plan_of(run), judge(run)
-    stages, side = build_figures(run), build_server_side(run, plan)
-    saturation = () if side is None else find_saturation(run, plan, stages, side).sentences
+    plan = plan_of(run)
+    with reading_blocks(
+        run, kind=Kind.RESPONSE, judged=False, step_s=step_for(run), requests=_wanted(plan)
+    ) as response:
+        verdict, stages, side = judge(run), build_figures(run), build_server_side(run, plan)
+        saturation = () if side is None else find_saturation(run, plan, stages, side).sentences
+        blocks = response() if stages else {}
+    overall = {stage: one for (stage, request), one in blocks.items() if request is None}
     scale = scale_text(verdict.scale)
     mark = f" [{scale}]" if scale else ""
-    blocks = _load(run, plan) if stages else {}
-    overall = {stage: one for (stage, request), one in blocks.items() if request is None}
     intervals = build_intervals(run, plan, verdict, stages, blocks)
     baseline = newest_before(baselines, run.manifest, verdict.load_percent)
     spectra, gap = _spectra(stages, plan, intervals, baseline, mark)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from analysis.baseline_types import Baseline
 from analysis.cells import number_column, text_column, whole_column
 from analysis.judging import State
-from analysis.report.page import render_page
+from analysis.report.rendering import render_page
 from analysis.stored_verdict import verdict_text
 from analysis.tables import Column
 from analysis.text import UNKNOWN, latency, rate, utc
@@ -59,10 +59,11 @@ def _run_row(summary: RunSummary, results: Path) -> tuple[Entry, ...]:
         return (run, blank, blank, blank, Entry(text=summary.state.value), blank)
     is_whole = summary.state is RunState.COMPLETE
     end = manifest.outcome.value if is_whole else summary.state.value
+    started = "never" if manifest.t0_unix_ns is None else utc(manifest.t0_unix_ns)
     return (
         run,
         Entry(text=manifest.scenario_name),
-        Entry(text=utc(manifest.t0_unix_ns or manifest.created_unix_ns)),
+        Entry(text=started),
         Entry(text="1" if manifest.scale == 1.0 else f"x {manifest.scale:.6g}"),
         Entry(text=end),
         Entry(text=verdict_text(summary)),
@@ -73,7 +74,8 @@ def _runs(summaries: Sequence[RunSummary], results: Path) -> Listing:
     return Listing(
         anchor="runs",
         title="Runs",
-        note="Newest first; those with a link have a report. The verdict is that of the run.",
+        note="Newest first, as of the last `headroom report` or `baseline promote`; those with a "
+        "link have a report. The verdict is that of the run.",
         columns=(
             whole_column("run"),
             text_column("scenario"),

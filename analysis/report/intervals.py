@@ -22,9 +22,9 @@ from analysis.figures import OVERALL, RESOLUTION_S, Span, StageFigures
 from analysis.reading import Unit
 from analysis.report.rows import added_up, judged_rows
 from analysis.report.spectrum import Confidence, drawn_stages
-from analysis.statistics.cells import MOST_CELLS
+from analysis.statistics.cells import MOST_CELLS, Population, population_of
 from analysis.statistics.interval import Interval, TooSmall, seed_of
-from analysis.statistics.quantiles import percentile_interval
+from analysis.statistics.quantiles import interval_of_quantile
 from analysis.statistics.ratios import ratio_interval
 from analysis.statistics.totals import rate_interval
 from analysis.text import TOO_SMALL, with_unit
@@ -54,25 +54,29 @@ class _Populations:
         self._run = run
         self._blocks = blocks
         self.counts = load_counts(run)
-        self._kept: dict[Key, Blocks | None] = {}
+        self._kept: dict[Key, Population | TooSmall | None] = {}
 
-    def rows(self, key: Key) -> Blocks | None:
-        """None without a sample."""
+    def population(self, key: Key) -> Population | TooSmall | None:
+        """None without a sample; made once, for it costs more than a percentile of it."""
         if key not in self._kept:
-            found = self._blocks.get(key)
-            if found is not None:
-                stage = self._run.slots.stages.index(key[0])
-                found = added_up(judged_rows(found, self._run.manifest, stage), MOST_CELLS)
-            self._kept[key] = found if found is not None and len(found) else None
+            self._kept[key] = self._made(key)
         return self._kept[key]
+
+    def _made(self, key: Key) -> Population | TooSmall | None:
+        found = self._blocks.get(key)
+        if found is None:
+            return None
+        stage = self._run.slots.stages.index(key[0])
+        rows = added_up(judged_rows(found, self._run.manifest, stage), MOST_CELLS)
+        return population_of(rows) if len(rows) else None
 
     def interval(self, key: Key, quantile: float) -> Interval | TooSmall | None:
         """The interval of a percentile of response time, in us."""
-        rows = self.rows(key)
-        if rows is None:
-            return None
+        population = self.population(key)
+        if population is None or isinstance(population, TooSmall):
+            return population
         seed = seed_of(self._run.manifest.run_id, key[0], key[1] or "", f"{quantile}")
-        return percentile_interval(rows, quantile, seed=seed)
+        return interval_of_quantile(population, quantile, seed=seed)
 
 
 def _errors(counts: WindowCounts, kind: MeasureKind) -> Interval | TooSmall:

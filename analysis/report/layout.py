@@ -11,7 +11,7 @@ from analysis.report.facts import ReportFacts
 from analysis.report.plots.canvas import Picture
 from analysis.report.source import Source, source_of
 from analysis.tables import Table
-from analysis.text import scale_text, utc
+from analysis.text import scale_text, start_text
 from loadtests.record.directory import is_being_written
 from loadtests.record.manifest import Outcome
 
@@ -153,9 +153,10 @@ def _lines(facts: ReportFacts) -> tuple[str, ...]:
         load = f"{load}, {verdict.load_percent:g} % of its baseline"
     nodes = ", ".join(f"{n.scheme}://{n.authority}" for n in facts.plan.nodes)
     version = f", version {manifest.target_version}" if manifest.target_version else ""
+    started = start_text(manifest.t0_unix_ns, manifest.created_unix_ns)
     end = manifest.outcome.value + (f": {manifest.outcome_reason}" * bool(manifest.outcome_reason))
     return (
-        f"Started {utc(manifest.t0_unix_ns or manifest.created_unix_ns)}, {load}",
+        f"{started[:1].upper()}{started[1:]}, {load}",
         f"Target {nodes}{version}",
         f"Ended {end}",
     )

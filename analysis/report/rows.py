@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from analysis.blocks import Blocks
-from loadtests.record.histogram import LENGTH
+from analysis.log_rows import sparse as sums
+from analysis.log_rows.sparse import Sparse, narrow
 from loadtests.record.manifest import Manifest
 
 _ENTRIES: Final = 1 << 20  # of a chunk: what is computed from it stays some tens of MB
@@ -61,18 +61,13 @@ def added_up(blocks: Blocks, rows: int) -> Blocks:
     each = -(-len(blocks) // rows)
     if each <= 1:
         return blocks
-    firsts = np.arange(0, len(blocks), each)
-    found: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
-    for first in firsts.tolist():
-        part = rows_between(blocks, first, min(first + each, len(blocks)))
-        dense = np.zeros(LENGTH, dtype=np.int64)
-        np.add.at(dense, part.buckets.astype(np.int64), part.counts.astype(np.int64))
-        hit = np.flatnonzero(dense)
-        found.append((hit, dense[hit]))
+    groups = np.arange(len(blocks)) // each
+    every = Sparse(blocks.starts, blocks.buckets, blocks.counts)
+    starts, buckets, counts = narrow(sums.added_up(groups, int(groups[-1]) + 1, every))
     return Blocks(
         step_s=blocks.step_s * each,
-        window_s=blocks.window_s[firsts],
-        starts=np.cumsum([0, *(hit.size for hit, _ in found)]),
-        buckets=np.concatenate([hit for hit, _ in found]).astype(np.uint16),
-        counts=np.concatenate([counts for _, counts in found]),
+        window_s=blocks.window_s[::each],
+        starts=starts,
+        buckets=buckets,
+        counts=counts,
     )

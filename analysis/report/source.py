@@ -196,7 +196,8 @@ SOURCES: Final[dict[str, Source]] = {
     ),
     "spectrum": _source(
         f"{TOTALS_FILE} + {LATENCY_FILE}", _tag("response"), "judged, all requests of a stage",
-        f"{_QUANTILE}; the band resamples the stage's seconds in blocks",
+        f"{_QUANTILE}; the band resamples the stage's seconds in blocks; the baseline's: response "
+        "of its file in results/baselines/",
     ),
     "gap": _source(
         TOTALS_FILE, _tag("response, .../service"), "judged, all requests of the stage", _QUANTILE

@@ -37,10 +37,11 @@ class Spectrum:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """Some quantiles and their latencies in us, such as those that a baseline keeps."""
+    """What a baseline keeps of a stage: a whole curve, or a few quantiles; in us."""
 
     quantiles: Floats
     values_us: Floats
+    is_whole: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

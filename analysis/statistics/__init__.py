@@ -7,5 +7,5 @@ is too little data (`TooSmall`), and is held against published values and simula
 Reading order: `interval.py` (results), `cells.py` (rows of windows as resampling units),
 `block_length.py` and `block_bootstrap.py` (dependence), `quantiles.py`, `totals.py` (what is
 resampled), `ratios.py` (exact intervals of ratios), `log_ratio.py` (differences of two sides),
-`rank_test.py` (Mann-Whitney), `families.py` (Holm).
+`silence.py` (a rate against none), `rank_test.py` (Mann-Whitney), `families.py` (Holm).
 """

@@ -89,8 +89,15 @@ def _expm1(value: float) -> float:
 
 def unpaired(before: LogValue, after: LogValue) -> LogRatio:
     """One run a side."""
-    parts = ((before.error**2, before.degrees), (after.error**2, after.degrees))
+    parts = (spread_of([before]), spread_of([after]))
     return _ratio(before.log, after.log, parts, max(before.floor, after.floor))
+
+
+def spread_of(side: Sequence[LogValue]) -> tuple[float, float]:
+    """Variance of a side's mean, with its degrees of freedom; several runs are the units."""
+    if len(side) == 1:
+        return side[0].error ** 2, side[0].degrees
+    return max(_between(side) / len(side), _own(side)), len(side) - 1.0
 
 
 def of_runs(before: Sequence[LogValue], after: Sequence[LogValue]) -> LogRatio:
@@ -99,9 +106,7 @@ def of_runs(before: Sequence[LogValue], after: Sequence[LogValue]) -> LogRatio:
     floor = max(value.floor for value in (*before, *after))
     if min(len(before), len(after)) == 1:
         return _with_single(before, after, means, floor)
-    parts = [(max(_between(side) / len(side), _own(side)), len(side) - 1.0)
-             for side in (before, after)]  # fmt: skip
-    return _ratio(means[0], means[1], parts, floor)
+    return _ratio(means[0], means[1], (spread_of(before), spread_of(after)), floor)
 
 
 def _with_single(

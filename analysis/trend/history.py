@@ -74,15 +74,15 @@ def differences(run: Baseline, reference: Baseline) -> tuple[str, ...]:
 
 def _reference(runs: Sequence[Baseline], like: str | None) -> Baseline | None:
     """The run that the others are held against: the newest one, or the named one."""
-    if like is None:
+    if like in {None, "latest"}:
         usable = [run for run in runs if run.mix_sha256 is not None]
         return usable[-1] if usable else None
-    found = [run for run in runs if run.run_id.startswith(like)]
+    found = [run for run in runs if like and run.run_id.startswith(like)]
     if len(found) != 1:
         mistake = Mistake(
             where="--like",
             seen=f"{like!r}, which fits {len(found)} of {len(runs)} usable runs of the scenario",
-            expected="the id of one of them, or its unique beginning",
+            expected="the id of one of them, its unique beginning, or latest (the newest one)",
         )
         raise ScenarioError("trend", (mistake,))
     return found[0]

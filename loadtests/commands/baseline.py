@@ -10,6 +10,7 @@ from analysis.baselines import find_baseline, list_baselines, promote
 from analysis.tables import retitled, to_rich
 from analysis.verdict import judge
 from loadtests.commands.archive import find_run
+from loadtests.commands.index import renew_index
 from loadtests.commands.options import Commands, add_json, add_results
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
@@ -21,7 +22,8 @@ def add_parser(commands: Commands) -> None:
     parser = commands.add_parser(
         "baseline",
         help="promote a run as reference, list or show the references",
-        description="Keeps runs as baselines; results/BASELINES.md and .csv are made from them.",
+        description="Keeps runs as baselines; results/BASELINES.md and .csv are made from them, "
+        "and results/index.html lists them.",
         epilog="example: headroom baseline promote latest",
     )
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
@@ -71,6 +73,7 @@ def promote_run(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """Refused for runs that show nothing: inconclusive, generator-limited, partial."""
     run = load_run(find_run(arguments.results, arguments.run))
     baseline = promote(run, judge(run), arguments.results, arguments.phase)
+    renew_index(arguments.results, list_baselines(arguments.results), terminal)
     if arguments.json:
         terminal.json(baseline)
     else:

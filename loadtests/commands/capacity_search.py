@@ -27,6 +27,7 @@ from analysis.capacity.search.result import (
 )
 from analysis.capacity.search.settings import CRITICAL_NS, Settings
 from analysis.tables import to_rows
+from analysis.text import rate
 from loadtests.commands.capacity_space import Space, build_space, rates_of
 from loadtests.commands.capacity_trials import SearchRunner
 from loadtests.commands.options import (
@@ -38,7 +39,7 @@ from loadtests.commands.options import (
     positive_float,
     positive_int,
 )
-from loadtests.commands.preparation import assess_here, print_summary, refuse_what_may_not_run
+from loadtests.commands.preparation import assess_here, print_reach, refuse_what_may_not_run
 from loadtests.commands.run import load_swarm
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, Mistake, ScenarioError
@@ -112,9 +113,14 @@ def _add_space(parser: argparse.ArgumentParser) -> None:
             "--precision",
             PRECISION_PERCENT,
             "PERCENT",
-            "how far apart the bounds may be (default: 5)",
+            "how far apart the bounds may be, 1 to 50 (default: 5)",
         ),
-        ("--trial-duration", TRIAL_S, "SECONDS", "judged length of a trial (default: 10)"),
+        (
+            "--trial-duration",
+            TRIAL_S,
+            "SECONDS",
+            f"judged length of a trial, {SHORTEST_TRIAL_S:g} or more (default: {TRIAL_S:g})",
+        ),
         ("--warm-up", WARM_UP_S, "SECONDS", "ramp before each trial, not judged (default: 3)"),
         ("--settle", SETTLE_S, "SECONDS", "pause between trials (default: 2)"),
     )
@@ -149,12 +155,23 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     refuse_what_may_not_run(
         arguments.scenario, highest, feasibility, force=arguments.force, is_local=True
     )
-    print_summary(terminal, highest, feasibility, total)
+    terminal.say(_asked(space, settings))
+    print_reach(terminal, highest, feasibility, total)
     search = _begin(space, settings, arguments)
     load_swarm()
     result = SearchRunner(space, search, arguments, terminal).run()
     _print(result, arguments, terminal)
     return _exit_code(result)
+
+
+def _asked(space: Space, settings: Settings) -> str:
+    """What is searched: each trial has a rate, and so a scale, of its own."""
+    base = space.base
+    return (
+        f"{base.scenario_name}, stage {space.stage.name} ({rate(space.peak_per_s)} requests/s in "
+        f"the scenario): trials from {rate(settings.min_per_s)} to {rate(settings.max_per_s)} "
+        f"requests/s, {settings.trial_s:g} s each"
+    )
 
 
 def _refuse_odd(arguments: argparse.Namespace) -> None:

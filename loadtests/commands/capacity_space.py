@@ -14,7 +14,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 from analysis.capacity.search.outcome import P99
-from analysis.reading import required_for
 from analysis.text import rate as rate_text
 from loadtests.clock import NS_PER_S
 from loadtests.commands.calibration import load_costs
@@ -25,7 +24,7 @@ from loadtests.plan.authorisation import authorised_per_s
 from loadtests.plan.engines import highest_per_s
 from loadtests.plan.host import host_limits, own_configuration
 from loadtests.plan.model import LoadModel, Objective, Plan, Stage
-from loadtests.plan.objectives import required_samples
+from loadtests.plan.objectives import required_for, required_samples
 from loadtests.plan.resolve import HIGHEST_SCALE, HIGHEST_SEED
 from loadtests.plan.scenario import ScenarioFile, resolve
 from loadtests.plan.stages import peak_level

@@ -225,8 +225,13 @@ def print_summary(terminal: Terminal, plan: Plan, feasibility: Feasibility, engi
     """A plan in a few lines, to standard error, with the findings that ask for attention."""
     scaled = "" if plan.scale == 1.0 else f", SCALED x {plan.scale:g}"
     stages = ", ".join(f"{s.name} {format_duration(s.end_ns - s.start_ns)}" for s in plan.stages)
-    count = f"{engines} engine" if engines == 1 else f"{engines} engines"
     terminal.say(f"{plan.scenario_name}: {plan.load_model.value} load{scaled}; {stages}")
+    print_reach(terminal, plan, feasibility, engines)
+
+
+def print_reach(terminal: Terminal, plan: Plan, feasibility: Feasibility, engines: int) -> None:
+    """How much a plan asks for, of whom, and what stands in its way; to standard error."""
+    count = f"{engines} engine" if engines == 1 else f"{engines} engines"
     nodes = ", ".join(map(_node_text, plan.nodes))
     terminal.say(
         f"{_rate_text(plan, feasibility.peak_per_s)}, with {count} and "

@@ -6,15 +6,15 @@ import argparse
 from pathlib import Path
 from typing import Final
 
-from analysis.baselines import list_baselines
+from analysis.baselines import read_baselines
 from loadtests.commands.archive import find_run
+from loadtests.commands.index import renew_index
 from loadtests.commands.options import Commands, add_json, add_results
 from loadtests.commands.size import HOST_TYPES
 from loadtests.commands.terminal import Terminal
-from loadtests.commands.trend import change_notes
-from loadtests.errors import ExitCode, HarnessError, Mistake, ScenarioError
+from loadtests.errors import ExitCode, Mistake, ScenarioError
 from loadtests.plan.host_types import load_host_types
-from loadtests.record.archive import list_runs, load_run
+from loadtests.record.archive import load_run
 
 _EPILOG: Final = """\
 The files lie in the run's folder, or with --output in that folder (of several runs: in one
@@ -51,9 +51,8 @@ def add_parser(commands: Commands) -> None:
     parser.set_defaults(execute=write_reports)
 
 
-def _folder(arguments: argparse.Namespace, run_id: str) -> Path | None:
-    output: Path | None = arguments.output
-    return output / run_id if output is not None and len(arguments.runs) > 1 else output
+def _folder(output: Path | None, run_id: str, *, has_others: bool) -> Path | None:
+    return output / run_id if output is not None and has_others else output
 
 
 def _check_output(output: Path | None) -> None:
@@ -66,27 +65,23 @@ def _check_output(output: Path | None) -> None:
 def write_reports(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """One report a run, then the index; the exit code says only that they were written."""
     # Matplotlib takes a second to load, which no other command should wait for.
-    from analysis.report.index import write_index  # noqa: PLC0415 - see above
     from analysis.report.writing import write_report  # noqa: PLC0415 - see above
 
     results: Path = arguments.results
     _check_output(arguments.output)
     types = load_host_types(arguments.hosts)
-    paths = list(dict.fromkeys(find_run(results, name) for name in arguments.runs))
-    try:
-        baselines = list_baselines(results)
-    except HarnessError as error:  # a report stands without one
+    paths = {path.resolve(): path for path in (find_run(results, n) for n in arguments.runs)}
+    baselines, damaged = read_baselines(results)
+    for error in damaged:  # a report stands without them
         terminal.error(str(error))
-        baselines = ()
     written: list[Path] = []
-    for path in paths:
+    for path in paths.values():
         terminal.say(f"reading {path} ...")
         run = load_run(path)
-        written += write_report(run, baselines, _folder(arguments, run.manifest.run_id), types)
+        output = _folder(arguments.output, run.manifest.run_id, has_others=len(paths) > 1)
+        written += write_report(run, baselines, output, types)
     if arguments.output is None and results.is_dir():
-        summaries = list_runs(results)
-        changes = change_notes(summaries, baselines, terminal)
-        written.append(write_index(summaries, baselines, changes, results))
+        written.append(renew_index(results, baselines, terminal))
     if arguments.json:
         terminal.json({"files": [str(path) for path in written]})
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from analysis.baseline_types import Baseline
-from analysis.baselines import list_baselines
+from analysis.baselines import read_baselines
 from analysis.text import clean
 from analysis.trend.change_points import SHIFT_TO_NOISE, SIGNIFICANCE
 from analysis.trend.digests import Digest, load_digest
@@ -56,7 +56,10 @@ def add_parser(commands: Commands) -> None:
     )
     parser.add_argument("scenario", metavar="SCENARIO", help="its name, or its file")
     parser.add_argument(
-        "--like", metavar="RUN", help="compare what is comparable with this run, not the newest"
+        "--like",
+        metavar="RUN",
+        help="take the runs that can be compared with this one: an id, its beginning, or latest, "
+        "the newest usable run (default: latest)",
     )
     parser.add_argument(
         "--last",
@@ -105,8 +108,9 @@ def _history(
     *,
     like: str | None,
     last: int,
+    damaged: Sequence[LeftOut] = (),
 ) -> History:
-    unreadable: list[LeftOut] = []
+    unreadable = list(damaged)
     whole: list[RunSummary] = []
     for summary in summaries:
         if summary.manifest is None:
@@ -143,15 +147,24 @@ def change_notes(
     return notes
 
 
+def _damaged(errors: Sequence[HarnessError], terminal: Terminal) -> Iterator[LeftOut]:
+    """Baselines that cannot be read: said, and left out."""
+    for error in errors:
+        terminal.error(str(error))
+        yield LeftOut(run_id=Path(error.where).stem, reason=f"damaged baseline: {error.seen}")
+
+
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """0 with enough runs, whatever they show."""
+    baselines, errors = read_baselines(arguments.results)
     history = _history(
         _name_of(arguments.scenario),
         list_runs(arguments.results),
-        list_baselines(arguments.results),
+        baselines,
         terminal,
         like=arguments.like,
         last=arguments.last,
+        damaged=tuple(_damaged(errors, terminal)),
     )
     if not history.runs and not history.left_out:
         mistake = Mistake(

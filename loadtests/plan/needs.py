@@ -25,7 +25,7 @@ from loadtests.plan.model import (
     Plan,
     Stage,
 )
-from loadtests.plan.objectives import RATE_KINDS, required_samples
+from loadtests.plan.objectives import RATE_KINDS, required_for
 from loadtests.plan.stages import peak_level
 from loadtests.plan.units import format_duration
 
@@ -213,17 +213,16 @@ def judge_samples(plan: Plan, needs: tuple[StageNeed, ...]) -> Iterator[Finding]
                 length_ns=need.length_ns,
             )
     for need, objective in _pairs(plan, needs):
-        quantile = objective.measure.quantile
         is_countable = objective.measure.kind is not MeasureKind.FAILED_RESPONSE_QUANTILE
-        if quantile is None or need.peak_per_s is None or not is_countable:
+        if need.peak_per_s is None or not is_countable:
             continue
         samples = need.planned * _part_ratio(plan, objective)
-        required = required_samples(quantile)
+        required = required_for(objective)
         if samples < required:
             yield finding(
                 Severity.WARNING,
                 f"stage {need.stage}: {objective.text} needs {required:,} samples and the "
-                f"plan sends {samples:,.0f}: the verdict can only be INCONCLUSIVE",
+                f"plan sends {samples:,.0f}: it cannot PASS",
                 required_samples=required,
                 planned_samples=samples,
             )

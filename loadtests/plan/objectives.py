@@ -367,6 +367,23 @@ def required_samples(quantile: float) -> int:
     return n
 
 
+def required_for(objective: Objective) -> int:
+    """Samples below which an objective cannot pass: the zero-late rule.
+
+    A limit of 0.1 % on errors says of requests what one on p99.9 says of them, and takes as
+    many: none bad among fewer is no evidence (of 1,000 it would come by chance in one of 20
+    runs though 0.3 % fail). A limit of 0 is met or not; a rate has no samples.
+    """
+    measure, limit = objective.measure, objective.limit
+    if measure.quantile is not None:
+        return required_samples(measure.quantile)
+    if measure.kind in RATIO_KINDS:
+        is_upward = objective.comparison in {Comparison.ABOVE, Comparison.AT_LEAST}
+        good = limit if is_upward else 1 - limit
+        return required_samples(good) if 0 < good < 1 else 1
+    return 0
+
+
 def _done_response(tally: Tally) -> Histogram:
     """All requests that ended; those that were never answered are later than any answer.
 

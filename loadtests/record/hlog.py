@@ -1,9 +1,9 @@
 """HdrHistogram logs (format 1.2, V2 payloads): the histograms of an archive as text.
 
 One line is `Tag=<tag>,<start s>,<length s>,<max ms>,<payload>`; values inside are
-microseconds. Payloads are encoded by the PyPI `hdrhistogram` package, so the public
-HdrHistogram tools read them; `payload.py` decodes them. What the layout cannot hold, the
-overflow counter, is a comment line before its interval: tools skip it, this reader does not.
+microseconds. The public HdrHistogram tools read the payloads, which `payload.py` encodes and
+decodes. What the layout cannot hold, the overflow counter, is a comment line before its
+interval: tools skip it, this reader does not.
 
 A tag is names joined by "/", each percent-encoded (RFC 3986 unreserved characters stay),
 so that no name can hold the comma, blank or line end that would break a line.
@@ -20,12 +20,11 @@ from typing import Final, NamedTuple
 from urllib.parse import quote, unquote
 
 import numpy as np
-from hdrh.histogram import HdrHistogram
 from numpy.typing import NDArray
 
-from loadtests.record.histogram import HIGHEST_US, SIGNIFICANT_DIGITS
-from loadtests.record.payload import SparseCounts, decode_counts, inflate_payload
+from loadtests.record.payload import PayloadEncoder, SparseCounts, decode_counts, inflate_payload
 
+_TAG: Final = b"Tag="
 _US_PER_MS: Final = 1000
 _BATCH_LINES: Final = 64  # decoded together: their arrays stay within a core's cache
 _HEAD: Final = re.compile(rb"Tag=([^,\s]*),(\d+)\.\d{3},(\d+)\.\d{3},\d+\.\d{3},")
@@ -92,32 +91,17 @@ def decode_tag(tag: str) -> tuple[str, ...]:
 
 
 class IntervalEncoder:
-    """Encodes intervals one after the other with a single HdrHistogram.
-
-    Constructing one costs 200 us and clearing it in Python 2 ms; here its counters are a
-    NumPy view, filled and cleared where they were hit (0.1 ms an interval, most of it zlib).
-    """
+    """Encodes intervals one after the other."""
 
     def __init__(self) -> None:
-        self._histogram = HdrHistogram(1, HIGHEST_US, SIGNIFICANT_DIGITS)
-        self._counts = np.frombuffer(self._histogram.counts, dtype=np.int64)
+        self._payloads = PayloadEncoder()
 
     def encode(self, interval: Interval) -> bytes:
         """Lines of one interval, newline at the end."""
-        histogram, buckets = self._histogram, interval.buckets
-        histogram.max_value = 0  # stays when there is nothing but overflow
-        if buckets.size:
-            self._counts[buckets] = interval.counts
-            histogram.set_internal_tacking_values(
-                int(buckets[0]), int(buckets[-1]), int(interval.counts.sum())
-            )
-        else:
-            histogram.total_count = 0
-        payload = histogram.encode().decode("ascii")
-        self._counts[buckets] = 0
+        payload, max_us = self._payloads.encode(interval.buckets, interval.counts)
         line = (
             f"Tag={encode_tag(interval.names)},{interval.start_s}.000,{interval.length_s}.000,"
-            f"{histogram.max_value / _US_PER_MS:.3f},{payload}\n"
+            f"{max_us / _US_PER_MS:.3f},{payload}\n"
         )
         if interval.overflow:
             text = f"{interval.overflow} samples above 3600 s in the next interval"
@@ -149,33 +133,36 @@ def read_batches(
 ) -> Iterator[IntervalBatch]:
     """Intervals of a log of any length whose tag, still encoded, is wanted, in the log's order.
 
-    The others are not decoded. ValueError naming the line on what this module did not write.
+    Of the others nothing but the tag is looked at. ValueError naming the line on what this
+    module did not write.
     """
     heads: list[_Head] = []
     overflow = 0
     for number, line in enumerate(lines, start=1):
-        text = line.rstrip(b"\n")
-        if text.startswith((b"#", b'"')) or not text:
-            found = _OVERFLOW.fullmatch(text)
-            overflow = int(found.group(1)) if found else overflow
+        if not line.startswith(_TAG):
+            overflow = _overflow_before(line, number, overflow)
             continue
-        found = _HEAD.match(text)
-        if found is None:
-            raise ValueError(f"line {number} is not an interval: {text[:80]!r}")
-        tag, start_s, length_s = found.groups()
-        if is_wanted(tag):
-            payload = text[found.end() :]
-            heads.append(
-                _Head(
-                    number, tag, int(start_s), int(length_s), overflow, _inflated(payload, number)
-                )
-            )
+        if is_wanted(line[len(_TAG) : line.find(b",")]):
+            heads.append(_head(line, number, overflow))
             if len(heads) == _BATCH_LINES:
                 yield _batch(heads)
                 heads = []
         overflow = 0
     if heads:
         yield _batch(heads)
+
+
+def _overflow_before(line: bytes, number: int, overflow: int) -> int:
+    """The overflow of the next interval after a line that is none."""
+    text = line.rstrip(b"\n")
+    if text and not text.startswith((b"#", b'"')):
+        raise _no_interval(text, number)
+    found = _OVERFLOW.fullmatch(text)
+    return int(found.group(1)) if found else overflow
+
+
+def _no_interval(text: bytes, number: int) -> ValueError:
+    return ValueError(f"line {number} is not an interval: {text[:80]!r}")
 
 
 class _Head(NamedTuple):
@@ -189,11 +176,17 @@ class _Head(NamedTuple):
     counts: bytes
 
 
-def _inflated(payload: bytes, line: int) -> bytes:
+def _head(line: bytes, number: int, overflow: int) -> _Head:
+    text = line.rstrip(b"\n")
+    found = _HEAD.match(text)
+    if found is None:
+        raise _no_interval(text, number)
+    tag, start_s, length_s = found.groups()
     try:
-        return inflate_payload(payload)
+        counts = inflate_payload(text[found.end() :])
     except ValueError as error:
-        raise ValueError(f"line {line}: {error}") from error
+        raise ValueError(f"line {number}: {error}") from error
+    return _Head(number, tag, int(start_s), int(length_s), overflow, counts)
 
 
 def _batch(heads: list[_Head]) -> IntervalBatch:

@@ -1,8 +1,9 @@
-"""Payloads of HdrHistogram logs: base64, zlib and ZigZag LEB128, back to buckets and counts.
+"""Payloads of HdrHistogram logs: base64, zlib and ZigZag LEB128 of buckets and counts, and back.
 
-Every claim of the bytes is checked: a payload that lies is a ValueError, never a count. The
-counts of many payloads are decoded together with NumPy, because a log of an hour has a
-hundred thousand of them: one at a time costs three times as much.
+The PyPI `hdrhistogram` package encodes. Decoding is our own: every claim of the bytes is
+checked, a payload that lies is a ValueError, never a count. The counts of many payloads are
+decoded together with NumPy, because a log of an hour has a hundred thousand of them: one at a
+time costs three times as much.
 Source: the V2 encoding of HdrHistogram 2.1.12.
 """
 
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from hdrh.histogram import HdrHistogram
 from numpy.typing import NDArray
 
 from loadtests.record.histogram import BUCKETS, HIGHEST_US, SIGNIFICANT_DIGITS
@@ -28,6 +30,33 @@ _MAX_VARINT_BYTES: Final = 8  # 56 bits: counts up to 2**55; the ninth byte woul
 _CONTINUES: Final = 0x80
 SparseCounts = tuple[NDArray[np.int64], NDArray[np.int64]]  # sorted buckets, their counts
 SparseRows = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # ends before them
+
+
+class PayloadEncoder:
+    """Encodes histograms one after the other with a single HdrHistogram.
+
+    Constructing one costs 200 us and clearing it in Python 2 ms; here its counters are a
+    NumPy view, filled and cleared where they were hit (0.1 ms a histogram, most of it zlib).
+    """
+
+    def __init__(self) -> None:
+        self._histogram = HdrHistogram(1, HIGHEST_US, SIGNIFICANT_DIGITS)
+        self._counts = np.frombuffer(self._histogram.counts, dtype=np.int64)
+
+    def encode(self, buckets: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[str, int]:
+        """Base64 V2 payload of sorted buckets and their counts, and the highest value in us."""
+        histogram = self._histogram
+        histogram.max_value = 0  # stays when there is nothing but overflow
+        if buckets.size:
+            self._counts[buckets] = counts
+            histogram.set_internal_tacking_values(
+                int(buckets[0]), int(buckets[-1]), int(counts.sum())
+            )
+        else:
+            histogram.total_count = 0
+        payload: str = histogram.encode().decode("ascii")
+        self._counts[buckets] = 0
+        return payload, int(histogram.max_value)
 
 
 def decode_payload(payload: bytes) -> SparseCounts:

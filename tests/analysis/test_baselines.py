@@ -243,7 +243,7 @@ def test_baselines_of_schema_1_stay_readable(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("changes", "text"),
-    [({"schema_version": 3}, "schema 3"), ({"schema_version": 1, "phase": "x"}, "phase")],
+    [({"schema_version": 4}, "schema 4"), ({"schema_version": 1, "phase": "x"}, "phase")],
 )
 def test_a_schema_that_is_not_what_it_says_is_refused(
     tmp_path: Path, changes: dict[str, object], text: str

@@ -32,11 +32,10 @@ from analysis.generator import longest_streak
 from analysis.judging import Case, State, chance_of, judge_objective
 from analysis.little import little_of
 from analysis.pool_use import build_pool_uses
-from analysis.reading import required_for
 from analysis.show import encode_verdict
 from analysis.verdict import judge, merge_states
 from loadtests.plan.codec import encode_plan
-from loadtests.plan.objectives import parse_objective
+from loadtests.plan.objectives import parse_objective, required_for
 from loadtests.record.archive import Run, create_archive, load_run
 from loadtests.record.histogram import Histogram
 from loadtests.record.manifest import Outcome
@@ -170,14 +169,16 @@ def test_states_merge_as_fail_inconclusive_pass(states: list[State]) -> None:
         ("p95 < 1 s", 90),
         ("p99 < 1 s", 459),
         ("p99.9 < 1 s", 4603),
-        ("error_ratio < 0.1 %", 1000),
-        ("success_ratio > 99.9 %", 1000),
+        ("error_ratio < 0.1 %", 4603),
+        ("error_ratio < 1 %", 459),
+        ("error_ratio < 100 %", 1),
+        ("success_ratio > 99.9 %", 4603),
         ("dropped_ratio <= 0 %", 1),
         ("throughput >= 1 rps", 0),
     ],
 )
 def test_required_samples(text: str, samples: int) -> None:
-    """Percentiles need the zero-late rule's samples, ratios as many as make the limit visible."""
+    """The zero-late rule: a limit on errors needs what the percentile of the same share needs."""
     assert required_for(parse_objective(text)) == samples
 
 

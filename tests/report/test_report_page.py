@@ -485,7 +485,7 @@ def test_the_newest_baseline_of_the_same_kind_stands_beside(tmp_path: Path) -> N
     second = write_run(tmp_path, plan, traces, change=later)
     facts = build_facts(second, kept)
     page, text = laid_out(facts)
-    assert f"Diamonds: the baseline, stage steady of {first.manifest.run_id}." in page
+    assert f"Dotted: the baseline, stage steady of {first.manifest.run_id}." in page
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| steady | p50 |")]
     assert rows[0][2:4] == ["40.2 ms", "20.2 ms"]
     assert float(rows[0][4].split()[0]) == pytest.approx(99, abs=3)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from synthetic_run import S, good_plan, good_traces, write_run
 
-from analysis.blocks import load_blocks, stretches
-from analysis.blocks.stretches import stretches_of
+from analysis.blocks import load_blocks
+from analysis.log_rows import stretches
+from analysis.log_rows.stretches import stretches_of
 from loadtests.errors import HarnessError
 from loadtests.record.archive import Run
 from loadtests.record.directory import LATENCY_FILE
@@ -63,5 +64,8 @@ def test_a_killed_process_is_a_sentence(run: Run, monkeypatch: pytest.MonkeyPatc
     """Whoever runs out of memory reads what happened, and no traceback."""
     monkeypatch.setattr(stretches, "_SHORT_BYTES", 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1})
-    with pytest.raises(HarnessError, match="was killed"):
-        list(stretches.over_stretches(run.path / LATENCY_FILE, _killed))
+    with (
+        pytest.raises(HarnessError, match="was killed"),
+        stretches.over_stretches(run.path / LATENCY_FILE, _killed) as results,
+    ):
+        results()

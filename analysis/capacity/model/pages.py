@@ -19,6 +19,7 @@ from analysis.text import UNKNOWN, clean, rate, scale_text, significant
 
 _LONGEST_LINE: Final = 400
 _LARGE_SUM: Final = 100  # from here on without decimals
+_OF_KNEE: Final = frozenset({Figure.KNEE_N, Figure.KNEE_PER_S})
 _NAMES: Final = {
     Figure.GAMMA: "gamma, per second at N = 1",
     Figure.SIGMA: "sigma, contention",
@@ -46,10 +47,12 @@ def _mark(model: Model) -> str:
     return f", {mark}" if mark else ""
 
 
-def _estimate_row(one: Estimate) -> tuple[Cell, ...]:
+def _estimate_row(one: Estimate, *, is_at_peak: bool) -> tuple[Cell, ...]:
     low, high = one.interval.low, one.interval.high
     least, most = one.stability.low, one.stability.high
     notes = ["" if one.stability.is_stable else "unstable: a single point decides it"]
+    if is_at_peak:
+        notes.append("no knee before the peak: it grows almost evenly until then")
     if one.is_extrapolated:
         notes.append(f"extrapolated beyond {EXTRAPOLATION_RATIO:g} x the largest N")
     return (
@@ -63,6 +66,8 @@ def _estimate_row(one: Estimate) -> tuple[Cell, ...]:
 
 def estimate_table(model: Model) -> Table:
     """The law's figures, each with its interval."""
+    values = {one.figure: one.value for one in model.estimates}
+    has_no_knee = values[Figure.KNEE_N] == values[Figure.PEAK_N] < math.inf
     return Table(
         name="law",
         title=f"Universal Scalability Law over N = {_axis_words(model)}{_mark(model)}",
@@ -73,7 +78,10 @@ def estimate_table(model: Model) -> Table:
             whole_column("left_out", "with one point left out"),
             text_column("note"),
         ),
-        rows=tuple(_estimate_row(one) for one in model.estimates),
+        rows=tuple(
+            _estimate_row(one, is_at_peak=has_no_knee and one.figure in _OF_KNEE)
+            for one in model.estimates
+        ),
     )
 
 

@@ -27,7 +27,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares, nnls
 
 LEAST_POINTS: Final = 6
 PARAMETERS: Final = 3
@@ -98,6 +97,8 @@ class Usl:
 
 
 def _fit_relative(n: Floats, x: Floats) -> Usl:
+    from scipy.optimize import nnls  # noqa: PLC0415 - half a second that no other command should pay
+
     columns = (x / n)[:, None] * np.stack([np.ones_like(n), n, n * (n - 1)], axis=1)
     widths = np.linalg.norm(columns, axis=0)
     widths[widths == 0] = 1.0  # N(N - 1) where every N is 1
@@ -108,6 +109,8 @@ def _fit_relative(n: Floats, x: Floats) -> Usl:
 
 
 def _fit_absolute(n: Floats, x: Floats) -> Usl:
+    from scipy.optimize import least_squares  # noqa: PLC0415 - as above
+
     start = _fit_relative(n, x)
     scale = float(np.mean(x))
 

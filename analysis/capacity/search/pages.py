@@ -5,13 +5,13 @@ For a terminal, as Markdown and as table rows; names are escaped by each format.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from analysis.capacity.search.bounds import Bound, Bounds
+from analysis.capacity.search.bounds import FEWEST_AGREEING, Bound
 from analysis.capacity.search.decide import Ending
 from analysis.capacity.search.result import SearchResult
 from analysis.capacity.search.trials import (
@@ -32,19 +32,35 @@ _UNIT: Final = "requests/s"
 
 def headline(result: SearchResult) -> str:
     """The answer; never a point."""
-    return f"the objectives hold {_range(result.objectives)}"
-
-
-def _range(bounds: Bounds) -> str:
+    bounds = result.objectives
     lower = None if bounds.lower is None else rate(bounds.lower.rate_per_s)
     upper = None if bounds.upper is None else rate(bounds.upper.rate_per_s)
     if lower is not None and upper is not None:
-        return f"up to a rate between {lower} and {upper} {_UNIT}"
+        return f"the objectives hold up to a rate between {lower} and {upper} {_UNIT}"
+    valid = evidence(result.trials, OBJECTIVES, result.settings.trial_s)
     if lower is not None:
-        return f"at {lower} {_UNIT} at least; there is no upper bound"
+        return f"the objectives hold at {lower} {_UNIT} at least; no upper bound: {_missed(valid)}"
     if upper is not None:
-        return f"below {upper} {_UNIT} at most; there is no lower bound"
-    return "up to a rate that was not found: there is no bound at all"
+        return f"the objectives do not hold at {upper} {_UNIT}; no lower bound: {_held(valid)}"
+    if not valid:
+        return "no bound: no trial has counted yet"
+    return f"no bound yet, each takes {FEWEST_AGREEING} trials: {_held(valid)}, {_missed(valid)}"
+
+
+def _missed(valid: Sequence[Trial]) -> str:
+    """What the trials that count know of an upper end."""
+    missed = [trial.rate_per_s for trial in valid if trial.state is TrialState.MISSED]
+    if not missed:
+        return f"nothing was missed up to {rate(max(trial.rate_per_s for trial in valid))}"
+    return f"{len(missed)} of {len(valid)} missed, from {rate(min(missed))} on"
+
+
+def _held(valid: Sequence[Trial]) -> str:
+    """What they know of a lower end."""
+    held = [trial.rate_per_s for trial in valid if trial.state is TrialState.HELD]
+    if not held:
+        return f"nothing held down to {rate(min(trial.rate_per_s for trial in valid))}"
+    return f"{len(held)} of {len(valid)} held, up to {rate(max(held))}"
 
 
 def critical_line(result: SearchResult) -> str | None:

@@ -89,8 +89,17 @@ def _limit_step(axes: Axes, limit: Limit) -> None:
     )  # fmt: skip
 
 
-def _range_us(curves: Sequence[Spectrum], limits: Sequence[Limit]) -> tuple[float, float]:
-    values = np.concatenate([curve.values_us for curve in curves])
+def _baseline(axes: Axes, curve: Curve) -> None:
+    """A curve, or its points with a line to lead the eye."""
+    axes.plot(
+        _nines(curve.quantiles), curve.values_us, color=INK, linewidth=1,
+        linestyle=(0, (1, 1.5)), label="baseline", marker="" if curve.is_whole else "D",
+        markersize=3.5, drawstyle="steps-pre" if curve.is_whole else "default",
+    )  # fmt: skip
+
+
+def _range_us(curves: Sequence[Floats], limits: Sequence[Limit]) -> tuple[float, float]:
+    values = np.concatenate(curves)
     finite = [*values[np.isfinite(values)].tolist(), *(limit.value_us for limit in limits)]
     return (min(finite), max(finite)) if finite else (1.0, 1000.0)
 
@@ -107,13 +116,13 @@ def spectrum_picture(spectra: Spectra, source: Source) -> Picture:
                     color=color, alpha=0.22, linewidth=0, step="pre",
                 )  # fmt: skip
             _curve(axes, stage.response, color, short(stage.stage, 18), dash)
-        if (curve := spectra.baseline) is not None:
-            axes.plot(
-                _nines(curve.quantiles), curve.values_us, color=INK, marker="D", markersize=3.5,
-                linewidth=1, linestyle=(0, (1, 1.5)), label="baseline",
-            )  # fmt: skip
+        if spectra.baseline is not None:
+            _baseline(axes, spectra.baseline)
         _percentile_axis(axes, max(stage.response.samples for stage in stages))
-        fit_latencies(axes, *_range_us([stage.response for stage in stages], spectra.limits))
+        curves = [stage.response.values_us for stage in stages]
+        if spectra.baseline is not None:
+            curves.append(spectra.baseline.values_us)
+        fit_latencies(axes, *_range_us(curves, spectra.limits))
         for limit in spectra.limits:
             _limit_step(axes, limit)
         put_legend(axes, columns=5)
@@ -140,7 +149,8 @@ def _spectrum_caption(spectra: Spectra) -> str:
     parts.append("Faint: too few samples to rely on.")
     if spectra.baseline is not None:
         where = f"stage {short(spectra.baseline_stage)} of {spectra.baseline_name}"
-        parts.append(f"Diamonds: the baseline, {where}.")
+        sign = "Dotted" if spectra.baseline.is_whole else "Diamonds, all that it kept"
+        parts.append(f"{sign}: the baseline, {where}.")
     if spectra.omitted:
         parts.append(f"{spectra.omitted} more stages are in the tables.")
     return " ".join(parts)
@@ -159,7 +169,7 @@ def gap_picture(stage: StageSpectra, mark: str, source: Source) -> Picture:
         _curve(axes, response, SECOND, "response time", DASHES[0])
         _curve(axes, service, FIRST, "service time", DASHES[1])
         _percentile_axis(axes, response.samples)
-        fit_latencies(axes, *_range_us([response, service], ()))
+        fit_latencies(axes, *_range_us([response.values_us, service.values_us], ()))
         put_legend(axes)
 
     alt = (

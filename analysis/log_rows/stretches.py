@@ -10,8 +10,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import BinaryIO, Final, TypeVar
 from loadtests.errors import HarnessError
 from loadtests.record.files import open_file, reading
 
-_SHORT_BYTES: Final = 256 << 20  # below, starting Python costs more than a second core saves
+_SHORT_BYTES: Final = 32 << 20  # below, starting Python costs more than a second core saves
 _MOST_PROCESSES: Final = 4  # each has rows of its own in memory
 _INTERVAL: Final = b"Tag="
 
@@ -64,23 +65,35 @@ def _behind_interval(file: BinaryIO, at: int) -> int:
     return file.tell()
 
 
-def over_stretches(path: Path, work: Callable[[Stretch], Found]) -> Iterator[Found]:
-    """`work` on every stretch, which must be picklable, in the order of the file.
+@contextmanager
+def over_stretches(
+    path: Path, work: Callable[[Stretch], Found]
+) -> Iterator[Callable[[], list[Found]]]:
+    """`work` on every stretch, begun at once; what is yielded waits for the results, in order.
 
-    HarnessError when a process is killed meanwhile, as for want of memory.
+    `work` must be picklable. A short file is worked on when the results are asked for. They
+    come as HarnessError when a process is killed meanwhile, as for want of memory.
     """
     with reading(path), open_file(path) as file:
         is_short = os.fstat(file.fileno()).st_size < _SHORT_BYTES
     number = 1 if is_short else min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
     stretches = stretches_of(path, number)
     if number == 1:
-        yield from map(work, stretches)
+        yield lambda: [work(stretch) for stretch in stretches]
         return
     # Not forked: Arrow's threads may hold locks that no child would ever see released.
     context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(number, mp_context=context)
     try:
-        with ProcessPoolExecutor(number, mp_context=context) as pool:
-            yield from pool.map(work, stretches)
+        begun = [pool.submit(work, stretch) for stretch in stretches]
+        yield lambda: [_result(future, path, number) for future in begun]
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _result(future: Future[Found], path: Path, number: int) -> Found:
+    try:
+        return future.result()
     except BrokenProcessPool as error:
         raise HarnessError(
             where=str(path),
