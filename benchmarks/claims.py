@@ -12,7 +12,6 @@ from benchmarks.bins import BINS, PLAIN, BinsFigures
 from benchmarks.claim import Claim, lag_claims, missing, ratio_text
 from benchmarks.cost import ratios_to, undisturbed_ratio
 from benchmarks.grpc_claims import grpc_claims
-from benchmarks.page import PageSample
 from benchmarks.results import Results
 from benchmarks.spread import spread_of, undisturbed
 
@@ -35,6 +34,7 @@ _DAY = 86_400
 _PAGE_LIMIT_S = 10.0
 _PAGE_LIMIT_BYTES = 600e6
 _SOAK_LIMIT_S = 60.0
+_COMPARE_LIMIT_S = 15.0
 
 
 def judge(results: Results) -> tuple[Claim, ...]:
@@ -189,25 +189,29 @@ def _show_claim(results: Results) -> Claim:
 def _page_claims(results: Results) -> tuple[Claim, ...]:
     hour = ("`headroom report` of a 1-hour, 10-endpoint archive", "<= 10 s")
     memory = ("`headroom report` of the same: resident memory", "<= 600 MB")
+    two = ("`headroom compare` of two such archives", "<= 15 s")
     day = ("`headroom report` of a 24-hour soak", "<= 60 s")
     samples = {s.windows: s for s in results.page.samples} if results.page else {}
     found, soak = samples.get(_HOUR), samples.get(_DAY)
     hours = (
-        (missing(*hour, "-"), missing(*memory, "-"))
+        (missing(*hour, "-"), missing(*memory, "-"), missing(*two, "-"))
         if found is None
         else (
-            _page_claim(*hour, found, _PAGE_LIMIT_S),
+            _page_claim(*hour, found.report_s, _PAGE_LIMIT_S),
             Claim(
                 text=memory[0],
                 limit=memory[1],
                 measured=f"{found.resident_bytes / 1e6:.0f} MB",
                 is_met=found.resident_bytes <= _PAGE_LIMIT_BYTES,
             ),
+            _page_claim(*two, found.compare_s, _COMPARE_LIMIT_S),
         )
     )
-    return (*hours, _page_claim(*day, soak, _SOAK_LIMIT_S) if soak else missing(*day, "-"))
+    return (*hours, _page_claim(*day, soak.report_s if soak else (), _SOAK_LIMIT_S))
 
 
-def _page_claim(text: str, limit: str, sample: PageSample, limit_s: float) -> Claim:
-    seconds = median(sample.report_s)
+def _page_claim(text: str, limit: str, took_s: tuple[float, ...], limit_s: float) -> Claim:
+    if not took_s:
+        return missing(text, limit, "-")
+    seconds = median(took_s)
     return Claim(text=text, limit=limit, measured=f"{seconds:.1f} s", is_met=seconds <= limit_s)

@@ -1,8 +1,9 @@
 """How long `headroom report` takes, and how much memory, on archives of an hour and of a day.
 
-The archives are those of `show`, written by the real archive writer. Measured is the whole
-command, start of Python and loading of Matplotlib included, and the largest resident memory of
-its process. A day takes an hour to write, so it is only measured when asked for (--soak).
+And `headroom compare`, of two archives of the first length. The archives are those of `show`,
+written by the real archive writer. Measured is the whole command, start of Python and loading
+of Matplotlib included, and the most resident memory that its processes had together. A day
+takes an hour to write, so it is only measured when asked for (--soak).
 """
 
 from __future__ import annotations
@@ -11,55 +12,88 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+import psutil
 
 from benchmarks.process import ROOT
 from benchmarks.show import write_archive
 from loadtests.errors import ExitCode, HarnessError
 
 _START = "from loadtests.cli import console; console()"
+_LOOK_S = 0.02
+_DECISIONS = (ExitCode.PASS, ExitCode.FAIL, ExitCode.INCONCLUSIVE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageSample:
-    """Reporting one archive several times."""
+    """Reporting one archive several times, and comparing it with another where that was done."""
 
     windows: int
     archive_bytes: int
     report_s: tuple[float, ...]
     resident_bytes: int  # the largest of all rounds
     page_bytes: int
+    compare_s: tuple[float, ...] = ()
+    compare_resident_bytes: int = 0
 
 
-def _report(archive: Path, output: Path) -> tuple[float, int]:
-    """Seconds that one report took, and the most memory that its process had."""
-    command = [sys.executable, "-c", _START, "report", str(archive), "--output", str(output)]
+def _resident_bytes(process: psutil.Process) -> int:
+    """Of a process and those that it started; pages that they share count for each."""
+    found = 0
+    with suppress(psutil.Error):
+        for one in (process, *process.children(recursive=True)):
+            with suppress(psutil.Error):
+                found += one.memory_info().rss
+    return found
+
+
+def _timed(words: tuple[str, ...], codes: tuple[ExitCode, ...]) -> tuple[float, int]:
+    """Seconds that a command took, and the most memory that its processes had."""
     begin = time.monotonic()
     child = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", _START, *words],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
-    _, status, usage = os.wait4(child.pid, 0)
+    watched, most = psutil.Process(child.pid), 0
+    while True:
+        ended, status, usage = os.wait4(child.pid, os.WNOHANG)
+        if ended:
+            break
+        most = max(most, _resident_bytes(watched))
+        time.sleep(_LOOK_S)
+    took_s = time.monotonic() - begin
     child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != ExitCode.PASS:
+    if child.returncode not in codes:
         raise HarnessError(
-            where="headroom report", seen=f"exit code {child.returncode}", expected="a report"
+            where=f"headroom {words[0]}", seen=f"exit code {child.returncode}", expected="a result"
         )
-    return time.monotonic() - begin, usage.ru_maxrss * 1024
+    most = max(most, usage.ru_maxrss * 1024)
+    print(f"  headroom {words[0]}: {took_s:.2f} s, {most / 1e6:.0f} MB", flush=True)
+    return took_s, most
 
 
-def page_sample(*, seconds: int, rounds: int, scratch: Path) -> PageSample:
-    """Write the archive, then report it so many times."""
-    archive = write_archive(scratch / f"report-{seconds}", seconds)
-    measured = []
-    for _ in range(rounds):
-        measured.append(_report(archive, scratch / "report"))
-        took_s, resident = measured[-1]
-        print(f"  headroom report: {took_s:.2f} s, {resident / 1e6:.0f} MB", flush=True)
+def page_sample(*, seconds: int, rounds: int, has_compare: bool, scratch: Path) -> PageSample:
+    """Write the archive, report it so many times, and compare it with a second one."""
+    results = scratch / f"report-{seconds}"
+    archive = write_archive(results, seconds)
+    output = scratch / "report"
+    report = ("report", str(archive), "--output", str(output))
+    reports = [_timed(report, (ExitCode.PASS,)) for _ in range(rounds)]
+    compares = []
+    if has_compare:
+        compare = ("compare", str(archive), str(write_archive(results, seconds)))
+        compares = [_timed(compare, _DECISIONS) for _ in range(rounds)]
     return PageSample(
         windows=seconds,
         archive_bytes=sum(f.stat().st_size for f in archive.rglob("*") if f.is_file()),
-        report_s=tuple(took_s for took_s, _ in measured),
-        resident_bytes=max(resident for _, resident in measured),
-        page_bytes=(scratch / "report" / "report.html").stat().st_size,
+        report_s=tuple(took_s for took_s, _ in reports),
+        resident_bytes=max(resident for _, resident in reports),
+        page_bytes=(output / "report.html").stat().st_size,
+        compare_s=tuple(took_s for took_s, _ in compares),
+        compare_resident_bytes=max((resident for _, resident in compares), default=0),
     )

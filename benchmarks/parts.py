@@ -330,11 +330,16 @@ def run_show(settings: Settings) -> ShowPart:
 
 
 def run_page(settings: Settings) -> PagePart:
-    """`headroom report` of an hour, and of a day where that was asked for."""
+    """`headroom report` and `compare` of an hour, a report of a day where that was asked for."""
     lengths = (settings.archive_s, settings.soak_s)
     with _stamped(settings) as stamper:
         samples = tuple(
-            page_sample(seconds=seconds, rounds=settings.shows, scratch=settings.scratch)
+            page_sample(
+                seconds=seconds,
+                rounds=settings.shows,
+                has_compare=seconds == settings.archive_s,
+                scratch=settings.scratch,
+            )
             for seconds in lengths
             if seconds
         )

@@ -88,7 +88,8 @@ command, start of Python included.
 
 _PAGE_METHOD = """\
 Archives as for `headroom show`; timed is the whole command, start of Python included, and the
-most memory that its process had. A day is measured with `--soak`.
+most memory that its processes had together (pages that they share counted for each). A day is
+measured with `--soak`.
 """
 
 
@@ -362,7 +363,10 @@ def _show_section(part: ShowPart) -> list[str]:
 
 
 def _page_section(part: PagePart) -> list[str]:
-    header = ("windows", "archive MB", "`headroom report` s", "resident MB", "report.html kB")
+    header = (
+        "windows", "archive MB", "`headroom report` s", "resident MB", "report.html kB",
+        "`headroom compare` s", "resident MB",
+    )  # fmt: skip
     rows = [
         [
             f"{s.windows:,}",
@@ -370,6 +374,8 @@ def _page_section(part: PagePart) -> list[str]:
             spread_of(s.report_s).text(1),
             f"{s.resident_bytes / _MB:.0f}",
             f"{s.page_bytes / 1000:.0f}",
+            spread_of(s.compare_s).text(1) if s.compare_s else "-",
+            f"{s.compare_resident_bytes / _MB:.0f}" if s.compare_s else "-",
         ]
         for s in part.samples
     ]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from golden_files import compare_golden
 from synthetic_run import MS, RUN_ID, Trace, good_plan, good_traces, write_run
@@ -17,13 +18,16 @@ from test_pages import GOLDEN, HOSTILE
 
 from analysis.baseline_types import Baseline
 from analysis.baselines import list_baselines, newest_before, promote, record_results
+from analysis.figures import build_figures
 from analysis.judging import State
+from analysis.kept_histogram import keep
 from analysis.verdict import Verdict, judge
 from loadtests.cli import main
 from loadtests.errors import ExitCode, HarnessError, ScenarioError
 from loadtests.plan.call import Call, CallShape, Compression, Protocol
 from loadtests.plan.model import Plan
 from loadtests.record.archive import Run
+from loadtests.record.histogram import Histogram
 from loadtests.record.manifest import Manifest, Outcome
 
 SECOND_ID = "20260922T142640Z_good_0123abce"
@@ -239,6 +243,61 @@ def test_baselines_of_schema_1_stay_readable(tmp_path: Path) -> None:
     assert path.read_bytes() == before
     page = (tmp_path / "BASELINES.md").read_text()
     assert RUN_ID in page.split("## Promoted before protocols were recorded")[1]
+
+
+def test_a_baseline_keeps_every_bucket(tmp_path: Path) -> None:
+    """The response times of all ok requests of a stage, in some kilobytes, from the file alone."""
+    run, verdict = judged(tmp_path)
+    promote(run, verdict, tmp_path)
+    (baseline,) = list_baselines(tmp_path)
+    (stage,) = [stage for stage in build_figures(run) if stage.facts.is_judged]
+    kept = baseline.rows[0].response
+    assert kept is not None
+    assert np.array_equal(kept.histogram().counts, stage.overall.tally.response.counts)
+    assert (tmp_path / "baselines" / f"{RUN_ID}.json").stat().st_size < 16_384
+
+
+def test_overflow_is_kept_beside_the_buckets() -> None:
+    """Samples beyond the layout's hour are counted; without a sample nothing is kept."""
+    histogram = Histogram.of_ns(np.array([1_000_000, 2_000_000, 2 * 3600 * 10**9]))
+    kept = keep(histogram)
+    assert kept is not None
+    assert (kept.overflow, kept.histogram().n) == (1, 3)
+    assert np.array_equal(kept.histogram().counts, histogram.counts)
+    assert keep(Histogram.empty()) is None
+
+
+def test_baselines_of_schema_2_stay_readable(tmp_path: Path) -> None:
+    """They have no histogram; promoting the run again keeps their bytes."""
+    run, verdict = judged(tmp_path)
+    promote(run, verdict, tmp_path)
+    path = tmp_path / "baselines" / f"{RUN_ID}.json"
+    document = json.loads(path.read_bytes())
+    for row in document["rows"]:
+        del row["response"]
+    path.write_bytes(json.dumps({**document, "schema_version": 2}).encode())
+    before = path.read_bytes()
+    assert list_baselines(tmp_path)[0].rows[0].response is None
+    promote(run, verdict, tmp_path)
+    assert path.read_bytes() == before
+
+
+def test_a_histogram_that_is_not_the_rows_is_refused(tmp_path: Path) -> None:
+    """More samples than the stage had requests, and a payload that lies: the file is named."""
+    run, verdict = judged(tmp_path)
+    promote(run, verdict, tmp_path)
+    path = tmp_path / "baselines" / f"{RUN_ID}.json"
+    good = path.read_bytes()
+    document = json.loads(good)
+    document["rows"][0]["n"] = 10
+    path.write_bytes(json.dumps(document).encode())
+    with pytest.raises(HarnessError, match="a histogram that is not of its 10 requests"):
+        list_baselines(tmp_path)
+    document = json.loads(good)
+    document["rows"][0]["response"]["hdr"] = "bm90aGluZw=="
+    path.write_bytes(json.dumps(document).encode())
+    with pytest.raises(HarnessError, match=RUN_ID):
+        list_baselines(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,14 @@ from analysis.capacity.search.belief import FLUKE, LAPSE, SCATTERS, believe, hel
 from analysis.capacity.search.bounds import CONFIDENCE, Bounds, find_bounds
 from analysis.capacity.search.decide import HIGHEST_STEP, Ending, Step, decide
 from analysis.capacity.search.drift import find_drift_ratio
-from analysis.capacity.search.pages import bounds_table, notes, page, to_page, trials_table
+from analysis.capacity.search.pages import (
+    bounds_table,
+    headline,
+    notes,
+    page,
+    to_page,
+    trials_table,
+)
 from analysis.capacity.search.result import (
     SearchResult,
     Subject,
@@ -437,3 +444,32 @@ def test_tables_have_numbers_for_machines() -> None:
     (bounds,) = to_rows(bounds_table(result))
     assert result.objectives.lower is not None
     assert bounds["lower_per_s"] == result.objectives.lower.rate_per_s
+
+
+HOLDS = "the objectives hold at 700.0 requests/s at least; no upper bound: "
+SINGLE = (
+    "no bound yet, each takes 2 trials: 1 of 1 held, up to 500.0, nothing was missed up to 500.0"
+)
+MISSES = (
+    "the objectives do not hold at 500.0 requests/s; no lower bound: nothing held down to 400.0"
+)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ([], "no bound: no trial has counted yet"),
+        ([(500.0, FAST)], SINGLE),
+        ([(500.0, FAST), (700.0, FAST), (700.0, FAST)], f"{HOLDS}nothing was missed up to 700.0"),
+        (
+            [(500.0, FAST), (700.0, FAST), (700.0, FAST), (2000.0, SLOW)],
+            f"{HOLDS}1 of 4 missed, from 2,000 on",
+        ),
+        ([(500.0, SLOW), (400.0, SLOW), (400.0, SLOW)], MISSES),
+    ],
+)
+def test_the_answer_says_why_a_bound_is_missing(
+    pairs: list[tuple[float, float]], words: str
+) -> None:
+    """What was seen on that side, in words, however few trials there were."""
+    assert headline(result_of(row(*pairs), Ending.TRIALS_USED)) == words

@@ -15,7 +15,7 @@ from synthetic_run import Trace, host
 
 from analysis.baselines import build_baseline
 from analysis.compare.comparison import Comparison, compare
-from analysis.compare.contrasts import PAIRED, RUNS, UNPAIRED
+from analysis.compare.contrasts import PAIRED, RUNS, SILENT, UNPAIRED
 from analysis.compare.effects import Decision, Effect, Limits
 from analysis.compare.estimates import worth_of_runs
 from analysis.compare.likeness import Aspect
@@ -317,3 +317,42 @@ def test_hostile_names_are_harmless_in_markdown(base: Subject, again: Subject) -
     page = comparison_to_markdown(hostile)
     assert "<script>" not in page
     assert all(line.count("|") in {0, 13} for line in page.replace("\\|", "").splitlines())
+
+
+def test_silence_is_a_regression(folder: Path, base: Subject) -> None:
+    """A rate that fell to 0 has no logarithm, and is no small sample: 100 % less, decided."""
+    silent = build_subject(drawn_run(folder, 40, change=failing(1, "timeout")))
+    found = held(base, silent, Aspect.VERDICT)
+    rate = effect(found, "throughput")
+    assert (rate.contrast.after, rate.change, rate.low) == (0.0, -1.0, -1.0)
+    assert rate.high is not None
+    assert -1 < rate.high < -0.9
+    assert (rate.decision, rate.contrast.method) == (Decision.REGRESSED, SILENT)
+    assert found.decision is Decision.REGRESSED
+    again = effect(held(silent, base, Aspect.VERDICT), "throughput")
+    assert (again.decision, again.change) == (Decision.IMPROVED, np.inf)
+    page = comparison_to_markdown(held(silent, base, Aspect.VERDICT))
+    assert "| 0 | 60.0 | ∞ |" in page
+
+
+def test_two_runs_against_one_could_show_nothing(folder: Path, base: Subject) -> None:
+    """One degree of freedom: no figure with thirteen digits, but that none could be shown."""
+    others = [
+        build_subject(drawn_run(folder, n, change=slower(f))) for n, f in ((41, 1), (42, 1.3))
+    ]
+    found = held(others, base)
+    median = effect(found, "p50")
+    assert median.detectable == np.inf
+    assert median.decision is Decision.UNSTABLE
+    (row,) = [
+        line for line in comparison_to_markdown(found).splitlines()
+        if line.startswith("| all requests | p50 |")
+    ]  # fmt: skip
+    cells = [cell.strip() for cell in row.split("|")]
+    assert cells[8] == "none"
+    assert ">+1000 %" in cells[6]
+    (document,) = [
+        one for one in comparison_to_json(found)["effects"]  # type: ignore[union-attr]  # a list
+        if one["measure"] == "p50" and one["request"] is None  # type: ignore[index, call-overload]
+    ]  # fmt: skip
+    assert document["detectable"] is None  # type: ignore[index, call-overload]

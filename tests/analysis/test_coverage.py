@@ -10,18 +10,26 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import stats
-from statistical_runs import stationary, true_quantile_us, windows_of
+from statistical_runs import SIGMA, blocks_of_ns, stationary, true_quantile_us, windows_of
 
 from analysis.blocks import Blocks
-from analysis.compare.contrasts import Contrast
+from analysis.compare.contrasts import Contrast, _rate_size
 from analysis.compare.effects import Decision, Limits, build_effect
-from analysis.compare.measures import measures_of
+from analysis.compare.estimates import Part
+from analysis.compare.measures import THROUGHPUT, measures_of
 from analysis.statistics.cells import population_of
 from analysis.statistics.families import holm
 from analysis.statistics.interval import Interval, TooSmall
 from analysis.statistics.log_ratio import LogRatio, LogValue, of_runs, unpaired
-from analysis.statistics.quantiles import log_value_of, percentile_interval, quantile_cells
+from analysis.statistics.quantiles import (
+    QuantileCells,
+    log_value_of,
+    paired_ratio,
+    percentile_interval,
+    quantile_cells,
+)
 from analysis.statistics.ratios import (
     Worth,
     exact_ratio_interval,
@@ -114,6 +122,96 @@ def ratio_change(windows: int, phi: float, before: float, after: float) -> Draw:
     return draw
 
 
+def part_of(answered: NDArray[np.int64]) -> Part:
+    """A part of a run of which throughput alone is asked."""
+    none = np.zeros_like(answered)
+    return Part(
+        seed=0, seconds=answered.size, figures=None,  # type: ignore[arg-type]  # not looked at
+        population=None, answered=answered, bad=none, done=none,
+    )  # fmt: skip
+
+
+def percentile_change(windows: int, phi: float, q: float) -> Draw:
+    """By how much a percentile of two runs differs: 10 % in truth."""
+
+    def draw(random: np.random.Generator, seed: int) -> bool | None:
+        sides = [
+            windows_of(random, windows=windows, each=60, phi=phi, spread=0.2, factor=factor)
+            for factor in (1.0, 1.1)
+        ]
+        values = [value_of(side, q, 2 * seed + at) for at, side in enumerate(sides)]
+        low, high = unpaired(*values).bounds(0.95)
+        return low <= 0.1 <= high
+
+    return draw
+
+
+def paired_percentile_change(windows: int, phi: float, q: float) -> Draw:
+    """The same, where the load rises over the stage, and latencies on both sides with it."""
+    rise = np.repeat(np.linspace(0, 1, windows), 60)
+
+    def draw(random: np.random.Generator, seed: int) -> bool | None:
+        found = []
+        for factor in (1.0, 1.1):
+            centre = np.repeat(0.2 * stationary(random, windows, phi), 60) + rise
+            noise = SIGMA * random.standard_normal(centre.size)
+            cells = cells_with(blocks_of_ns(8e6 * factor * np.exp(centre + noise), windows), q)
+            found.append(cells)
+        ratio = paired_ratio(found[0], found[1], seed)
+        if isinstance(ratio, TooSmall):
+            return None
+        low, high = ratio.bounds(0.95)
+        return low <= 0.1 <= high
+
+    return draw
+
+
+def cells_with(blocks: Blocks, q: float) -> QuantileCells:
+    """A percentile ready for resampling."""
+    population = population_of(blocks)
+    assert not isinstance(population, TooSmall)
+    found = quantile_cells(population, q)
+    assert not isinstance(found, TooSmall)
+    return found
+
+
+def rate_change(windows: int, phi: float, *, is_paired: bool) -> Draw:
+    """By how much two throughputs differ: 10 % in truth; paired ones rise over the stage."""
+    rise = 1 + np.linspace(0, 1, windows) if is_paired else np.ones(windows)
+
+    def draw(random: np.random.Generator, seed: int) -> bool | None:
+        del seed
+        sides = []
+        for rate_per_s in (200.0, 220.0):
+            level = np.exp(0.1 * stationary(random, windows, phi) - 0.005)
+            sides.append([part_of(random.poisson(rate_per_s * rise * level))])
+        contrast_size, _ = _rate_size(THROUGHPUT, (sides[0], sides[1]), is_paired=is_paired)
+        if not isinstance(contrast_size, LogRatio):
+            return None
+        low, high = contrast_size.bounds(0.95)
+        return low <= 0.1 <= high
+
+    return draw
+
+
+def change_of_runs(before: int, after: int) -> Draw:
+    """Runs that differ by 3 % from each other, and 10 % from one side to the other."""
+
+    def draw(random: np.random.Generator, seed: int) -> bool | None:
+        del seed
+        sides = [
+            [
+                LogValue(log=log + 0.03 * x, error=0.004, degrees=30.0, floor=0.0005)
+                for x in random.standard_normal(number)
+            ]
+            for log, number in ((0.0, before), (np.log(1.1), after))
+        ]
+        low, high = of_runs(*sides).bounds(0.95)
+        return low <= 0.1 <= high
+
+    return draw
+
+
 # Intervals of latencies and rates: 95 % +- 2 %, from five minutes of windows on.
 COVERAGE = {
     "p50, independent windows": percentile(300, 0.0, 0.5, 0.3),
@@ -125,12 +223,19 @@ COVERAGE = {
     "rate, independent windows": rate(300, 0.0),
     "rate, autocorrelation 0.5": rate(300, 0.5),
     "rate, autocorrelation 0.8": rate(600, 0.8),
+    "change of p95, autocorrelation 0.5": percentile_change(300, 0.5, 0.95),
+    "change of p95, windows paired": paired_percentile_change(300, 0.5, 0.95),
+    "change of a rate, autocorrelation 0.5": rate_change(300, 0.5, is_paired=False),
+    "change of a rate, windows paired": rate_change(300, 0.5, is_paired=True),
 }
 # Of few blocks they are a little wide: never narrower than they say.
 SHORT_RUNS = {
     "p50, two minutes": percentile(120, 0.0, 0.5, 0.3),
     "p95, two minutes, autocorrelation 0.3": percentile(120, 0.3, 0.95, 0.3),
     "rate, two minutes, autocorrelation 0.3": rate(120, 0.3),
+    "three runs against three": change_of_runs(3, 3),
+    "six runs against two": change_of_runs(6, 2),
+    "three runs against one": change_of_runs(3, 1),
 }
 # Exact intervals of ratios may cover more than they say, never less.
 EXACT = {
@@ -160,7 +265,15 @@ def test_exact_intervals_and_short_runs_never_cover_less(name: str) -> None:
     assert share_of((SHORT_RUNS | EXACT)[name], LONG) >= 0.93
 
 
-@pytest.mark.parametrize("name", ["p95, independent windows", "rate, autocorrelation 0.5"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "p95, independent windows",
+        "rate, autocorrelation 0.5",
+        "change of p95, windows paired",
+        "change of a rate, windows paired",
+    ],
+)
 def test_intervals_cover_in_short(name: str) -> None:
     """The same of a few runs: an interval that is far too narrow or wide shows at once."""
     assert share_of(COVERAGE[name], SHORT) >= 0.87
@@ -174,11 +287,7 @@ def test_exact_intervals_cover_in_short(name: str) -> None:
 
 def value_of(blocks: Blocks, q: float, seed: int) -> LogValue:
     """A percentile as it is compared."""
-    population = population_of(blocks)
-    assert not isinstance(population, TooSmall)
-    found = quantile_cells(population, q)
-    assert not isinstance(found, TooSmall)
-    value = log_value_of(found, seed)
+    value = log_value_of(cells_with(blocks, q), seed)
     assert not isinstance(value, TooSmall)
     return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -30,6 +31,7 @@ from analysis.statistics.ratios import (
     ratio_interval,
     worth_of,
 )
+from analysis.statistics.silence import silence_of
 from analysis.statistics.totals import rate_interval
 
 
@@ -302,3 +304,29 @@ def test_a_constant_rate_has_no_spread() -> None:
     found = rate_interval(np.full(120, 7))
     assert isinstance(found, Interval)
     assert (found.low, found.value, found.high) == (7, 7, 7)
+
+
+def test_a_rate_against_silence_is_scipys_binomial_test() -> None:
+    """Of 400 answers all fell on the side that had a third of the time; its spread is Poisson's."""
+    value = LogValue(log=0.0, error=1 / math.sqrt(400), degrees=1e9, floor=0.0)
+    found = silence_of([value], 500, answering_s=100.0, silent_s=200.0, is_after=True)
+    assert found.worth == pytest.approx(400)
+    reference = stats.binomtest(400, 400, 1 / 3)
+    assert math.log(found.p_value / 2) == pytest.approx(400 * math.log(1 / 3))
+    assert found.p_value >= reference.pvalue
+    share = 1 - float(reference.proportion_ci(0.95, "exact").low)  # of the silent side
+    low, high = found.bounds(0.95)
+    assert (low, found.change) == (-1.0, -1.0)
+    assert high + 1 == pytest.approx(share / (1 - share) * 100 / 200)
+    other = dataclasses.replace(found, is_after=False)
+    assert other.change == math.inf
+    assert other.bounds(0.95)[0] == pytest.approx(1 / (high + 1) - 1)
+
+
+def test_few_answers_before_silence_decide_nothing() -> None:
+    """No more than were counted, and few blocks are worth less."""
+    value = LogValue(log=0.0, error=0.01, degrees=4.0, floor=0.0)
+    few = silence_of([value], 3, answering_s=50.0, silent_s=50.0, is_after=True)
+    assert (few.worth, few.p_value) == (3.0, 0.25)
+    many = silence_of([value], 100_000, answering_s=50.0, silent_s=50.0, is_after=True)
+    assert many.worth == pytest.approx(1e4 / (stats.t.ppf(0.975, 4) / 1.959964) ** 2, rel=1e-5)

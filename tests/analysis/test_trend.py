@@ -173,7 +173,8 @@ def test_another_run_may_decide_what_is_comparable() -> None:
     scaled, full = [night(at, scale=0.5) for at in range(3)], [night(at) for at in range(3, 5)]
     digests = [digest(one) for one in (*scaled, *full)]
     assert build_history("good", digests, [], like=scaled[0].run_id).runs == tuple(scaled)
-    for like in ("nothing", "2026"):
+    assert build_history("good", digests, [], like="latest").runs == tuple(full)
+    for like in ("nothing", "2026", ""):
         with pytest.raises(ScenarioError, match="--like"):
             build_history("good", digests, [], like=like)
 
@@ -322,6 +323,19 @@ def test_a_damaged_baseline_keeps_nobody_from_a_report(tmp_path: Path) -> None:
     assert code is ExitCode.PASS
     assert str(damaged) in said
     assert "none in 10 runs" in (tmp_path / "index.html").read_text(encoding="utf-8")
+
+
+def test_a_damaged_baseline_is_named_and_left_out_of_a_trend(tmp_path: Path) -> None:
+    """It stops nobody: said at once, and once more among what was left out."""
+    for number in range(10):
+        archived(tmp_path, number)
+    damaged = tmp_path / "baselines" / "20260101T000000Z_good_00000000.json"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"{")
+    code, out, said = call("trend", "good", "--results", str(tmp_path))
+    assert code is ExitCode.PASS
+    assert str(damaged) in said
+    assert "20260101T000000Z_good_00000000: damaged baseline: " in out
 
 
 def test_a_digest_holds_only_for_its_own_archive(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from scipy.optimize import least_squares
 from scipy.stats import t
 
-from analysis.capacity.model.estimates import Figure
+from analysis.capacity.model.estimates import Figure, estimates_of, has_no_knee
 from analysis.capacity.model.intervals import (
     bootstrap,
     leave_one_out,
@@ -199,3 +199,12 @@ def test_sizes_that_tell_too_little_make_the_intervals_too_wide_never_too_narrow
     reached = coverage(np.repeat([1.0, 2.0, 3.0, 4.0], 3), 400, 300, seed=2)
     print("4 nodes: " + ", ".join(f"{k} {v:.1%}" for k, v in reached.items()))  # noqa: T201 - the figure
     assert min(reached.values()) >= 0.93
+
+
+@pytest.mark.parametrize(("sigma", "expected"), [(0.03, False), (0.0, True)])
+def test_a_knee_at_the_peak_is_said_to_be_none(sigma: float, expected: bool) -> None:  # noqa: FBT001 - a parameter
+    """Without contention growth is even until coherency ends it: the knee is the peak."""
+    law = Usl(gamma=1000.0, sigma=sigma, kappa=0.002)
+    x = law.throughput(SIZES)
+    drawn = bootstrap(law, SIZES, x, Errors.RELATIVE, 20)
+    assert has_no_knee(estimates_of(law, SIZES, x, Errors.RELATIVE, drawn)) is expected

@@ -735,3 +735,16 @@ def test_a_stage_shorter_than_a_window_cannot_pass(tmp_path: Path) -> None:
     verdict = judge(write_run(tmp_path, good_plan(stages=(first, short))))
     assert verdict.state is State.INCONCLUSIVE
     assert Law.DATA in laws(verdict)
+
+
+def test_no_error_among_few_is_no_evidence(tmp_path: Path) -> None:
+    """0 of 1,250 cannot PASS 0.1 %: at 0.24 % none would come in one of 20 runs; 1 % it can."""
+    plan = with_objectives(
+        good_plan(), "error_ratio < 0.1 % on submit", "error_ratio < 1 % on submit"
+    )
+    strict, loose = judge(write_run(tmp_path, plan)).objectives
+    assert (strict.reading.value, strict.reading.samples) == (0.0, 1250)
+    assert (strict.state, strict.reason) == (
+        State.INCONCLUSIVE, "n too small: 1250 of 4603 samples",
+    )  # fmt: skip
+    assert loose.state is State.PASS

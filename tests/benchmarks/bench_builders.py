@@ -203,6 +203,8 @@ def good_results() -> Results:
         report_s=(6.0, 6.1, 6.5),
         resident_bytes=480_000_000,
         page_bytes=450_000,
+        compare_s=(9.0, 9.5, 10.0),
+        compare_resident_bytes=700_000_000,
     )
     day = replace(hour, windows=86_400, report_s=(50.0,), resident_bytes=600_000_000)
     return Results(

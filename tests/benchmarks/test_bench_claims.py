@@ -108,6 +108,7 @@ def _failing() -> list[tuple[str, Results]]:
         ("headroom show", replace(good, show=replace(good.show, sample=show))),
         ("1-hour, 10-endpoint archive", page_of(0, report_s=(9.0, 10.1, 11.0))),
         ("resident memory", page_of(0, resident_bytes=600_000_001)),
+        ("headroom compare", page_of(0, compare_s=(14.0, 15.1, 16.0))),
         ("24-hour soak", page_of(1, report_s=(60.1,))),
     ]
 

@@ -100,7 +100,7 @@ def test_what_is_authorised_is_not_passed(tmp_path: Path, monkeypatch: pytest.Mo
 def test_rates_and_lengths_must_carry_the_percentiles() -> None:
     """All that is wrong with the rates, at once, with what would do."""
     text = refused(SMOKE, "--min-rate", "3", "--max-rate", "2", "--trial-duration", "10")
-    assert "--min-rate: saw 3; expected 110.0 or more, or a longer --trial-duration" in text
+    assert "--min-rate: saw 3; expected 506.3 or more, or a longer --trial-duration" in text
     assert "--min-rate, --max-rate: saw rates from 3.00 to 2.00" in text
 
 
@@ -152,3 +152,11 @@ def test_a_calibrated_generator_sets_the_upper_end(tmp_path: Path) -> None:
     text = refused(SMOKE, "--max-rate", "400", "--engines", "1", "--results", str(tmp_path))
     assert "engines make at most 100.0 requests/s; the search goes no higher" in text
     assert "400.0 would be allowed" in text
+
+
+def test_the_help_says_what_the_options_may_be(capsys: pytest.CaptureFixture[str]) -> None:
+    """Limits that are refused otherwise stand in the help."""
+    assert main(("capacity", "search", "--help"), io.StringIO(), io.StringIO()) is ExitCode.PASS
+    text = " ".join(capsys.readouterr().out.split())
+    assert "judged length of a trial, 5 or more (default: 10)" in text
+    assert "how far apart the bounds may be, 1 to 50 (default: 5)" in text

@@ -6,9 +6,11 @@ import io
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from synthetic_run import write_run
 
+from analysis.text import utc
 from loadtests.cli import main
 from loadtests.errors import ExitCode
 
@@ -53,15 +55,47 @@ def test_another_folder_leaves_the_results_alone(results: Path, tmp_path: Path) 
 
 
 def test_several_runs_have_a_folder_each(results: Path, tmp_path: Path) -> None:
-    """The same run named twice is two requests for the same files."""
+    """Two runs lie below the output folder, one named twice in it."""
     run = next(iter((results / "runs").iterdir()))
-    code, out, _ = call(
-        "report", "latest", str(run), "--results", str(results), "--output", str(tmp_path)
+    other = write_run(
+        tmp_path / "other", change=lambda m: msgspec.structs.replace(m, run_id=f"{m.run_id[:-1]}f")
     )
+    options = ("--results", str(results), "--output", str(tmp_path / "out"))
+    code, out, _ = call("report", "latest", str(other.path), *options)
     assert code is ExitCode.PASS
+    names = ("report.html", "report.md")
     assert set(out.splitlines()) == {
-        str(tmp_path / run.name / name) for name in ("report.html", "report.md")
+        str(tmp_path / "out" / one / name) for one in (run.name, other.path.name) for name in names
     }
+    _, out, said = call("report", "latest", str(run), str(run.resolve()), *options)
+    assert out.splitlines() == [str(tmp_path / "out" / name) for name in names]
+    assert said.count("reading") == 1
+
+
+def test_promoting_renews_the_index(tmp_path: Path) -> None:
+    """The new baseline stands in it, with the report that its run has."""
+    run = write_run(tmp_path)
+    assert call("report", "latest", "--results", str(tmp_path))[0] is ExitCode.PASS
+    before = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert call("baseline", "promote", "latest", "--results", str(tmp_path))[0] is ExitCode.PASS
+    after = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "None yet." in before
+    assert "None yet." not in after
+    assert after.count(run.manifest.run_id) > before.count(run.manifest.run_id)
+    assert f"runs/{run.manifest.run_id}/report.html" in after
+
+
+def test_a_run_begins_at_its_t0_everywhere(tmp_path: Path) -> None:
+    """`show`, the report and the index give one time."""
+    run = write_run(tmp_path)
+    call("report", "latest", "--results", str(tmp_path))
+    _, page, _ = call("show", "latest", "--results", str(tmp_path))
+    assert run.manifest.t0_unix_ns is not None
+    assert run.manifest.t0_unix_ns != run.manifest.created_unix_ns
+    began = utc(run.manifest.t0_unix_ns)
+    assert f"started {began}" in page
+    assert f"- Started {began}" in (run.path / "report.md").read_text(encoding="utf-8")
+    assert began in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_run_that_is_not_there_is_a_mistake_of_its_user(tmp_path: Path) -> None:

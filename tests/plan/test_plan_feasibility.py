@@ -50,7 +50,7 @@ def with_objectives(plan: Plan, *texts: str) -> Plan:
 PLAN = with_objectives(
     good_plan(connections=64, in_flight_limit=64),
     "p95 < 200 ms",
-    "error_ratio < 0.1 %",
+    "error_ratio < 1 %",
     "throughput >= 100 rps",
 )
 
@@ -362,3 +362,10 @@ def test_the_length_of_a_stage_is_reported() -> None:
     """Each stage's need names its length and its arrivals."""
     (need,) = judged(PLAN).stages
     assert (need.length_ns, need.planned) == (10 * NS_PER_S, 1000)
+
+
+def test_a_limit_on_errors_needs_its_samples() -> None:
+    """None of 1,000 failed is no evidence for 0.1 %: said before anything is sent."""
+    (text,) = warnings(with_objectives(PLAN, "p95 < 200 ms", "error_ratio < 0.1 %"))
+    assert "error_ratio < 0.1 % needs 4,603 samples and the plan sends 1,000" in text
+    assert warnings(with_objectives(PLAN, "p95 < 200 ms", "error_ratio < 0.5 %")) == []

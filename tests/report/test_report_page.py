@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 from golden_files import PLACES, compare_golden
 from report_runs import (
@@ -25,6 +26,7 @@ from report_runs import (
     write_events,
 )
 from synthetic_run import S, good_plan, good_traces, manifest_of, with_objectives, write_run
+from test_stream_tables import with_messages, with_streams
 
 from analysis import run_tables
 from analysis.baselines import list_baselines, promote
@@ -42,6 +44,7 @@ from loadtests.plan.model import Hold, LoadModel, Stage
 from loadtests.record.archive import Manifest, Run, create_archive, list_runs, load_run, verify
 from loadtests.record.checksums import read_checksums
 from loadtests.record.manifest import Outcome
+from loadtests.record.window import Window
 
 TABLES = re.compile(
     r"analysis\.(stage_tables|stream_tables|worker_table|(recovery|server_side)\.tables)"
@@ -467,7 +470,7 @@ def test_the_same_archive_gives_the_same_bytes_anywhere(
 
 
 def test_the_newest_baseline_of_the_same_kind_stands_beside(tmp_path: Path) -> None:
-    """Its points are in the spectrum, its values in a table; one of another scale is not used."""
+    """Its curve is in the spectrum, its values in a table; one of another scale is not used."""
     first = write_run(tmp_path)
     promote(first, judge(first), tmp_path)
     kept = list_baselines(tmp_path)
@@ -489,6 +492,33 @@ def test_the_newest_baseline_of_the_same_kind_stands_beside(tmp_path: Path) -> N
     rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| steady | p50 |")]
     assert rows[0][2:4] == ["40.2 ms", "20.2 ms"]
     assert float(rows[0][4].split()[0]) == pytest.approx(99, abs=3)
-    assert "Diamonds" not in laid_out(build_facts(first, kept))[0]
+    assert facts.spectra is not None
+    curve = facts.spectra.baseline
+    assert curve is not None
+    assert curve.is_whole
+    (own,) = build_facts(first, ()).spectra.stages  # type: ignore[union-attr]  # it has one
+    is_carried = own.response.quantiles <= own.response.carried_q
+    assert np.array_equal(curve.values_us, own.response.values_us[is_carried])
+    rows = tuple(msgspec.structs.replace(row, response=None) for row in kept[0].rows)
+    older = [msgspec.structs.replace(kept[0], schema_version=2, rows=rows)]
+    assert "Diamonds, all that it kept: the baseline" in laid_out(build_facts(second, older))[0]
+    assert "the baseline, stage" not in laid_out(build_facts(first, kept))[0]
     scaled = [msgspec.structs.replace(kept[0], scale=0.5)]
-    assert "Diamonds" not in laid_out(build_facts(second, scaled))[0]
+    assert "the baseline, stage" not in laid_out(build_facts(second, scaled))[0]
+
+
+def test_streams_of_grpc_are_in_the_report(tmp_path: Path) -> None:
+    """Latencies inside streaming calls and the use of the pool, each with its source."""
+
+    def streaming(window: Window) -> Window:
+        return with_messages(with_streams(window))
+
+    page, text = laid_out(build_facts(write_run(tmp_path, change_window=streaming), ()))
+    for name in ("streaming_calls", "stream_pool"):
+        assert SOURCES[name].columns.split(",")[0] in text
+    inside = text.split("## Latency")[1].split("\n## ")[0]
+    (row,) = [line for line in inside.splitlines() if "| first message |" in line]
+    assert row.endswith("| 2.00 ms |")
+    pool = text.split("## Generator health")[1].split("\n## ")[0]
+    assert next(line for line in pool.splitlines() if line.startswith("| steady | 200 |"))
+    assert "2.00 ms" in page

@@ -87,6 +87,8 @@ def test_a_known_limit_lies_between_the_bounds(tmp_path: Path, url: str) -> None
         text, _ = search.communicate()
     result = only_search(tmp_path)
     lower, upper = result.objectives.lower, result.objectives.upper
+    assert "limited, stage steady (1,000 requests/s in the scenario): trials from 200.0" in text
+    assert "SCALED" not in text
     assert lower is not None, text
     assert upper is not None, text
     assert lower.rate_per_s <= TRUTH_PER_S[1], text

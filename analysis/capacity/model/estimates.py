@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -73,3 +74,9 @@ def estimates_of(
         )
         for figure in Figure
     )
+
+
+def has_no_knee(estimates: Sequence[Estimate]) -> bool:
+    """Whether the knee is the peak: coherency ends the growth before contention bends it."""
+    values = {one.figure: one.value for one in estimates}
+    return values[Figure.KNEE_N] == values[Figure.PEAK_N] < math.inf

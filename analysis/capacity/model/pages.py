@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from analysis.capacity.model.bill import Bill, OpenRange
-from analysis.capacity.model.estimates import Estimate, Figure
+from analysis.capacity.model.estimates import Estimate, Figure, has_no_knee
 from analysis.capacity.model.loads import Axis
 from analysis.capacity.model.model import Fitted, Model
 from analysis.capacity.model.questions import EXTRAPOLATION_RATIO, FirstBreak, NodesNeeded
@@ -66,8 +66,7 @@ def _estimate_row(one: Estimate, *, is_at_peak: bool) -> tuple[Cell, ...]:
 
 def estimate_table(model: Model) -> Table:
     """The law's figures, each with its interval."""
-    values = {one.figure: one.value for one in model.estimates}
-    has_no_knee = values[Figure.KNEE_N] == values[Figure.PEAK_N] < math.inf
+    is_at_peak = has_no_knee(model.estimates)
     return Table(
         name="law",
         title=f"Universal Scalability Law over N = {_axis_words(model)}{_mark(model)}",
@@ -79,7 +78,7 @@ def estimate_table(model: Model) -> Table:
             text_column("note"),
         ),
         rows=tuple(
-            _estimate_row(one, is_at_peak=has_no_knee and one.figure in _OF_KNEE)
+            _estimate_row(one, is_at_peak=is_at_peak and one.figure in _OF_KNEE)
             for one in model.estimates
         ),
     )
