@@ -52,12 +52,16 @@ def compare(
     measures: Sequence[ComparedMeasure],
     limits: Limits,
     allowed: frozenset[Aspect],
+    is_ranked: bool = False,
 ) -> Comparison:
-    """Compare two sides of one or more runs; ScenarioError names all that forbids it."""
+    """Compare two sides of one or more runs; ScenarioError names all that forbids it.
+
+    `is_ranked`: p-values of latencies and rates are Mann-Whitney's.
+    """
     sides = before, after
     differing = _differing(sides)
     _refuse(_mistakes(sides, differing, allowed))
-    contrasts = list(_contrasts(sides, measures))
+    contrasts = list(_contrasts(sides, measures, limits.alpha if is_ranked else None))
     effects = _effects(contrasts, limits)
     scenario, scale = _title(before[0])
     return Comparison(
@@ -146,7 +150,9 @@ def _notes(sides: Sides) -> Iterator[str]:
         yield "The side of one run is taken to vary from run to run as the other side does."
 
 
-def _contrasts(sides: Sides, measures: Sequence[ComparedMeasure]) -> Iterator[Contrast]:
+def _contrasts(
+    sides: Sides, measures: Sequence[ComparedMeasure], rank_alpha: float | None
+) -> Iterator[Contrast]:
     if any(map(_is_filed, (*sides[0], *sides[1]))):
         yield from filed_contrasts(sides[0][0], sides[1][0], measures)
         return
@@ -160,7 +166,12 @@ def _contrasts(sides: Sides, measures: Sequence[ComparedMeasure]) -> Iterator[Co
                 is_paired = _varies(everybody, stage)
                 for measure in measures:
                     yield contrast_of(
-                        measure, stage, request, (parts[0], parts[1]), is_paired=is_paired
+                        measure,
+                        stage,
+                        request,
+                        (parts[0], parts[1]),
+                        is_paired=is_paired,
+                        rank_alpha=rank_alpha,
                     )
             else:
                 yield from (missing(m, stage, request, "not in every run") for m in measures)

@@ -1,8 +1,9 @@
 """One measure of two sides, held against each other; not decided yet.
 
 A family of tests is corrected as a whole, so a contrast keeps what the decision needs: a
-`LogRatio` for latencies and rates (`Silence` where one side answered nothing), two `Worth` for
-error ratios, or the reason why there is nothing to compare.
+`LogRatio` for latencies and rates (`Ranked` where a rank test was asked for, `Silence` where one
+side answered nothing), two `Worth` for error ratios, or the reason why there is nothing to
+compare.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.compare.estimates import (
     NO_SAMPLES,
@@ -20,14 +22,17 @@ from analysis.compare.estimates import (
     error_worth,
     percentile_cells,
     percentile_value,
+    percentiles_of_blocks,
     rate_cells,
     rate_value,
+    rates_of_blocks,
 )
 from analysis.compare.measures import ComparedMeasure, MeasureKind
 from analysis.statistics.cells import block_of
 from analysis.statistics.interval import TooSmall, seed_of
 from analysis.statistics.log_ratio import LogRatio, LogValue, of_runs, unpaired
 from analysis.statistics.quantiles import paired_ratio
+from analysis.statistics.rank_test import Ranked, mann_whitney
 from analysis.statistics.ratios import Worth
 from analysis.statistics.silence import Silence, silence_of
 from analysis.statistics.totals import total_error
@@ -39,11 +44,13 @@ RATE: Final = "block means"
 RATE_PAIRED: Final = "block means, windows paired"
 RUNS: Final = "runs as units, Welch"
 EXACT: Final = "Fisher, Korn-Graubard"
+RANKS: Final = "Mann-Whitney over blocks of windows"
+RANKS_OF_RUNS: Final = "Mann-Whitney over runs"
 SILENT: Final = "one side answered nothing: conditional Poisson"
 UNEQUAL: Final = "stages of different lengths cannot be paired"
 
 Parts = Sequence[Part]
-Size = LogRatio | Silence | tuple[Worth, Worth] | str
+Size = LogRatio | Ranked | Silence | tuple[Worth, Worth] | str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,14 +78,22 @@ def contrast_of(
     sides: tuple[Parts, Parts],
     *,
     is_paired: bool,
+    rank_alpha: float | None,
 ) -> Contrast:
-    """Compare one measure of both sides; `is_paired` is for one run a side."""
+    """Compare one measure of both sides; `is_paired` is for one run a side.
+
+    With `rank_alpha` the p-value of latencies and rates is Mann-Whitney's, where it can fall
+    so low at all.
+    """
     sizing = {
         MeasureKind.PERCENTILE: _percentile_size,
         MeasureKind.THROUGHPUT: _rate_size,
         MeasureKind.ERROR_RATIO: _ratio_size,
     }[measure.kind]
+    size: Size
     size, method = sizing(measure, sides, is_paired=is_paired)
+    if rank_alpha is not None and isinstance(size, LogRatio):
+        size, method = _ranked(measure, sides, size, rank_alpha)
     before, after = (_value(measure, parts) for parts in sides)
     samples_before, samples_after = (_samples(measure, parts) for parts in sides)
     return Contrast(
@@ -153,6 +168,32 @@ def _rate_size(
     if is_paired and len(sides[0]) == len(sides[1]) == 1:
         return _paired_rate(sides[0][0], sides[1][0]), RATE_PAIRED
     return _of_sides(sides, rate_value, RATE)
+
+
+def _ranked(
+    measure: ComparedMeasure, sides: tuple[Parts, Parts], ratio: LogRatio, alpha: float
+) -> tuple[Ranked | str, str]:
+    """The same with the p-value of a rank test: over runs, or over the blocks of one run each."""
+    is_of_runs = max(map(len, sides)) > 1
+    found = [_units(measure, parts, is_of_runs=is_of_runs) for parts in sides]
+    method = RANKS_OF_RUNS if is_of_runs else RANKS
+    for reason in (units for units in found if isinstance(units, str)):
+        return reason, method
+    before, after = ([float(value) for value in units] for units in found)
+    p_value = mann_whitney(before, after, alpha)
+    if isinstance(p_value, TooSmall):
+        return str(p_value), method
+    return Ranked(ratio=ratio, p_value=p_value), method
+
+
+def _units(
+    measure: ComparedMeasure, parts: Parts, *, is_of_runs: bool
+) -> Sequence[float] | NDArray[np.float64] | str:
+    if not is_of_runs:
+        q = measure.quantile
+        return rates_of_blocks(parts[0]) if q is None else percentiles_of_blocks(parts[0], q)
+    values = [_value_of_run(measure, part) for part in parts]
+    return [value for value in values if value is not None]
 
 
 def _silence(sides: tuple[Parts, Parts], answers: Sequence[int]) -> Silence | str:

@@ -21,6 +21,7 @@ from typing import Final
 
 from analysis.compare.contrasts import Contrast, Size
 from analysis.statistics.log_ratio import POWER, LogRatio
+from analysis.statistics.rank_test import Ranked
 from analysis.statistics.ratios import (
     DEPENDENT,
     detectable_ratio,
@@ -88,7 +89,7 @@ class _Measured:
 def p_value_of(contrast: Contrast) -> float | None:
     """Two-sided p-value of no difference; None where nothing can be decided."""
     match contrast.size:
-        case LogRatio() | Silence():
+        case LogRatio() | Ranked() | Silence():
             return contrast.size.p_value
         case (before, after):
             return fisher_p(before, after)
@@ -131,7 +132,7 @@ def _decision(
 
 def _measured(contrast: Contrast, confidence: float) -> _Measured:
     match contrast.size:
-        case LogRatio() | Silence() as size:
+        case LogRatio() | Ranked() | Silence() as size:
             low, high = size.bounds(confidence)
             return _Measured(change=size.change, low=low, high=high, p_value=size.p_value)
         case (before, after):
@@ -145,7 +146,7 @@ def _measured(contrast: Contrast, confidence: float) -> _Measured:
 
 def _detectable(size: Size, alpha: float) -> float:
     match size:
-        case LogRatio() | Silence():
+        case LogRatio() | Ranked() | Silence():
             found = size.detectable(alpha, POWER)
         case (before, after):
             found = detectable_ratio(before, after, alpha, POWER)

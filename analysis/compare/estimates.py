@@ -20,7 +20,12 @@ from analysis.figures import Figures, Span
 from analysis.statistics.cells import Population, block_of, cells_at, population_of
 from analysis.statistics.interval import TooSmall, seed_of
 from analysis.statistics.log_ratio import LogValue
-from analysis.statistics.quantiles import QuantileCells, log_value_of, quantile_cells
+from analysis.statistics.quantiles import (
+    QuantileCells,
+    log_value_of,
+    quantile_cells,
+    quantiles_of_blocks_us,
+)
 from analysis.statistics.ratios import Worth, worth_of
 from analysis.statistics.totals import SumCells, sum_cells, total_error
 from loadtests.record.window import Count
@@ -132,6 +137,34 @@ def rate_value(part: Part) -> LogValue | str:
         degrees=found.sums.size / block - 1,
         floor=0.0,
     )
+
+
+def percentiles_of_blocks(part: Part, q: float) -> NDArray[np.float64] | str:
+    """A percentile of each block of windows: as good as independent of one another."""
+    found = percentile_cells(part, q)
+    if isinstance(found, str) or not isinstance(part.population, Population):
+        return str(found)
+    block = block_of(found.cells, found.influence, found.of_median)
+    if isinstance(block, TooSmall):
+        return str(block)
+    values = quantiles_of_blocks_us(part.population, q, block)
+    return str(values) if isinstance(values, TooSmall) else values
+
+
+def rates_of_blocks(part: Part) -> NDArray[np.float64] | str:
+    """The throughput of each block of windows."""
+    found = rate_cells(part)
+    if isinstance(found, str):
+        return found
+    block = block_of(found.cells, found.deviation)
+    if isinstance(block, TooSmall):
+        return str(block)
+    begins = np.arange(0, found.sums.size - block + 1, block)
+    whole = slice(0, int(begins[-1]) + block)
+    rates: NDArray[np.float64] = np.add.reduceat(found.sums[whole], begins) / np.add.reduceat(
+        found.windows[whole], begins
+    )
+    return rates
 
 
 def error_worth(parts: Sequence[Part]) -> Worth | str:

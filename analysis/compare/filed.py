@@ -71,7 +71,9 @@ def _row(stage: str, subject: FiledSubject) -> BaselineRow:
 def _point(measure: ComparedMeasure, stage: str, subject: AnySubject) -> tuple[float | None, int]:
     """Value and sample size."""
     if isinstance(subject, Subject):
-        found = contrast_of(measure, stage, OVERALL, (*_alone(subject, stage),), is_paired=False)
+        found = contrast_of(
+            measure, stage, OVERALL, (*_alone(subject, stage),), is_paired=False, rank_alpha=None
+        )
         return found.before, found.samples_before
     row = _row(stage, subject)
     match measure.kind:

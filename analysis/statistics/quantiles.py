@@ -120,6 +120,24 @@ def log_value_of(found: QuantileCells, seed: int) -> LogValue | TooSmall:
     )
 
 
+def quantiles_of_blocks_us(
+    population: Population, q: float, block: int
+) -> NDArray[np.float64] | TooSmall:
+    """The percentile of every whole block of so many cells, each from its own histogram.
+
+    `TooSmall` where a block cannot carry it.
+    """
+    begins = np.arange(0, population.cells.count - block + 1, block)
+    reached = np.add.reduceat(population.reached[: begins[-1] + block], begins, axis=0)
+    samples = reached[:, -1]
+    if (fewest := int(samples.min())) < (need := required_samples(max(q, 1 - q))):
+        return TooSmall(have=fewest, need=need, what="samples in a block of windows")
+    ranks = np.maximum(1, np.ceil(np.round(q * samples, 6)).astype(np.int64))
+    places = (reached < ranks[:, None]).sum(axis=1)
+    values: NDArray[np.float64] = _VALUES_US[population.lowest + places]
+    return values
+
+
 def paired_ratio(before: QuantileCells, after: QuantileCells, seed: int) -> LogRatio | TooSmall:
     """Both sides' percentile in the same windows: what their place in the stage causes cancels."""
     block = block_of(

@@ -8,13 +8,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from analysis.statistics.interval import TooSmall
+from analysis.statistics.log_ratio import POWER, LogRatio
 
 _EXACT_UP_TO: Final = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranked:
+    """A ratio of two sides with its interval, and the p-value of a rank test in its place."""
+
+    ratio: LogRatio
+    p_value: float
+
+    @property
+    def change(self) -> float:
+        """The difference as a ratio."""
+        return self.ratio.change
+
+    def bounds(self, confidence: float) -> tuple[float, float]:
+        """Confidence interval of `change`."""
+        return self.ratio.bounds(confidence)
+
+    def detectable(self, alpha: float, power: float = POWER) -> float:
+        """Smallest `change` upwards that the ratio could have shown."""
+        return self.ratio.detectable(alpha, power)
 
 
 def mann_whitney(before: Sequence[float], after: Sequence[float], alpha: float) -> float | TooSmall:

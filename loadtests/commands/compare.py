@@ -102,6 +102,12 @@ def add_parser(commands: Commands) -> None:
         help="compare although this differs, or is unsound: "
         + ", ".join(aspect.value for aspect in Aspect),
     )
+    parser.add_argument(
+        "--rank-test",
+        action="store_true",
+        help="p-values of latencies and throughput by Mann-Whitney, over blocks of windows that "
+        "are as good as independent, or over runs where a side has several; intervals stay",
+    )
     parser.add_argument("--markdown", type=_file, metavar="FILE", help="write the page as Markdown")
     add_results(parser)
     add_json(parser)
@@ -171,6 +177,7 @@ def compare_sides(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode
             alpha=arguments.alpha,
         ),
         allowed=frozenset(arguments.allow),
+        is_ranked=arguments.rank_test,
     )
     if arguments.markdown is not None:
         replace_file(arguments.markdown, comparison_to_markdown(comparison).encode())

@@ -11,13 +11,14 @@ import msgspec
 import numpy as np
 import pytest
 from compared_runs import RATE, compared_plan, drawn_run, failing, run_id, slower
+from scipy import stats
 from synthetic_run import Trace, host
 
 from analysis.baselines import build_baseline
 from analysis.compare.comparison import Comparison, compare
-from analysis.compare.contrasts import PAIRED, RUNS, SILENT, UNPAIRED
+from analysis.compare.contrasts import PAIRED, RANKS, RANKS_OF_RUNS, RUNS, SILENT, UNPAIRED
 from analysis.compare.effects import Decision, Effect, Limits
-from analysis.compare.estimates import worth_of_runs
+from analysis.compare.estimates import build_part, percentiles_of_blocks, worth_of_runs
 from analysis.compare.likeness import Aspect
 from analysis.compare.measures import measures_of
 from analysis.compare.page import comparison_to_json, comparison_to_markdown
@@ -356,3 +357,39 @@ def test_two_runs_against_one_could_show_nothing(folder: Path, base: Subject) ->
         if one["measure"] == "p50" and one["request"] is None  # type: ignore[index, call-overload]
     ]  # fmt: skip
     assert document["detectable"] is None  # type: ignore[index, call-overload]
+
+
+def ranked(before: Sequence[AnySubject], after: Sequence[AnySubject]) -> Comparison:
+    """Compare with Mann-Whitney's p-values."""
+    return compare(
+        before, after, measures=MEASURES, limits=LIMITS, allowed=frozenset(), is_ranked=True
+    )
+
+
+def test_a_rank_test_is_over_blocks_of_windows(folder: Path, base: Subject) -> None:
+    """The p-value is scipy's on the percentile of each block; the interval stays."""
+    slow = build_subject(drawn_run(folder, 43, change=slower(1.2)))
+    median = effect(ranked([base], [slow]), "p50")
+    assert median.contrast.method == RANKS
+    assert median.decision is Decision.REGRESSED
+    plain = effect(held(base, slow), "p50")
+    assert (median.low, median.high, median.change) == (plain.low, plain.high, plain.change)
+    blocks = [
+        percentiles_of_blocks(build_part(one, "steady", OVERALL), 0.5) for one in (base, slow)
+    ]
+    first, second = (values for values in blocks if not isinstance(values, str))
+    assert 4 <= first.size <= 120
+    assert first.mean() == pytest.approx(20_000, rel=0.05)
+    assert median.p_value == stats.mannwhitneyu(first, second, method="auto").pvalue
+    assert effect(ranked([base], [slow]), "throughput").contrast.method == RANKS
+    assert effect(ranked([base], [slow]), "error_ratio").decision is Decision.SAME
+
+
+def test_a_rank_test_of_few_runs_has_nothing_to_say(
+    folder: Path, base: Subject, again: Subject
+) -> None:
+    """Two runs against two: no order of four values is significant."""
+    others = [build_subject(drawn_run(folder, n)) for n in (44, 45)]
+    one = effect(ranked([base, again], others), "p50")
+    assert (one.contrast.method, one.decision) == (RANKS_OF_RUNS, Decision.TOO_SMALL)
+    assert one.reason == "n too small: 2 values a side, needs 4"
