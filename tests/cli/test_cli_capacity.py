@@ -100,7 +100,7 @@ def test_what_is_authorised_is_not_passed(tmp_path: Path, monkeypatch: pytest.Mo
 def test_rates_and_lengths_must_carry_the_percentiles() -> None:
     """All that is wrong with the rates, at once, with what would do."""
     text = refused(SMOKE, "--min-rate", "3", "--max-rate", "2", "--trial-duration", "10")
-    assert "--min-rate: saw 3; expected 506.3 or more, or a longer --trial-duration" in text
+    assert "--min-rate: saw 3; expected 101.1 or more, or a longer --trial-duration" in text
     assert "--min-rate, --max-rate: saw rates from 3.00 to 2.00" in text
 
 
