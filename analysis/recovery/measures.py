@@ -21,6 +21,7 @@ from analysis.recovery.downtime import Downtime, measure_downtime
 from analysis.recovery.faults import Fault, build_faults
 from analysis.recovery.holding import HOLD_NS, Recovered, find_recovery, is_in_bins
 from analysis.recovery.outage import Outage, Stretch, measure_outage, silent_bins
+from analysis.recovery.rollback import Rollback, measure_rollback
 from analysis.recovery.series import (
     Choice,
     Series,
@@ -83,6 +84,7 @@ class Recoveries:
     unknown: int
     left_out: tuple[str, ...]
     doubts: tuple[str, ...]
+    rollback: Rollback | None
 
 
 class _Bench:
@@ -280,6 +282,9 @@ def _measure(run: Run, plan: Plan, hold_ns: int) -> Recoveries | Unmeasured:
             if one.measure.kind not in FAILOVER_KINDS and not is_in_bins(one, plan.binning)
         ),
         doubts=tuple(_doubts(run, plan, faults, whole_series)),
+        rollback=measure_rollback(
+            run, plan, whole_series, made[0][3], binning=plan.binning, hold_ns=hold_ns
+        ),
     )
 
 
@@ -298,6 +303,9 @@ def _doubts(run: Run, plan: Plan, faults: Sequence[Fault], series: Series) -> It
             yield f"fault {fault.name}: {fault.problem}"
     if any(event.kind == FaultEvent.STEADY_MISSED.value for event in run.events):
         yield "steady state was missed"
+    for event in run.events:
+        if event.kind == FaultEvent.NEVER_DUE.value:
+            yield event.text
     from_s = faults[0].at_ns // NS_PER_S
     lost = [entry for entry in run.manifest.lost_windows if entry.to_s > from_s]
     if lost:
