@@ -44,6 +44,10 @@ _BURST: Final = 60
 _LONGEST_S: Final = 600
 _AFTERMATH_S: Final = 2.0
 OVER: Final = "the attack is over"
+REASONS: Final = (
+    "not a Locust message", "unknown type", "malformed data", "not an authorised key",
+    "sent in another key's name", "sent in another worker's name",
+)  # fmt: skip
 _WORTH_KEEPING: Final = 400  # of what the agents have said
 _TYPES: Final = (
     "client_ready", "heartbeat", "stats", "spawning", "spawning_complete", "logs", "exception",
@@ -284,3 +288,6 @@ def is_unharmed(attacked: Attacked, messages: int) -> None:
     assert int(attacked.run.windows["ok"].sum()) == attacked.requests > 0
     assert attacked.sent == messages
     assert attacked.refused > messages / 2
+    refused = [event.text for event in attacked.run.events if event.kind == "bus_refused"]
+    for reason in REASONS:
+        assert any(reason in text for text in refused), (reason, refused)
