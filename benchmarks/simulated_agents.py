@@ -13,6 +13,7 @@ when the master has sent every agent home, and prints one JSON line. KEYS is a f
 from __future__ import annotations
 
 import dataclasses
+import secrets
 import sys
 import time
 import zlib
@@ -149,7 +150,9 @@ class SimulatedAgent:
         self._batches_sent = self._batches_sent_ns = 0
         self._due_ns = {"hello": 0, "beat": 0, "locust": 0, "report": 0}
         self._socket = context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.IDENTITY, self.identity.encode())
+        # As a real agent's: with keys, a part of chance behind the name.
+        of_socket = self.identity if keys is None else f"{self.agent}:{secrets.token_hex(16)}"
+        self._socket.setsockopt(zmq.IDENTITY, of_socket.encode())
         self._socket.setsockopt(zmq.LINGER, 1000)
         if keys is not None:
             public, secret = keys.agents[number]
