@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -32,7 +34,7 @@ def unpacked(found: Sparse) -> list[Row]:
     edges = found.starts.tolist()
     return [
         dict(zip(found.buckets[a:b].tolist(), found.counts[a:b].tolist(), strict=True))
-        for a, b in zip(edges, edges[1:], strict=False)
+        for a, b in pairwise(edges)
     ]
 
 
