@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -83,12 +84,17 @@ def over_stretches(
         return
     # Not forked: Arrow's threads may hold locks that no child would ever see released.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(number, mp_context=context)
+    pool = ProcessPoolExecutor(number, mp_context=context, initializer=_end_on_interrupt)
     try:
         begun = [pool.submit(work, stretch) for stretch in stretches]
         yield lambda: [_result(future, path, number) for future in begun]
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _end_on_interrupt() -> None:
+    """Ctrl-C goes to all processes of a terminal: these end at once, without a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _result(future: Future[Found], path: Path, number: int) -> Found:

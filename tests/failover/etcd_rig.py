@@ -79,7 +79,7 @@ name = "failover"
 duration = "{seconds} s"
 judged = false
 [criteria]
-objectives = ["error_ratio < 1 %"]
+objectives = ["error_ratio < 2 %"]
 [failover]
 quorum = "majority"
 election = "3 s"
