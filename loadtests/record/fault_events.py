@@ -128,7 +128,7 @@ def predictions(events: Iterable[Event]) -> tuple[Prediction, ...]:
         )
         for event in events
         if event.kind == FaultEvent.PREDICTION.value and "fault" in event.fields
-        for most_ns in (event.fields["unavailable_ns"],)
+        for most_ns in (event.fields.get("unavailable_ns"),)
     )
 
 
