@@ -37,7 +37,6 @@ from loadtests.nightly.records import (
 )
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = ROOT / "scenarios" / "nightly.toml"
 
 
 def call(*arguments: str) -> tuple[ExitCode, str, str]:
@@ -49,15 +48,6 @@ def call(*arguments: str) -> tuple[ExitCode, str, str]:
 def quiet_terminal() -> Terminal:
     """Nobody reads it."""
     return Terminal(stdout=io.StringIO(), stderr=io.StringIO())
-
-
-def test_the_shipped_plan_fits_its_budget_and_windows() -> None:
-    """Every day of the week: `--dry-run` of it warns of nothing."""
-    code, out, _ = call("nightly", str(SHIPPED), "--dry-run", "--results", "/tmp/nowhere")
-    assert code is ExitCode.PASS
-    assert "warning" not in out
-    assert "sun: 2 runs" in out
-    assert "trends" in out
 
 
 SMALL = f"""
