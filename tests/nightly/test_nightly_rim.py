@@ -197,6 +197,15 @@ def test_a_second_night_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path: 
     assert len(said) == 1
 
 
+def test_a_lock_that_was_taken_over_is_not_given_back(tmp_path: Path) -> None:
+    """An overdue night does not free the lock of the host that did."""
+    path = tmp_path / "nights" / "lock"
+    with holding_the_night(tmp_path, "n", now_unix_ns=0, until_unix_ns=1, say=print):
+        other = path.read_bytes().replace(b'"night":"n"', b'"night":"other"')
+        path.write_bytes(other)
+    assert path.read_bytes() == other
+
+
 def test_a_damaged_lock_is_nobodys_to_take(tmp_path: Path) -> None:
     """It could be a night that runs."""
     (tmp_path / "nights").mkdir()
