@@ -57,14 +57,14 @@ class Space:
         """Those that a trial has to hold."""
         return tuple(o for o in self.base.objectives if o.stage in {None, self.stage.name})
 
+    def whole_at(self, rate_per_s: float, seed: int) -> Plan:
+        """The whole scenario, scaled so that its stage has this rate."""
+        scale = rate_per_s / self.peak_per_s
+        return resolve(self.scenario, scale=scale, seed=seed, targets=self.targets)
+
     def plan_at(self, rate_per_s: float, number: int) -> Plan:
         """The plan of trial `number`: the scenario scaled to this rate, with a seed of its own."""
-        plan = resolve(
-            self.scenario,
-            scale=rate_per_s / self.peak_per_s,
-            seed=(self.base.seed + number) % HIGHEST_SEED,
-            targets=self.targets,
-        )
+        plan = self.whole_at(rate_per_s, (self.base.seed + number) % HIGHEST_SEED)
         stage = next(stage for stage in plan.stages if stage.name == self.stage.name)
         return trial_plan(
             plan,

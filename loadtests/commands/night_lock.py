@@ -71,9 +71,19 @@ def holding_the_night(
         try:
             yield
         finally:
-            os.ftruncate(descriptor, 0)
+            _give_back(descriptor, path, me)
     finally:
         os.close(descriptor)
+
+
+def _give_back(descriptor: int, path: Path, me: Holder) -> None:
+    """Empty the file, unless another host took the lock over when this night was overdue."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        if _read(descriptor, path) == me:
+            os.ftruncate(descriptor, 0)
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _take(

@@ -10,7 +10,7 @@ from typing import Final
 from rich.table import Table as RichTable
 
 from analysis.sizing_tables import demand_rows, fleet_notes, fleet_table
-from analysis.tables import to_rich
+from analysis.tables import Table, to_rich
 from analysis.text import rate as rate_text
 from loadtests.commands.calibrate import SCENARIOS
 from loadtests.commands.calibration import (
@@ -91,7 +91,6 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     plan = _plan_at(path, arguments.rate, arguments.target)
     demand = demand_of(plan, arguments.rate, traffic_of(plan, costs), types)
     sizes = size_fleets(demand, types)
-    title = f"Hosts for {rate_text(arguments.rate)} requests/s (calibrated on {day})"
     notes = tuple(fleet_notes(demand, sizes, types))
     if arguments.json:
         document = {"calibrated": day, "demand": demand, "hosts": sizes, "notes": notes}
@@ -101,10 +100,25 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     for row in demand_rows(demand):
         table.add_row(*row)
     terminal.out.print(table)
-    terminal.out.print(to_rich(fleet_table(title, sizes, types)))
+    terminal.out.print(to_rich(fleet_table(_title(arguments.rate, day), sizes, types)))
     for note in notes:
         terminal.out.print(f"note: {note}", soft_wrap=True)
     return ExitCode.PASS
+
+
+def hosts_at(plan: Plan, per_s: float) -> Table | None:
+    """Hosts that make a plan at its rate, by this machine's calibration; None without one."""
+    calibration = load_calibration()
+    costs = {} if calibration is None else costs_by_kind(calibration)
+    if calibration is None or any(kind not in costs for kind in parts_of(plan)):
+        return None
+    types = load_host_types(HOST_TYPES)
+    demand = demand_of(plan, per_s, traffic_of(plan, costs), types)
+    return fleet_table(_title(per_s, day_of(calibration)), size_fleets(demand, types), types)
+
+
+def _title(per_s: float, day: str) -> str:
+    return f"Hosts for {rate_text(per_s)} requests/s (calibrated on {day})"
 
 
 def _costs(path: Path | None) -> tuple[str, Mapping[RequestKind, ProtocolCost]]:

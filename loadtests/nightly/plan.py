@@ -16,7 +16,6 @@ import tomllib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -190,22 +189,20 @@ def _length(
 
 
 def _windows(key: str, specs: Sequence[WindowSpec], mistakes: Mistakes) -> tuple[Window, ...]:
-    found = []
-    for number, spec in enumerate(specs):
-        where = f"{key}[{number}]"
-        start = mistakes.attempt(f"{where}.from", spec.from_, partial(parse_minute, spec.from_))
-        end = mistakes.attempt(f"{where}.to", spec.to, partial(parse_minute, spec.to))
-        days = mistakes.attempt(f"{where}.days", "them", partial(parse_days, spec.days))
-        zone = mistakes.attempt(f"{where}.zone", spec.zone, partial(_zone, spec.zone))
-        found.append(
-            Window(
-                from_minute=start or 0,
-                to_minute=end or 0,
-                days=days or EVERY_DAY,
-                zone=zone or ZoneInfo("UTC"),
-            )
-        )
-    return tuple(found)
+    return tuple(_window(spec, f"{key}[{number}]", mistakes) for number, spec in enumerate(specs))
+
+
+def _window(spec: WindowSpec, where: str, mistakes: Mistakes) -> Window:
+    start = mistakes.attempt(f"{where}.from", spec.from_, lambda: parse_minute(spec.from_))
+    end = mistakes.attempt(f"{where}.to", spec.to, lambda: parse_minute(spec.to))
+    days = mistakes.attempt(f"{where}.days", list(spec.days), lambda: parse_days(spec.days))
+    zone = mistakes.attempt(f"{where}.zone", spec.zone, lambda: _zone(spec.zone))
+    return Window(
+        from_minute=start or 0,
+        to_minute=end or 0,
+        days=days or EVERY_DAY,
+        zone=zone or ZoneInfo("UTC"),
+    )
 
 
 def _zone(name: str) -> ZoneInfo:

@@ -9,10 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from analysis.tables import to_rows
 from loadtests.cli import main
-from loadtests.commands.calibration import Calibration, ProtocolCost
+from loadtests.commands.calibration import Calibration, ProtocolCost, store_calibration
+from loadtests.commands.preparation import build_plan
+from loadtests.commands.size import hosts_at
 from loadtests.errors import ExitCode
 
+SMOKE = Path(__file__).resolve().parents[2] / "scenarios" / "smoke.toml"
 COST = ProtocolCost(
     request_ns=11_000.0,
     request_ns_low=11_000.0,
@@ -88,6 +92,19 @@ def test_mistakes_are_named(calibration: str, arguments: tuple[str, ...], said: 
     code, _, err = size(calibration, *arguments)
     assert code is ExitCode.USAGE
     assert said in err
+
+
+def test_a_search_names_hosts_where_this_machine_was_calibrated(calibration: str) -> None:
+    """For the rate that it found; none of kinds that nobody measured, or without a calibration."""
+    rest = build_plan(SMOKE, scale=10.0, seed=None, targets=())
+    assert hosts_at(rest, 2000.0) is None
+    store_calibration(msgspec.json.decode(Path(calibration).read_bytes(), type=Calibration))
+    table = hosts_at(rest, 2000.0)
+    assert table is not None
+    assert table.title == "Hosts for 2,000 requests/s (calibrated on 2026-09-21)"
+    assert to_rows(table)[0]["hosts"] == "1"
+    calls = build_plan(SMOKE.with_name("grpc-100.toml"), scale=0.01, seed=None, targets=())
+    assert hosts_at(calls, 10_000.0) is None
 
 
 def test_without_a_calibration_nothing_is_guessed(calibration: str) -> None:
