@@ -16,9 +16,9 @@ from typing import Final
 from analysis.figures import Figures, Span
 from loadtests.plan.model import Measure, MeasureKind, Objective
 from loadtests.plan.objectives import (
+    COUNT_KINDS,
     RATE_KINDS,
     RATIO_KINDS,
-    WRITE_KINDS,
     required_for,
     samples_of,
     value_of,
@@ -54,6 +54,9 @@ FROM_INTENDED: Final = frozenset(
         MeasureKind.RESPONSE_MAX,
     }
 )
+_SHARES: Final = frozenset(
+    {MeasureKind.POOL_USE, MeasureKind.ERROR_BUDGET_SPENT, MeasureKind.P95_RESTORED}
+)
 LAYOUT_RESOLUTION_RATIO: Final = 10.0**-SIGNIFICANT_DIGITS
 
 
@@ -88,9 +91,9 @@ class Unknown:
 
 def unit_of(measure: Measure) -> Unit:
     """The unit of a measure's values and limits."""
-    if measure.kind in RATIO_KINDS | {MeasureKind.POOL_USE, MeasureKind.ERROR_BUDGET_SPENT}:
+    if measure.kind in RATIO_KINDS | _SHARES:
         return Unit.RATIO
-    if measure.kind in WRITE_KINDS or measure.kind is MeasureKind.DOWNTIME:
+    if measure.kind in COUNT_KINDS or measure.kind is MeasureKind.DOWNTIME:
         return Unit.COUNT
     return Unit.PER_SECOND if measure.kind in RATE_KINDS else Unit.NANOSECONDS
 

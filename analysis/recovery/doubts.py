@@ -23,6 +23,9 @@ def doubts_of(run: Run, plan: Plan, faults: Sequence[Fault], series: Series) -> 
             yield f"fault {fault.name}: {fault.problem}"
     if any(event.kind == FaultEvent.STEADY_MISSED.value for event in run.events):
         yield "steady state was missed"
+    for event in run.events:
+        if event.kind == FaultEvent.NEVER_DUE.value:
+            yield event.text
     from_s = faults[0].at_ns // NS_PER_S
     lost = [entry for entry in run.manifest.lost_windows if entry.to_s > from_s]
     if lost:

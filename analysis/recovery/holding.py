@@ -131,6 +131,50 @@ def _holds(objective: Objective, sums: _Sums, binning: Binning) -> Truths:
     return _quantile_holds(objective, sums, binning)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """At every start from a bin on: whether every objective held, and over a whole stretch."""
+
+    first: int
+    holds: Truths
+    is_whole: Truths
+
+
+def _held(
+    series: Series,
+    objectives: Sequence[tuple[Objective, Series]],
+    binning: Binning,
+    from_ns: int,
+    hold_ns: int,
+) -> _Held:
+    first, length = series.index_of(from_ns), hold_ns // BIN_NS
+    starts = np.arange(first, series.bins, dtype=np.int64)
+    ends = np.minimum(starts + length, series.bins)
+    # Where nothing was due nothing can be said to hold.
+    has_arrivals = _Sums(series, starts, ends).of(BinCount.PLANNED) > 0
+    black = np.concatenate([[0], np.cumsum(_long_black(series, objectives))])
+    holds = has_arrivals & (black[ends] == black[starts])
+    made: dict[int, _Sums] = {}
+    for objective, own in objectives:
+        sums = made.setdefault(id(own), _Sums(own, starts, ends))
+        # A stage that is over, or has not begun, promises nothing.
+        is_elsewhere = (objective.stage is not None) & (sums.of(BinCount.PLANNED) == 0)
+        holds &= _holds(objective, sums, binning) | is_elsewhere
+    return _Held(first=first, holds=holds, is_whole=np.asarray(ends - starts == length))
+
+
+def count_relapses(
+    series: Series,
+    objectives: Sequence[tuple[Objective, Series]],
+    binning: Binning,
+    from_ns: int,
+    hold_ns: int = HOLD_NS,
+) -> int:
+    """How often the objectives ceased to hold, over `hold_ns` each, from a time on."""
+    held = _held(series, objectives, binning, from_ns, hold_ns)
+    return len(runs_of(~held.holds & held.is_whole))
+
+
 def find_recovery(
     series: Series,
     objectives: Sequence[tuple[Objective, Series]],
@@ -146,22 +190,11 @@ def find_recovery(
     blackout in it that is longer than the limits of latency: where nothing succeeds nothing
     holds. A shorter one is what those limits allow.
     """
-    first, length = series.index_of(fault_ns), hold_ns // BIN_NS
-    starts = np.arange(first, series.bins, dtype=np.int64)
-    ends = np.minimum(starts + length, series.bins)
-    # Where nothing was due nothing can be said to hold.
-    has_arrivals = _Sums(series, starts, ends).of(BinCount.PLANNED) > 0
-    black = np.concatenate([[0], np.cumsum(_long_black(series, objectives))])
+    held = _held(series, objectives, binning, fault_ns, hold_ns)
+    first, is_whole = held.first, held.is_whole
     unavailable = is_unavailable(series)
-    holds = ~unavailable[first:] & has_arrivals & (black[ends] == black[starts])
+    holds = held.holds & ~unavailable[first:]
     holds[: _felt_until(unavailable, first) - first] = False
-    made: dict[int, _Sums] = {}
-    for objective, own in objectives:
-        sums = made.setdefault(id(own), _Sums(own, starts, ends))
-        # A stage that is over, or has not begun, promises nothing.
-        is_elsewhere = (objective.stage is not None) & (sums.of(BinCount.PLANNED) == 0)
-        holds &= _holds(objective, sums, binning) | is_elsewhere
-    is_whole = ends - starts == length
     found = np.flatnonzero(holds & is_whole)
     if found.size:
         return Recovered(after_ns=_after(series, first + int(found[0]), fault_ns), tail_ns=None)

@@ -18,10 +18,11 @@ from analysis.judging import NUMBERS_LAWS, ObjectiveResult, Outcome, State, inco
 from analysis.reading import Reading, Unit, unit_of
 from analysis.recovery.downtime import Downtime
 from analysis.recovery.measures import PartRecovery, Recoveries, Recovery
+from analysis.recovery.rollback import BIN_KINDS, judge_rollback, read_rollback
 from analysis.recovery.writes import WriteAudit, audit_writes, judge_writes
 from analysis.unmeasured import CRASHES, Unmeasured, crash_text
 from loadtests.plan.model import MeasureKind, Objective, Plan
-from loadtests.plan.objectives import FAILOVER_KINDS, WRITE_KINDS, is_met
+from loadtests.plan.objectives import FAILOVER_KINDS, ROLLOUT_KINDS, WRITE_KINDS, is_met
 from loadtests.plan.units import format_duration
 from loadtests.record.archive import Run
 from loadtests.record.manifest import Outcome as RunOutcome
@@ -81,6 +82,8 @@ def _judge(
         return judge_writes(objective, audit)
     if isinstance(recoveries, Unmeasured):
         return _nothing(objective), inconclusive(recoveries.reason)
+    if objective.measure.kind in ROLLOUT_KINDS:
+        return _judge_rollback(run, objective, recoveries, findings)
     reading = _read(objective, recoveries)
     blocked = _blocked(run, recoveries, findings)
     if blocked is not None:
@@ -88,6 +91,19 @@ def _judge(
     if reading.value is None:
         return reading, _unrecovered(objective, recoveries)
     return reading, _compare(run, objective, recoveries, reading, reading.value)
+
+
+def _judge_rollback(
+    run: Run, objective: Objective, recoveries: Recoveries, findings: Sequence[Finding]
+) -> tuple[Reading, Outcome]:
+    reading = read_rollback(objective, recoveries.rollback)
+    if recoveries.rollback is None:
+        return reading, inconclusive("the scenario has no [failover.rollout]")
+    blocked = _blocked(run, recoveries, findings)
+    if blocked is not None and objective.measure.kind in BIN_KINDS:
+        return reading, inconclusive(blocked)
+    outcome = judge_rollback(objective, recoveries.rollback, reading)
+    return reading, _ended(run) if outcome[0] is State.PASS else outcome
 
 
 def _nothing(objective: Objective) -> Reading:

@@ -22,6 +22,7 @@ from analysis.recovery.downtime import Downtime, measure_downtime
 from analysis.recovery.faults import Fault, build_faults
 from analysis.recovery.holding import HOLD_NS, Recovered, find_recovery, is_in_bins
 from analysis.recovery.outage import Outage, Stretch, measure_outage, silent_bins
+from analysis.recovery.rollback import Rollback, measure_rollback
 from analysis.recovery.series import (
     Choice,
     Series,
@@ -83,6 +84,7 @@ class Recoveries:
     unknown: int
     left_out: tuple[str, ...]
     doubts: tuple[str, ...]
+    rollback: Rollback | None
 
 
 class _Bench:
@@ -280,6 +282,9 @@ def _measure(run: Run, plan: Plan, hold_ns: int) -> Recoveries | Unmeasured:
             if one.measure.kind not in FAILOVER_KINDS and not is_in_bins(one, plan.binning)
         ),
         doubts=tuple(doubts_of(run, plan, faults, whole_series)),
+        rollback=measure_rollback(
+            run, plan, whole_series, made[0][3], binning=plan.binning, hold_ns=hold_ns
+        ),
     )
 
 

@@ -6,6 +6,7 @@ from analysis.cells import count_cell, latency_cell, number_column, text_column,
 from analysis.recovery.connections import Storm
 from analysis.recovery.expected import prediction_table
 from analysis.recovery.measures import PartRecovery, Recoveries, Recovery
+from analysis.recovery.rollback_table import rollback_table
 from analysis.recovery.writes import WriteAudit
 from analysis.tables import Cell, Table, words
 from analysis.text import UNKNOWN, latency, ratio
@@ -223,7 +224,8 @@ def recovery_tables(run: Run, recoveries: Recoveries | Unmeasured) -> tuple[Tabl
     """None of a run without faults."""
     if isinstance(recoveries, Unmeasured):
         return ()
+    rollback = () if recoveries.rollback is None else (rollback_table(run, recoveries.rollback),)
     return (
         fault_table(run, recoveries), prediction_table(run, recoveries),
-        recovery_table(recoveries), storm_table(recoveries),
+        recovery_table(recoveries), *rollback, storm_table(recoveries),
     )  # fmt: skip

@@ -108,7 +108,9 @@ _PLACES: Final = (
     ),
     _Place(
         anchor="failover", title="Failover", note="",
-        tables=("faults", "predictions", "recovery", "connection_storm", "writes"),
+        tables=(
+            "faults", "predictions", "recovery", "rollout", "connection_storm", "writes",
+        ),
     ),
     _Place(anchor="events", title="Events", note="", tables=("events",)),
     _Place(anchor="worst", title="Worst seconds", note="", tables=("extremes",)),

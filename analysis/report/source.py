@@ -115,6 +115,10 @@ SOURCES: Final[dict[str, Source]] = {
         f"{EVENTS_FILE} + bins.parquet", "fault events; bins of 100 ms by request",
         "from the fault's acknowledged time on", "as `headroom show` measures a failover",
     ),
+    "rollout": _source(
+        f"{EVENTS_FILE} + bins.parquet + {TOTALS_FILE}", "rollout events; bins of 100 ms; response",
+        "from the decision on; judged stages", "as `headroom show` measures a rollout",
+    ),
     "connection_storm": _source(
         f"{EVENTS_FILE} + bins.parquet", "fault events; connects, connect_failures",
         "from the fault's acknowledged time on", "the busiest second",

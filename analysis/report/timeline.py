@@ -21,7 +21,7 @@ _ROUTINE: Final = frozenset(
         *("agent_joined", "barrier_passed", "t0_chosen", "load_confirmed", "finished"),
         # What goes along with a fault: its being applied and its being gone are marked.
         *("prediction", "steady_state_reached", "fault_began", "fault_verified", "fault_undone"),
-        "failover_ended",
+        *("failover_ended", "rollout_look"),
     }
 )
 

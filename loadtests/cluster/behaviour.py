@@ -118,7 +118,8 @@ class Behaviour:
     `error_ratio` 0..1 of requests get `error_status` and are not executed. `max_rate_per_s`
     above 0 is a token bucket (burst: a tenth of a second) that answers 429. For gRPC 429 is
     RESOURCE_EXHAUSTED, 500 INTERNAL and 503 UNAVAILABLE.
-    `accept_gap_ns` above 0 lets in one connection per gap, in order.
+    `accept_gap_ns` above 0 lets in one connection per gap, in order. Latency and errors begin
+    `from_ns` after the first service request: as of a version that goes bad with time.
     """
 
     latency: Latency | None
@@ -128,6 +129,7 @@ class Behaviour:
     accept_gap_ns: int
     max_rate_per_s: float
     seed: int
+    from_ns: int
 
     def __str__(self) -> str:
         parts = [f"latency={self.latency}"] if self.latency else []
@@ -141,6 +143,8 @@ class Behaviour:
             parts.append(f"max-rate={self.max_rate_per_s!r}")
         if self.seed:
             parts.append(f"seed={self.seed}")
+        if self.from_ns:
+            parts.append(f"from={_duration(self.from_ns)}")
         return ",".join(parts)
 
     def changes_answers(self) -> bool:
@@ -156,6 +160,7 @@ PLAIN: Final = Behaviour(
     accept_gap_ns=0,
     max_rate_per_s=0.0,
     seed=0,
+    from_ns=0,
 )
 
 
@@ -177,9 +182,15 @@ class Gate:
         behaviour = self._behaviour
         if behaviour.max_rate_per_s and not self._take_token(now_ns):
             return 429
+        if not self._has_begun(now_ns):
+            return None
         if behaviour.error_ratio and self._source.random() < behaviour.error_ratio:
             return behaviour.error_status
         return None
+
+    def _has_begun(self, now_ns: int) -> bool:
+        """Whether latency and errors strike by now."""
+        return self._first_ns is not None and now_ns >= self._first_ns + self._behaviour.from_ns
 
     def _take_token(self, now_ns: int) -> bool:
         gained = (now_ns - self._filled_ns) * self._behaviour.max_rate_per_s / NS_PER_S
@@ -193,7 +204,8 @@ class Gate:
     def leave_ns(self, ready_ns: int, *, service: bool) -> int:
         """When an answer ready at `ready_ns` may leave; draws a latency for service paths."""
         leave_ns = ready_ns
-        if service and self._behaviour.latency:
+        is_late = service and (not self._behaviour.from_ns or self._has_begun(ready_ns))
+        if is_late and self._behaviour.latency:
             leave_ns += self._behaviour.latency.draw_ns(self._source)
         if self._behaviour.stall and self._first_ns is not None:
             leave_ns = self._first_ns + self._behaviour.stall.end_ns(leave_ns - self._first_ns)
@@ -203,7 +215,7 @@ class Gate:
 def parse_behaviour(text: str) -> Behaviour:
     """The behaviour written as `key=value,…`; an empty text is `PLAIN`.
 
-    Keys: latency, errors, stall, slow-accept, max-rate, seed. Raises ScenarioError with
+    Keys: latency, errors, stall, slow-accept, max-rate, seed, from. Raises ScenarioError with
     every mistake of the text at once.
     """
     behaviour, mistakes = PLAIN, []
@@ -225,20 +237,26 @@ class _WrongValueError(Exception):
 def _apply(behaviour: Behaviour, key: str, value: str) -> Behaviour:
     match key:
         case "latency":
-            return replace(behaviour, latency=_latency(value))
+            made = replace(behaviour, latency=_latency(value))
         case "errors":
             return _with_errors(behaviour, value)
         case "stall":
-            return replace(behaviour, stall=_stall(value))
+            made = replace(behaviour, stall=_stall(value))
         case "slow-accept":
-            return replace(behaviour, accept_gap_ns=_duration_ns(value))
+            made = replace(behaviour, accept_gap_ns=_duration_ns(value))
         case "max-rate":
-            return replace(behaviour, max_rate_per_s=_number(value, low=0.001, high=1e9))
+            made = replace(behaviour, max_rate_per_s=_number(value, low=0.001, high=1e9))
         case "seed":
             if not value.isdecimal():
                 raise _WrongValueError("a whole number from 0")
-            return replace(behaviour, seed=int(value))
-    raise _WrongValueError("a key of latency, errors, stall, slow-accept, max-rate, seed")
+            made = replace(behaviour, seed=int(value))
+        case "from":
+            made = replace(behaviour, from_ns=_duration_ns(value))
+        case _:
+            raise _WrongValueError(
+                "a key of latency, errors, stall, slow-accept, max-rate, seed, from"
+            )
+    return made
 
 
 def _latency(value: str) -> Latency:

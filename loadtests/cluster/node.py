@@ -32,6 +32,7 @@ from loadtests.cluster.http1 import Connection
 from loadtests.cluster.ledger import Durability
 from loadtests.cluster.options import NodeOptions, ServerTls, show_address
 from loadtests.cluster.site import NodeSite
+from loadtests.cluster.status_paths import VERSION
 from loadtests.cluster.workings import TICK_S, Workings
 from loadtests.errors import ExitCode, HarnessError, HeadroomError
 
@@ -178,6 +179,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--durability", choices=words, default=Durability.FULL.value)
     parser.add_argument("--behaviour", default="", help="such as latency=fixed:5ms,errors=0.01:503")
     parser.add_argument("--ground-truth", type=Path, help="CSV of what the node truly did")
+    parser.add_argument("--version", default=VERSION, help="what it says it is")
     parser.add_argument("--parent-pid", type=int, default=0, help="die when this process does")
     parser.add_argument("--watch-stdin", action="store_true", help="die when stdin ends")
     return parser.parse_args(argv)
@@ -205,6 +207,7 @@ def main(argv: Sequence[str]) -> ExitCode:
             durability=Durability(given.durability),
             behaviour=parse_behaviour(given.behaviour),
             ground_truth=given.ground_truth,
+            version=given.version,
         )
         uvloop.run(run_node(options))
     except HarnessError as error:

@@ -35,3 +35,4 @@ class NodeOptions:
     durability: Durability
     behaviour: Behaviour
     ground_truth: Path | None
+    version: str  # what it says it is

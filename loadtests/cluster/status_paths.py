@@ -119,7 +119,7 @@ class StatusPaths:
         healthy = self._committer.failure() is None
         body = {
             "status": "HEALTHY" if healthy else "UNHEALTHY",
-            "version": VERSION,
+            "version": self._workings.version,
             "uptimeSeconds": int(self._metrics.uptime_s()),
             "totalRequests": self._metrics.answered(),
             "platform": PLATFORM,
@@ -130,7 +130,7 @@ class StatusPaths:
         body = {
             "name": PLATFORM,
             "node": self._name,
-            "version": VERSION,
+            "version": self._workings.version,
             "javaVersion": f"none (Python {platform.python_version()})",
             "framework": "uvloop, httptools, grpcio, SQLite",
             "osName": platform.system(),

@@ -30,7 +30,7 @@ class Workings:
 
     def __init__(self, options: NodeOptions, loop: asyncio.AbstractEventLoop, url: str) -> None:
         name, pid = options.name, os.getpid()
-        self.name = name
+        self.name, self.version = name, options.version
         self.loop = loop
         self.draining = False
         self.deadlines = Deadlines(loop)

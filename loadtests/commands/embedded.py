@@ -19,9 +19,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from loadtests.cluster.behaviour import parse_behaviour
 from loadtests.cluster.launch import DISCLAIMER
 from loadtests.commands.terminal import Terminal
-from loadtests.errors import HarnessError, TargetError
+from loadtests.errors import HarnessError, Mistake, ScenarioError, TargetError
 from loadtests.failover.asking import get_status
 from loadtests.failover.balancer import tell_haproxy
 from loadtests.failover.haproxy_file import GRPC, REST, Server, find_haproxy, write_configuration
@@ -32,6 +33,7 @@ from loadtests.plan.failover import ACTIONS, Failover, FaultNode, Haproxy, Syste
 from loadtests.plan.model import Plan
 from loadtests.plan.spec import HaproxySpec
 from loadtests.plan.targets import parse_node
+from loadtests.record.fault_events import ROLLOUT
 
 READY_TIMEOUT_S: Final = 30.0
 _HOST: Final = "127.0.0.1"
@@ -63,7 +65,8 @@ def _wants_proxies(failover: Failover) -> bool:
 
 
 def _wants_haproxy(failover: Failover) -> list[str]:
-    return [f.name for f in failover.faults if f.action in ACTIONS and ACTIONS[f.action].haproxy]
+    found = [f.name for f in failover.faults if f.action in ACTIONS and ACTIONS[f.action].haproxy]
+    return found if failover.rollout is None else [*found, ROLLOUT]
 
 
 class _System:
@@ -115,7 +118,9 @@ class _System:
         module = (sys.executable, "-m", "loadtests.cluster.node", "--name", node.name)
         where = ("--port", str(ports.rest), "--grpc-port", str(ports.grpc))
         store = ("--store", str(self.folder / "ledger.db"))
-        return self._program(node.name, *module, *where, *store)
+        version = ("--version", node.version) if node.version else ()
+        behaviour = ("--behaviour", node.behaviour) if node.behaviour else ()
+        return self._program(node.name, *module, *where, *store, *version, *behaviour)
 
     def _proxy(self, node: FaultNode) -> Program:
         ports = self.ports[node.name]
@@ -145,7 +150,10 @@ class _System:
     def _server(self, node: FaultNode) -> Server:
         ports = self.ports[node.name]
         rest = f"{_HOST}:{ports.rest_way}"
-        return Server(name=node.name, rest=rest, grpc=f"{_HOST}:{ports.grpc_way}", check=rest)
+        grpc = f"{_HOST}:{ports.grpc_way}"
+        # A version that a rollout moves traffic to has none before.
+        weight = 0 if node in self.failover.nodes_of(is_new=True) else 1
+        return Server(name=node.name, rest=rest, grpc=grpc, check=rest, weight=weight)
 
     def balanced_by_client(self) -> Plan:
         """The plan to the nodes themselves, with enough connections for each of them."""
@@ -250,6 +258,18 @@ def _default_checks() -> Haproxy:
         fall=own.fall,
         rise=own.rise,
     )
+
+
+def behaviour_mistakes(plan: Plan) -> tuple[Mistake, ...]:
+    """Every mistake in how embedded nodes are to misbehave."""
+    mistakes: list[Mistake] = []
+    for index, node in enumerate(plan.failover.nodes if plan.failover is not None else ()):
+        try:
+            parse_behaviour(node.behaviour)
+        except ScenarioError as error:
+            where = f"failover.nodes[{index}].behaviour"
+            mistakes += [replace(one, where=f"{where}: {one.where}") for one in error.mistakes]
+    return tuple(mistakes)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from loadtests.commands.terminal import Terminal
-from loadtests.failover.prediction import Expected, placement_text, predict
+from loadtests.failover.prediction import Expected, placement_text, predict, rollout_text
 from loadtests.plan.failover import Failover, Fault
 from loadtests.plan.model import Plan
 from loadtests.plan.units import format_duration
@@ -14,7 +14,9 @@ from loadtests.plan.units import format_duration
 def when_text(fault: Fault) -> str:
     """When a fault begins and how long it stays."""
     at = format_duration(fault.at_ns)
-    if fault.after is None:
+    if fault.when is not None:
+        begins = f"when {fault.when.text}" + (f" + {at}" if fault.at_ns else "")
+    elif fault.after is None:
         begins = f"at {at}"
     else:
         begins = f"after {fault.after}" + (f" + {at}" if fault.at_ns else "")
@@ -39,7 +41,10 @@ def print_failover(terminal: Terminal, plan: Plan) -> None:
     """The whole of it to standard output."""
     if plan.failover is None:
         return
-    terminal.out.print(failover_table(plan.failover))
+    if plan.failover.faults:
+        terminal.out.print(failover_table(plan.failover))
+    if plan.failover.rollout is not None:
+        terminal.out.print(rollout_text(plan.failover), soft_wrap=True)
     terminal.out.print(f"placement: {placement_text(plan.failover)}", soft_wrap=True)
     terminal.out.print(f"steady state: {steady_text(plan.failover)}", soft_wrap=True)
 
@@ -58,6 +63,8 @@ def say_prediction(terminal: Terminal, plan: Plan) -> None:
     if plan.failover is None:
         return
     terminal.say(f"placement: {placement_text(plan.failover)}")
+    if plan.failover.rollout is not None:
+        terminal.say(rollout_text(plan.failover))
     for fault, expected in zip(plan.failover.faults, predict(plan.failover), strict=True):
         terminal.say(
             f"fault {fault.name}: {fault.action} on {fault.on}, {when_text(fault)}; "
@@ -74,5 +81,6 @@ def failover_document(plan: Plan) -> dict[str, object] | None:
         "placement": placement_text(plan.failover),
         "steady": plan.failover.steady,
         "faults": plan.failover.faults,
+        "rollout": plan.failover.rollout,
         "expected": expected,
     }

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from loadtests.commands.calibration import load_costs
+from loadtests.commands.embedded import behaviour_mistakes
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import Mistake, ScenarioError, TargetError
 from loadtests.plan.authorisation import refuse_unauthorised
@@ -60,14 +61,15 @@ def mistakes_here(plan: Plan, *, is_local: bool) -> tuple[Mistake, ...]:
 
     Variables are needed where the engines run; on other hosts their own preflight looks.
     """
-    variables = unfilled_variables(plan, os.environ) if is_local else ()
-    variables += unfilled_scrape_variables(plan, os.environ)
+    found = unfilled_variables(plan, os.environ) if is_local else ()
+    found += unfilled_scrape_variables(plan, os.environ)
+    found += behaviour_mistakes(plan)
     try:
         refuse_unauthorised(plan, own_configuration(), datetime.now(tz=UTC))
     except TargetError as error:
         denied = Mistake(where=error.where, seen=error.seen, expected=error.expected)
-        return (denied, *variables)
-    return variables
+        return (denied, *found)
+    return found
 
 
 def refuse_what_may_not_run(

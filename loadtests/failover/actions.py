@@ -23,7 +23,10 @@ from loadtests.failover.network import Cut
 from loadtests.failover.process_actions import Kill, Pause, Restart, Stop
 from loadtests.failover.proxy_actions import Bandwidth, BlackHole, HalfOpen, Latency, Reset
 from loadtests.failover.strike import FaultError, Sight, Strike
+from loadtests.failover.traffic import Traffic
 from loadtests.plan.faults import ENTRY_POINTS
+
+TRAFFIC: Final = "traffic"  # of rollouts; no scenario's fault can name it
 
 
 class Action(Protocol):
@@ -91,6 +94,7 @@ _BUILT_IN: Final[dict[str, Action]] = {
     "black-hole": BlackHole(),
     "half-open": HalfOpen(),
     "exec": Exec(),
+    TRAFFIC: Traffic(),
 }
 
 

@@ -18,14 +18,15 @@ from loadtests.plan.host import own_authorised_hosts
 _TIMEOUT_S: Final = 3.0
 _MOST_BYTES: Final = 4 * 1024 * 1024
 _MAINTENANCE, _DRAIN = 0x01, 0x08
-_STATE, _WEIGHT = 6, 7  # columns of `show servers state`
+_OPERATIONAL, _STATE, _WEIGHT = 5, 6, 7  # columns of `show servers state`
 _COLUMNS: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerState:
-    """What HAProxy says of one server."""
+    """What HAProxy says of one server; `operational` 0 is down."""
 
+    operational: int
     admin: int
     weight: int
 
@@ -54,7 +55,8 @@ def tell_haproxy(admin: str, command: str) -> str:
     return answer.decode(errors="replace").strip()
 
 
-def _tell(strike: Strike, command: str) -> str:
+def ask_haproxy(strike: Strike, command: str) -> str:
+    """One command and its answer; FaultError when there is none."""
     try:
         return tell_haproxy(strike.admin, command)
     except OSError as error:
@@ -62,19 +64,33 @@ def _tell(strike: Strike, command: str) -> str:
         raise fault_error(strike, seen, "HAProxy's runtime socket, of level admin") from error
 
 
-def _state(strike: Strike, server: str) -> ServerState:
-    backend, _, name = server.partition("/")
-    answer = _tell(strike, f"show servers state {backend}")
-    for line in answer.splitlines():
-        fields = line.split()
-        if len(fields) >= _COLUMNS and fields[1] == backend and fields[3] == name:
-            return ServerState(admin=int(fields[_STATE]), weight=int(fields[_WEIGHT]))
-    raise fault_error(strike, answer[:200] or "no such server", f"HAProxy to have {server}")
+def read_state(strike: Strike, server: str) -> ServerState:
+    """One server, as `show servers state` has it; FaultError when there is none."""
+    answer = ask_haproxy(strike, f"show servers state {server.partition('/')[0]}")
+    state = server_states(answer).get(server)
+    if state is None:
+        raise fault_error(strike, answer[:200] or "no such server", f"HAProxy to have {server}")
+    return state
 
 
-def _set(strike: Strike, command: str) -> None:
-    """HAProxy answers a command that it has carried out with nothing."""
-    answer = _tell(strike, command)
+def server_states(answer: str) -> dict[str, ServerState]:
+    """What `show servers state` says, by "backend/server"."""
+    rows = [line.split() for line in answer.splitlines()]
+    return {
+        f"{row[1]}/{row[3]}": ServerState(
+            operational=int(row[_OPERATIONAL]), admin=int(row[_STATE]), weight=int(row[_WEIGHT])
+        )
+        for row in rows
+        if len(row) >= _COLUMNS and row[_STATE].isdigit()
+    }
+
+
+def give_order(strike: Strike, command: str) -> None:
+    """A command that changes something; FaultError when it is not taken.
+
+    HAProxy answers one that it has carried out with nothing.
+    """
+    answer = ask_haproxy(strike, command)
     if answer:
         raise fault_error(strike, answer[:200], f"HAProxy to take {command!r}")
 
@@ -87,23 +103,23 @@ class Drain:
     def prepare(self, strike: Strike) -> dict[str, str]:
         """Servers that nobody has drained or taken out before."""
         for server in strike.node.servers:
-            if _state(strike, server).admin & (_DRAIN | _MAINTENANCE):
+            if read_state(strike, server).admin & (_DRAIN | _MAINTENANCE):
                 raise fault_error(strike, f"{server} is out already", "a server in use")
         return {}
 
     def apply(self, strike: Strike) -> None:
         """Set the state of each server."""
         for server in strike.node.servers:
-            _set(strike, f"set server {server} state {self.word}")
+            give_order(strike, f"set server {server} state {self.word}")
 
     def undo(self, strike: Strike) -> None:
         """Back to ready."""
         for server in strike.node.servers:
-            _set(strike, f"set server {server} state ready")
+            give_order(strike, f"set server {server} state ready")
 
     def look(self, strike: Strike) -> Sight:
         """What HAProxy says of all of them."""
-        masks = [_state(strike, server).admin for server in strike.node.servers]
+        masks = [read_state(strike, server).admin for server in strike.node.servers]
         is_in_force = all(mask & self.bit for mask in masks)
         is_gone = not any(mask & self.bit for mask in masks)
         return Sight(is_in_force=is_in_force, is_gone=is_gone, text=f"admin state {masks}")
@@ -127,21 +143,21 @@ class Weight:
 
     def prepare(self, strike: Strike) -> dict[str, str]:
         """The weights to go back to."""
-        return {server: str(_state(strike, server).weight) for server in strike.node.servers}
+        return {server: str(read_state(strike, server).weight) for server in strike.node.servers}
 
     def apply(self, strike: Strike) -> None:
         """Set the weight, in percent of the configured one."""
         for server in strike.node.servers:
-            _set(strike, f"set weight {server} {strike.settings.weight_percent}%")
+            give_order(strike, f"set weight {server} {strike.settings.weight_percent}%")
 
     def undo(self, strike: Strike) -> None:
         """Back to what was found."""
         for server in strike.node.servers:
-            _set(strike, f"set weight {server} {strike.before[server]}")
+            give_order(strike, f"set weight {server} {strike.before[server]}")
 
     def look(self, strike: Strike) -> Sight:
         """Weights as HAProxy has them; 100 % are in force and gone at once."""
-        weights = {server: _state(strike, server).weight for server in strike.node.servers}
+        weights = {server: read_state(strike, server).weight for server in strike.node.servers}
         is_gone = all(str(weight) == strike.before[s] for s, weight in weights.items())
         is_same = strike.settings.weight_percent == 100  # noqa: PLR2004 - percent
         return Sight(is_in_force=not is_gone or is_same, is_gone=is_gone, text=f"{weights}")

@@ -22,12 +22,16 @@ REST, GRPC = "rest", "grpc"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A node as HAProxy reaches it; `check` is where its health is asked, all host:port."""
+    """A node as HAProxy reaches it; `check` is where its health is asked, all host:port.
+
+    `weight` (0..256) is its part of the traffic; HAProxy's own default is 1.
+    """
 
     name: str
     rest: str
     grpc: str
     check: str
+    weight: int = 1
 
 
 def find_haproxy() -> str | None:
@@ -49,12 +53,12 @@ def _checks(haproxy: Haproxy) -> str:
 
 
 def _backend(
-    name: str, servers: Sequence[tuple[str, str, str]], haproxy: Haproxy, words: str, health: str
+    name: str, servers: Sequence[tuple[Server, str]], haproxy: Haproxy, words: str, health: str
 ) -> str:
     lines = "\n".join(
-        f"  server {server} {address} {words}{_checks(haproxy)} "
-        f"port {check.rpartition(':')[2]} addr {check.rpartition(':')[0]} check-proto h1"
-        for server, address, check in servers
+        f"  server {one.name} {address} {words}{_checks(haproxy)} weight {one.weight} "
+        f"port {one.check.rpartition(':')[2]} addr {one.check.rpartition(':')[0]} check-proto h1"
+        for one, address in servers
     )
     return f"""
 backend {name}
@@ -90,10 +94,10 @@ defaults
 frontend {REST}-front
   bind {rest_bind}
   default_backend {REST}
-{_backend(REST, [(s.name, s.rest, s.check) for s in servers], haproxy, "", health)}"""
+{_backend(REST, [(one, one.rest) for one in servers], haproxy, "", health)}"""
     if grpc_bind is not None:
         text += f"""frontend {GRPC}-front
   bind {grpc_bind} proto h2
   default_backend {GRPC}
-{_backend(GRPC, [(s.name, s.grpc, s.check) for s in servers], haproxy, "proto h2 ", health)}"""
+{_backend(GRPC, [(one, one.grpc) for one in servers], haproxy, "proto h2 ", health)}"""
     path.write_text(text, encoding="utf-8")

@@ -12,22 +12,27 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
+from typing import Final
 
 from loadtests.errors import HarnessError
+from loadtests.failover.asking import find_leader
 from loadtests.failover.choosing import choose_nodes
 from loadtests.failover.ledger import Ledger
-from loadtests.failover.messages import Halt, Happened, ToMaster
-from loadtests.failover.prediction import placement_text, predict
+from loadtests.failover.messages import Halt, Happened, Second, ToMaster
+from loadtests.failover.prediction import placement_text, predict, rollout_text
 from loadtests.failover.processes import identity_of
-from loadtests.failover.strike import Strike
+from loadtests.failover.rollout_driver import Hands, RolloutDriver
+from loadtests.failover.strike import FaultError, Strike
 from loadtests.failover.striking import Told, apply_strike, undo_strikes, verify_in_force
 from loadtests.failover.timeline import Apply, Steady, Step, StopRun, Timeline, Undo
 from loadtests.plan.failover import Failover, Fault, FaultNode
-from loadtests.record.event import Event
-from loadtests.record.fault_events import INJECTOR, FaultEvent, FaultStep, step_event
+from loadtests.record.event import Event, EventValue
+from loadtests.record.fault_events import INJECTOR, ROLLOUT, FaultEvent, FaultStep, step_event
 
+LEADER_EVERY_NS: Final = 500_000_000  # while a fault waits for a node to lead
 Say = Callable[[ToMaster], None]
 Outcome = Callable[[], list[Step]]  # what a thread has to say to the timeline
 
@@ -71,10 +76,30 @@ class Injector:
         self._pool = ThreadPoolExecutor(max_workers=max(4, 2 * len(failover.faults)))
         self._under_way: set[Future[None]] = set()
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()
+        self._ask_leader_ns = 0
+        self._rollout = self._build_rollout()
+
+    def _build_rollout(self) -> RolloutDriver | None:
+        if self._failover.rollout is None:
+            return None
+        hands = Hands(
+            now_ns=self._now_ns,
+            start=self._start,
+            put=self._outcomes.put,
+            settled=self._timeline.rollout_settled,
+            failed=lambda reason: self._timeline.failed(ROLLOUT, reason),
+            strike=self._strike,
+            event=lambda kind, at_ns, text, fields: self._event(kind, at_ns, text, **fields),
+            tell=self.tell,
+            ledger=self._ledger,
+        )
+        return RolloutDriver(self._failover, self._failover.rollout, hands)
 
     def predict(self) -> None:
         """Tell what is expected."""
         self._event(FaultEvent.PREDICTION, 0, placement_text(self._failover))
+        if self._failover.rollout is not None:
+            self._event(FaultEvent.PREDICTION, 0, rollout_text(self._failover))
         for expected in predict(self._failover):
             text = f"{expected.fault}: {expected.text}"
             self._event(
@@ -96,19 +121,47 @@ class Injector:
         """Another T0: the one before had to be given up before it came."""
         self._t0_ns, self._t0_unix_ns = t0_ns, t0_unix_ns
 
-    def observe(self, until_ns: int, *, holds: bool, reason: str) -> None:
+    def observe(self, second: Second) -> None:
         """Take what the master saw of one second."""
-        self._carry_out(self._timeline.observe(until_ns, holds=holds, reason=reason))
+        steps = self._timeline.observe(
+            second.until_ns,
+            holds=second.holds,
+            reason=second.reason,
+            conditions=second.conditions,
+        )
+        self._carry_out(steps)
 
     def tick(self) -> None:
         """Do what is due now."""
         while not self._outcomes.empty():
             self._carry_out(self._outcomes.get()())
-        self._carry_out(self._timeline.tick(self._now_ns()))
+        now_ns = self._now_ns()
+        self._carry_out(self._timeline.tick(now_ns))
+        if self._rollout is not None and self._timeline.has_been_steady:
+            self._rollout.tick(now_ns)
+        if self._timeline.asks_for_leader and now_ns >= self._ask_leader_ns:
+            self._ask_leader_ns = now_ns + LEADER_EVERY_NS
+            self._start(self._see_leader)
+
+    def _see_leader(self) -> None:
+        """In a thread: who leads; nobody, or nobody who says so, is no leader."""
+        query = self._failover.leader
+        assert query is not None, "a plan has checked that it can be asked"
+        with suppress(FaultError):
+            name = find_leader(self._failover.nodes, query).name
+            at_ns = self._now_ns()
+            self._outcomes.put(lambda: self._leads(name, at_ns))
+
+    def _leads(self, name: str, at_ns: int) -> list[Step]:
+        self._timeline.leads(name, at_ns)
+        return []
 
     def finish(self, reason: str) -> str:
         """Undo everything; what could not be undone, "" when all was."""
         self._carry_out(self._timeline.missed_after(self._now_ns()))
+        for name in self._timeline.never_due():
+            text = f"fault {name} was never due: what it waits for did not come"
+            self._event(FaultEvent.NEVER_DUE, self._now_ns(), text, fault=name)
         self._timeline.stop()
         for future in list(self._under_way):
             future.exception()  # waits; what went wrong was told
@@ -137,9 +190,7 @@ class Injector:
     def _now_ns(self) -> int:
         return time.monotonic_ns() - self._t0_ns
 
-    def _event(
-        self, kind: FaultEvent, at_ns: int, text: str, **fields: str | int | bool | None
-    ) -> None:
+    def _event(self, kind: FaultEvent, at_ns: int, text: str, **fields: EventValue) -> None:
         event = Event(
             at_unix_ns=self._t0_unix_ns + at_ns,
             kind=kind.value,

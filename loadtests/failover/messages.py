@@ -32,11 +32,15 @@ class Began(msgspec.Struct, frozen=True, kw_only=True, tag="began"):
 
 
 class Second(msgspec.Struct, frozen=True, kw_only=True, tag="second"):
-    """Master: what a second of the run was like; `until_ns` from T0."""
+    """Master: what a second of the run was like; `until_ns` from T0.
+
+    `conditions`: the faults whose condition was true in it.
+    """
 
     until_ns: int
     holds: bool
     reason: str
+    conditions: tuple[str, ...] = ()
 
 
 ToInjector = Began | Second

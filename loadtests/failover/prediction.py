@@ -32,6 +32,7 @@ from loadtests.plan.failover import (
     static_choice,
     struck_count,
 )
+from loadtests.plan.rollout import weights_for
 from loadtests.plan.units import format_duration
 
 # Actions after which a node answers nothing, and whether its port refuses at once.
@@ -157,6 +158,24 @@ def _text(
     else:
         parts.append("nothing is known here of who would notice")
     return "; ".join(parts)
+
+
+def rollout_text(failover: Failover) -> str:
+    """How traffic will be moved, and what moves it back how soon at the latest."""
+    rollout = failover.rollout
+    assert rollout is not None, "of a rollout alone"
+    old, new = (len(failover.nodes_of(is_new=is_new)) for is_new in (False, True))
+    phases = ", then ".join(
+        f"{weights_for(one.traffic_ratio, old, new).share(old, new):.1%} for "
+        f"{format_duration(one.hold_ns)}"
+        for one in rollout.phases
+    )
+    after_ns = rollout.sustain_ns + rollout.every_ns
+    return (
+        f"rollout: version {rollout.to} gets {phases} of the traffic; a trigger that holds for "
+        f"{format_duration(rollout.sustain_ns)} rolls back, {format_duration(after_ns)} after it "
+        "is first seen at the latest"
+    )
 
 
 def placement_text(failover: Failover) -> str:

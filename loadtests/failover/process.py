@@ -126,7 +126,7 @@ def _hear(
     message = decode_to_injector(line)
     if isinstance(message, Second):
         if injector is not None:
-            injector.observe(message.until_ns, holds=message.holds, reason=message.reason)
+            injector.observe(message)
         return injector
     t0_ns, t0_unix_ns = message.t0_ns, message.t0_unix_ns
     if injector is not None:

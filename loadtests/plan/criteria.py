@@ -15,6 +15,7 @@ from loadtests.plan.call import Protocol
 from loadtests.plan.model import Abort, MeasureKind, Objective, Slo, Stage
 from loadtests.plan.objectives import (
     RATE_KINDS,
+    ROLLOUT_KINDS,
     RateReference,
     parse_abort,
     parse_alert,
@@ -87,6 +88,10 @@ class Criteria:
 
     def _check_names(self, objective: Objective, where: str) -> None:
         self._check_pool(objective, where)
+        failover = self.document.failover
+        if objective.measure.kind in ROLLOUT_KINDS and (failover is None or not failover.rollout):
+            expected = "[failover.rollout], which it is about"
+            self.mistakes.add(where, objective.measure.kind.value, expected)
         if objective.request is not None:
             self._check_name("request", objective.request, self.document.request_names, where)
         if objective.stage is None:

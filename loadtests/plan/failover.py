@@ -62,7 +62,8 @@ class FaultNode:
     `start` is a command that starts it and returns; `servers` are its names in HAProxy,
     "backend/server"; `namespace` a network namespace by name or path; `proxy` the control
     socket of the fault proxy before it. `owner_pid` is the process that started a node of the
-    harness and takes it along when it ends; 0 for nodes of the user's own.
+    harness and takes it along when it ends; 0 for nodes of the user's own. `behaviour` is how a
+    node of the embedded cluster misbehaves on purpose.
     """
 
     name: str
@@ -76,6 +77,8 @@ class FaultNode:
     interface: str
     proxy: str
     owner_pid: int
+    version: str = ""  # archives of before there were rollouts have none, nor the next
+    behaviour: str = ""
 
     @property
     def host(self) -> str:
@@ -94,12 +97,32 @@ class Settings:
     undo_command: tuple[str, ...]
     verify_command: tuple[str, ...]
     timeout_ns: int  # of each command, and of a step's being seen
+    server_weight: int = 0  # of a rollout's strikes, as HAProxy has it: 0..256
+
+
+class ConditionKind(Enum):
+    """What a fault can wait for besides the time."""
+
+    MEASURE = "measure"  # a condition of the grammar of objectives that is true for a while
+    LEADER = "leader is"  # a node
+    RECOVERED = "recovered"  # a fault, in force or not: every objective has held since
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """`when` of a fault: its text; the node's or fault's name; how long a measure must last."""
+
+    text: str
+    kind: ConditionKind
+    name: str
+    sustain_ns: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One fault. `at_ns` from T0, or from when `after` was gone and the target steady again.
+    """One fault, `at_ns` from T0, or from what it waits for.
 
+    That is `after` being gone and the target steady again, or the condition `when` being met.
     `undo_after_ns` from its acknowledged time; None: it stays until the end of the run.
     """
 
@@ -110,6 +133,48 @@ class Fault:
     after: str | None
     undo_after_ns: int | None
     settings: Settings
+    when: Condition | None = None  # archives of before there were conditions have none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """What a version must not do: more errors than `limit` (0-1), or a later quantile (ns)."""
+
+    text: str
+    quantile: float | None  # None: the error ratio
+    limit: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutPhase:
+    """A share of the traffic (0-1) that the new version gets for `hold_ns` of known data.
+
+    Any of `triggers` that holds for as long as its rollout says rolls it back.
+    """
+
+    traffic_ratio: float
+    hold_ns: int
+    triggers: tuple[Trigger, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """Traffic moved to the nodes of version `to`, phase by phase; see plan/rollout.py.
+
+    Every `every_ns` the new version's last `window_ns` are held against the phase's triggers;
+    one that holds for `sustain_ns` rolls back. Longer than `gap_ns` without data is known.
+    """
+
+    to: str
+    phases: tuple[RolloutPhase, ...]
+    every_ns: int
+    window_ns: int
+    sustain_ns: int
+    gap_ns: int
+    metrics_path: str
+    timers: tuple[str, ...]  # series with buckets: NAME_bucket, NAME_count
+    ignore: str  # requests to paths that begin so are not the service's
+    timeout_ns: int  # until weights must be seen to be set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +228,12 @@ class Failover:
     haproxy: Haproxy | None
     nodes: tuple[FaultNode, ...]
     faults: tuple[Fault, ...]
+    rollout: Rollout | None = None  # archives of before there were rollouts have none
+
+    def nodes_of(self, *, is_new: bool) -> tuple[FaultNode, ...]:
+        """Nodes of the version that a rollout moves traffic to, or of the one before."""
+        to = "" if self.rollout is None else self.rollout.to
+        return tuple(node for node in self.nodes if (node.version == to) is is_new)
 
     @property
     def hosts(self) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from loadtests.plan.criteria import repeated
@@ -11,15 +12,19 @@ from loadtests.plan.failover import (
     ACTIONS,
     ActionNeeds,
     Chosen,
+    Condition,
+    ConditionKind,
     FaultNode,
     Selector,
     System,
     struck_count,
 )
 from loadtests.plan.model import Node
+from loadtests.plan.objectives import parse_condition
 from loadtests.plan.spec import FailoverSpec, FaultSpec
 from loadtests.plan.units import format_duration
 from loadtests.plan.values import Mistakes, can_name, one_of, shown
+from loadtests.record.fault_events import ROLLOUT
 
 # What the harness fills in for nodes that it starts itself.
 FILLED: Final = ("url", "pid_file", "start", "servers", "proxy")
@@ -44,8 +49,12 @@ def check_sections(spec: FailoverSpec, mistakes: Mistakes) -> None:
     """Something to strike with something, each under a name of its own."""
     if not spec.nodes:
         mistakes.add("failover.nodes", "none", "at least one [[failover.nodes]]")
-    if not spec.faults:
-        mistakes.add("failover.faults", "none", "at least one [[failover.faults]]")
+    if not spec.faults and spec.rollout is None:
+        expected = "at least one [[failover.faults]], or [failover.rollout]"
+        mistakes.add("failover.faults", "none", expected)
+    if spec.rollout is not None and any(fault.name == ROLLOUT for fault in spec.faults):
+        expected = f"another name: {ROLLOUT} is what moved weights are called"
+        mistakes.add("failover.faults", shown(ROLLOUT), expected)
     for section, names in (
         ("nodes", [node.name for node in spec.nodes]),
         ("faults", [fault.name for fault in spec.faults]),
@@ -131,11 +140,60 @@ def check_after(
         mistakes.add(f"{where}.after", shown(spec.after), expected)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What a condition on a measure may be about."""
+
+    requests: Sequence[str]
+    stages: Sequence[str]
+
+
+def check_when(
+    spec: FaultSpec,
+    when: Condition | None,
+    where: str,
+    failover: FailoverSpec,
+    *,
+    index: int,
+    names: Names,
+    mistakes: Mistakes,
+) -> None:
+    """A condition alone, on something that there is and that can be seen."""
+    where = f"{where}.when"
+    if spec.after is not None:
+        mistakes.add(where, shown(spec.when), f"no condition beside after = {shown(spec.after)}")
+    if when is None:
+        return
+    match when.kind:
+        case ConditionKind.RECOVERED:
+            known = tuple(str(fault.name) for fault in failover.faults[:index])
+            _check_known(when.name, known, "faults that stand before", where, mistakes)
+        case ConditionKind.LEADER:
+            known = tuple(str(node.name) for node in failover.nodes)
+            _check_known(when.name, known, "the nodes", where, mistakes)
+            if failover.leader is None:
+                expected = "[failover.leader], which says how to ask who leads"
+                mistakes.add(where, shown(when.text), expected)
+        case ConditionKind.MEASURE:
+            condition = parse_condition(when.text).objective
+            if condition.request is not None:
+                _check_known(condition.request, names.requests, "the requests", where, mistakes)
+            if condition.stage is not None:
+                _check_known(condition.stage, names.stages, "the stages", where, mistakes)
+
+
+def _check_known(
+    name: str, known: Sequence[str], what: str, where: str, mistakes: Mistakes
+) -> None:
+    if not can_name(name, known):
+        mistakes.add(where, shown(name), one_of(name, known, what))
+
+
 def check_time(
     spec: FaultSpec, where: str, *, hold_ns: int, duration_ns: int, mistakes: Mistakes
 ) -> None:
     """An offset lies within the run, behind the time that the steady state needs."""
-    if spec.at is None or spec.after is not None:
+    if spec.at is None or spec.after is not None or spec.when is not None:
         return
     if spec.at < hold_ns:
         expected = f"{format_duration(hold_ns)} or later: the steady state is watched for so long"

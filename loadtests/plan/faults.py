@@ -16,6 +16,8 @@ from typing import Final
 from loadtests.plan.failover import (
     ACTIONS,
     Chosen,
+    Condition,
+    ConditionKind,
     Failover,
     Fault,
     FaultNode,
@@ -29,6 +31,7 @@ from loadtests.plan.failover import (
 )
 from loadtests.plan.fault_checks import (
     FILLED,
+    Names,
     check_after,
     check_front,
     check_needs,
@@ -36,8 +39,11 @@ from loadtests.plan.fault_checks import (
     check_sections,
     check_selector,
     check_time,
+    check_when,
 )
 from loadtests.plan.model import Node
+from loadtests.plan.objectives import parse_condition
+from loadtests.plan.rollout import build_rollout
 from loadtests.plan.spec import FailoverSpec, FaultNodeSpec, FaultSpec, HaproxySpec, LeaderSpec
 from loadtests.plan.units import UnitError
 from loadtests.plan.values import Mistakes, can_name, one_of, shown
@@ -67,6 +73,24 @@ def parse_selector(text: str) -> Selector:
     return Selector(chosen=Chosen(word), name="", count=int(match["count"] or 1))
 
 
+def parse_when(text: str) -> Condition:
+    """What a fault waits for; UnitError otherwise."""
+    words = text.split()
+    for kind in (ConditionKind.LEADER, ConditionKind.RECOVERED):
+        *verb, name = words or [""]
+        if " ".join(verb) == kind.value:
+            return Condition(text=" ".join(words), kind=kind, name=name, sustain_ns=0)
+    try:
+        measure = parse_condition(text)
+    except UnitError as error:
+        expected = f'"recovered FAULT", "leader is NODE", or a measure: {error.expected}'
+        raise UnitError(expected) from error
+    return Condition(
+        text=measure.objective.text, kind=ConditionKind.MEASURE, name="",
+        sustain_ns=measure.sustain_ns,
+    )  # fmt: skip
+
+
 def known_actions() -> tuple[str, ...]:
     """Built-in actions, then those of installed packages."""
     own = sorted({point.name for point in entry_points(group=ENTRY_POINTS)} - ACTIONS.keys())
@@ -74,7 +98,12 @@ def known_actions() -> tuple[str, ...]:
 
 
 def build_failover(
-    spec: FailoverSpec | None, targets: Sequence[Node], *, duration_ns: int, mistakes: Mistakes
+    spec: FailoverSpec | None,
+    targets: Sequence[Node],
+    names: Names,
+    *,
+    duration_ns: int,
+    mistakes: Mistakes,
 ) -> Failover | None:
     """The failover of a run of `duration_ns`; None where the scenario has none."""
     if spec is None:
@@ -95,8 +124,10 @@ def build_failover(
         faults=tuple(
             fault
             for index, one in enumerate(spec.faults)
-            if (fault := _fault(one, index, nodes, spec, mistakes)) is not None
+            if (fault := _fault(one, index, nodes, spec, names=names, mistakes=mistakes))
+            is not None
         ),
+        rollout=build_rollout(spec, nodes, duration_ns=duration_ns, mistakes=mistakes),
     )
     for index, one in enumerate(spec.faults):
         check_time(
@@ -117,6 +148,8 @@ def _node(spec: FaultNodeSpec, index: int, system: System, mistakes: Mistakes) -
     for key in FILLED if system is System.EMBEDDED else ():
         if getattr(spec, key):
             mistakes.add(f"{where}.{key}", "a value", "nothing: the harness starts this node")
+    if system is System.OWN and spec.behaviour:
+        mistakes.add(f"{where}.behaviour", "a value", "nothing: only embedded nodes misbehave")
     for number, server in enumerate(spec.servers):
         if _SERVER.fullmatch(server) is None:
             at = f"{where}.servers[{number}]"
@@ -137,6 +170,8 @@ def _node(spec: FaultNodeSpec, index: int, system: System, mistakes: Mistakes) -
         interface=spec.interface,
         proxy=spec.proxy,
         owner_pid=0,
+        version=spec.version or "",
+        behaviour=spec.behaviour,
     )
 
 
@@ -178,6 +213,8 @@ def _fault(
     index: int,
     nodes: Sequence[FaultNode],
     failover: FailoverSpec,
+    *,
+    names: Names,
     mistakes: Mistakes,
 ) -> Fault | None:
     where = f"failover.faults[{index}]"
@@ -192,8 +229,13 @@ def _fault(
         check_needs(spec, needs, where, mistakes)
         struck = () if on is None else static_choice(on, nodes)
         check_nodes(spec.action, needs, where, struck, failover=failover, mistakes=mistakes)
-    if spec.after is None and spec.at is None:
-        mistakes.add(f"{where}.at", "nothing", 'when: an offset such as "30 s", or after = "FAULT"')
+    when = None
+    if spec.when is not None:
+        when = mistakes.attempt(f"{where}.when", spec.when, partial(parse_when, spec.when))
+        check_when(spec, when, where, failover, index=index, names=names, mistakes=mistakes)
+    elif spec.after is None and spec.at is None:
+        expected = 'when: an offset such as "30 s", after = "FAULT", or a condition'
+        mistakes.add(f"{where}.at", "nothing", expected)
     if spec.after is not None:
         check_after(spec, where, failover.faults[:index], mistakes)
     if on is None:
@@ -208,4 +250,5 @@ def _fault(
         after=spec.after,
         undo_after_ns=undo_after_ns,
         settings=_settings(spec),
+        when=when,
     )

@@ -74,6 +74,13 @@ class MeasureKind(Enum):
     LOST_WRITES = "lost_writes"  # acknowledged and absent
     RESURRECTED_WRITES = "resurrected_writes"  # refused and present
     DUPLICATED_WRITES = "duplicated_writes"  # present twice
+    # Of a rollout, from the decision to roll back on (analysis/recovery/rollback.py):
+    ROLLBACKS = "rollbacks"  # how often it was decided
+    TRAFFIC_OFF = "traffic_off"  # ns, until the new version serves nothing any more
+    ALL_GREEN = "all_green"  # ns, until every objective holds again
+    RELAPSES = "relapses"  # times that objectives missed again after that
+    CASCADING_FAILURES = "cascading_failures"  # nodes of the version before that went down
+    P95_RESTORED = "p95_restored"  # ratio, the last judged stage's to the first one's
 
 
 class Comparison(Enum):

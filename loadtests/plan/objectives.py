@@ -10,14 +10,17 @@
                | "time_to_recover" | "time_to_detect" | "unavailability" | "longest_outage"
                | "blackout" | "downtime" | "error_budget_spent"
                | "lost_writes" | "resurrected_writes" | "duplicated_writes"
-    comparison = "<" | "<=" | ">" | ">=" | "=="                "==": of downtime and .._writes
+               | "rollbacks" | "traffic_off" | "all_green" | "relapses"
+               | "cascading_failures" | "p95_restored"
+    comparison = "<" | "<=" | ">" | ">=" | "=="                "==": of downtime and counts
     limit      = duration                                      of p.. and max
                | ratio                                         of .._ratio, pool_use
                | rate | percent [ "of" name ]                  of throughput, goodput
                | ratio | size | number | rate                  of server., by its unit
                | duration                                      of time_.., outages, blackout
                | "none"                                        of downtime
-               | number                                        of .._writes
+               | number                                        of .._writes, counts of rollouts
+               | duration, ratio                               of traffic_off, all_green; p95_..
 
 `on` names a request, `in` a judged stage; without them all requests together and each
 judged stage on its own are meant. A percentage of throughput is of the named baseline,
@@ -48,6 +51,11 @@ they are of one request. `time_to_recover` is the longest of all faults: from th
 start of the first 30 s in which every other objective holds that bins can tell of (not pool
 use, `server.` and `failed_p..`). `error_budget_spent` needs `slo` in `[criteria]`.
 Examples: `time_to_recover < 300 s`, `downtime == none`, `lost_writes == 0`.
+
+Those of rollouts are of the whole run too and need a `[failover.rollout]`: `rollbacks` counts
+decisions to roll back; `traffic_off < 5 min` and `all_green < 10 min` count from the decision,
+`relapses` and `cascading_failures` what went wrong besides, and `p95_restored <= 120 %` holds
+the p95 of the last judged stage against that of the first.
 
 An objective is good when true, an alert or abort is bad when true; a comparison that
 points the wrong way (`p95 > 200 ms` as an objective) is refused. Grammar and evaluation
@@ -121,6 +129,12 @@ _PLAIN: Final = {
             MeasureKind.LOST_WRITES,
             MeasureKind.RESURRECTED_WRITES,
             MeasureKind.DUPLICATED_WRITES,
+            MeasureKind.ROLLBACKS,
+            MeasureKind.TRAFFIC_OFF,
+            MeasureKind.ALL_GREEN,
+            MeasureKind.RELAPSES,
+            MeasureKind.CASCADING_FAILURES,
+            MeasureKind.P95_RESTORED,
         )
     },
 }
@@ -152,8 +166,18 @@ OUTAGE_KINDS: Final = frozenset(
         MeasureKind.ERROR_BUDGET_SPENT,
     }
 )
-FAILOVER_KINDS: Final = OUTAGE_KINDS | WRITE_KINDS
-_EXACT: Final = WRITE_KINDS | {MeasureKind.DOWNTIME}
+_ROLLOUT_COUNTS: Final = frozenset(
+    {MeasureKind.ROLLBACKS, MeasureKind.RELAPSES, MeasureKind.CASCADING_FAILURES}
+)
+ROLLOUT_KINDS: Final = _ROLLOUT_COUNTS | {
+    MeasureKind.TRAFFIC_OFF,
+    MeasureKind.ALL_GREEN,
+    MeasureKind.P95_RESTORED,
+}
+COUNT_KINDS: Final = WRITE_KINDS | _ROLLOUT_COUNTS
+FAILOVER_KINDS: Final = OUTAGE_KINDS | WRITE_KINDS | ROLLOUT_KINDS
+_WITHOUT_ON: Final = WRITE_KINDS | ROLLOUT_KINDS
+_EXACT: Final = COUNT_KINDS | {MeasureKind.DOWNTIME}
 _HIGHER_IS_BETTER: Final = RATE_KINDS | {MeasureKind.SUCCESS_RATIO}
 MEASURE_EXPECTED: Final = ", ".join(
     ("a measure: p95, p99.9 (any pN)", "service_pN", "failed_pN", "done_pN", *_PLAIN, "server.NAME")
@@ -226,30 +250,44 @@ def parse_measure(text: str, server: ServerUnits = DEFAULT_UNITS) -> Measure:
     return Measure(kind=kind, quantile=None)
 
 
+def _parse_none(text: str) -> float:
+    if text != "none":
+        raise UnitError('"downtime == none"')
+    return 0.0
+
+
+_LIMITS: Final[Mapping[MeasureKind, Callable[[str], float]]] = {
+    **dict.fromkeys(RATIO_KINDS, parse_ratio),
+    **dict.fromkeys(COUNT_KINDS, parse_count),
+    MeasureKind.POOL_USE: parse_ratio,
+    MeasureKind.ERROR_BUDGET_SPENT: parse_ratio,
+    MeasureKind.P95_RESTORED: lambda text: parse_percent(text) / 100.0,
+    MeasureKind.DOWNTIME: _parse_none,
+}
+
+
 def _parse_limit(
     measure: Measure, text: str, reference: RateReference, server: ServerUnits
 ) -> float:
     if measure.server is not None:
         return float(_SERVER_LIMITS[server[measure.server]](text))
-    if measure.kind in RATIO_KINDS | {MeasureKind.POOL_USE, MeasureKind.ERROR_BUDGET_SPENT}:
-        return parse_ratio(text)
-    if measure.kind is MeasureKind.DOWNTIME:
-        if text != "none":
-            raise UnitError('"downtime == none"')
-        return 0.0
-    if measure.kind in WRITE_KINDS:
-        return parse_count(text)
     if measure.kind in RATE_KINDS:
         return parse_rate(text, reference)
-    return float(parse_duration_ns(text))
+    parse = _LIMITS.get(measure.kind)
+    return float(parse_duration_ns(text)) if parse is None else parse(text)
 
 
-def _check_direction(measure: Measure, comparison: Comparison, *, good_when_true: bool) -> None:
+def _check_direction(
+    measure: Measure, comparison: Comparison, *, good_when_true: bool | None
+) -> None:
+    """None: either will do."""
     if comparison is Comparison.EQUALS or measure.kind is MeasureKind.DOWNTIME:
         if comparison is not Comparison.EQUALS or measure.kind not in _EXACT:
-            raise UnitError('"==" of downtime and of lost, resurrected and duplicated writes alone')
+            raise UnitError('"==" of downtime and of counts of writes and rollouts alone')
         return
     is_upward = comparison in {Comparison.ABOVE, Comparison.AT_LEAST}
+    if good_when_true is None:
+        return
     if is_upward != ((measure.kind in _HIGHER_IS_BETTER) == good_when_true):
         signs = "< or <=" if is_upward else "> or >="
         meaning = "an objective (good when true)" if good_when_true else "bad when true"
@@ -257,7 +295,7 @@ def _check_direction(measure: Measure, comparison: Comparison, *, good_when_true
 
 
 def _parse(
-    text: str, reference: RateReference, server: ServerUnits, *, good_when_true: bool
+    text: str, reference: RateReference, server: ServerUnits, *, good_when_true: bool | None
 ) -> tuple[Objective, str | None]:
     match = _TEXT.fullmatch(text)
     if match is None:
@@ -280,13 +318,13 @@ def _parse(
     return objective, match["sustain"]
 
 
-def _check_failover(measure: Measure, match: re.Match[str], *, good_when_true: bool) -> None:
+def _check_failover(measure: Measure, match: re.Match[str], *, good_when_true: bool | None) -> None:
     if not good_when_true:
         raise UnitError(f"no {measure.kind.value}: it is known after the run, of objectives alone")
     if match["stage"] is not None:
         raise UnitError(f'{measure.kind.value} without "in": it is of the run from the fault on')
-    if match["request"] is not None and measure.kind in WRITE_KINDS:
-        raise UnitError(f'{measure.kind.value} without "on": it is of all writes')
+    if match["request"] is not None and measure.kind in _WITHOUT_ON:
+        raise UnitError(f'{measure.kind.value} without "on": it is of all of them')
 
 
 def parse_objective(
@@ -320,6 +358,16 @@ def parse_abort(
         raise UnitError("no measure of the target itself: it is asked too seldom to abort on it")
     if sustain is None:
         raise UnitError('a condition with a sustain, such as "error_ratio > 5 % for 30 s"')
+    return Abort(objective=condition, sustain_ns=_parse_sustain(sustain))
+
+
+def parse_condition(text: str) -> Abort:
+    """What a fault waits for: good or bad news, for at least a second; UnitError otherwise."""
+    condition, sustain = _parse(text, NO_BASELINES, DEFAULT_UNITS, good_when_true=None)
+    if condition.measure.kind in LEVEL_KINDS:
+        raise UnitError("a measure of requests, such as p95 or error_ratio")
+    if sustain is None:
+        raise UnitError('how long it must last, such as "p95 > 300 ms for 5 s"')
     return Abort(objective=condition, sustain_ns=_parse_sustain(sustain))
 
 

@@ -21,6 +21,7 @@ from loadtests.plan.call import Protocol
 from loadtests.plan.calls import build_call
 from loadtests.plan.capacity import build_capacity, check_load
 from loadtests.plan.criteria import Criteria, build_slo, repeated
+from loadtests.plan.fault_checks import Names
 from loadtests.plan.faults import build_failover
 from loadtests.plan.model import Plan, Request
 from loadtests.plan.nodes import build_nodes, build_tls, check_target
@@ -153,6 +154,7 @@ def build_plan(
         failover=build_failover(
             document.failover,
             nodes,
+            Names(requests=document.request_names, stages=document.stage_names),
             duration_ns=stages[-1].end_ns if stages else 0,
             mistakes=mistakes,
         ),

@@ -333,6 +333,37 @@ class FaultNodeSpec:
     namespace: str = ""
     interface: str = ""
     proxy: str = ""
+    version: Name | None = None
+    behaviour: str = ""  # of a node of the embedded cluster, see cluster/behaviour.py
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutPhaseSpec:
+    """One of `[[failover.rollout.phases]]`."""
+
+    traffic: Ratio
+    hold: PositiveNs
+    triggers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutSpec:
+    """`[failover.rollout]`, see `rollout.py`."""
+
+    to: Name
+    every: PositiveNs = PositiveNs(30 * SECOND)
+    window: PositiveNs = PositiveNs(300 * SECOND)
+    sustain: PositiveNs = PositiveNs(300 * SECOND)
+    gap: PositiveNs = PositiveNs(60 * SECOND)
+    floor: tuple[str, ...] = ()
+    path: UrlPath = UrlPath("/q/metrics")
+    timers: tuple[str, ...] = (
+        "http_server_requests_seconds",
+        "grpc_server_processing_duration_seconds",
+    )
+    ignore: str = "/q/"
+    timeout: PositiveNs = PositiveNs(30 * SECOND)
+    phases: tuple[RolloutPhaseSpec, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,6 +375,7 @@ class FaultSpec:
     on: str
     at: DurationNs | None = None  # from T0; with `after` from when that was over
     after: Name | None = None
+    when: str | None = None  # a condition, see faults.py
     undo_after: DurationNs | None = None  # None: at the end of the run
     latency: PositiveNs | None = None
     bandwidth: BytesPerSecond | None = None
@@ -366,7 +398,8 @@ class FailoverSpec:
     leader: LeaderSpec | None = None
     haproxy: HaproxySpec | None = None
     nodes: tuple[FaultNodeSpec, ...]
-    faults: tuple[FaultSpec, ...]
+    faults: tuple[FaultSpec, ...] = ()
+    rollout: RolloutSpec | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,17 @@ once for each of them.
     fault_not_in_force    not seen to be in force in time: the fault did not take hold
     fault_undone          the undo returned
     fault_gone            seen to be gone
+    fault_never_due       what it waits for never came: it was not begun
     fault_undo_failed     it may still be in force; `repair` is the command that removes it
     failover_ended        nothing is left to be done; `reason` says how it ended
+
+Of a rollout, whose moved weights are one fault called `rollout` on every node:
+
+    rollout_phase         the new version has this part of the traffic; `traffic_ratio`
+    rollout_look          what a version did since the last looks; `is_new`, `says`, `down`
+    rollout_gap           nothing was known of the new version for longer than is forgiven
+    rollback_decided      a trigger held for long enough: from here on the rollback counts
+    rollout_passed        the last phase was held: traffic stays until the run ends
 """
 
 from __future__ import annotations
@@ -28,6 +37,7 @@ from enum import Enum
 from loadtests.record.event import Event, EventValue
 
 INJECTOR = "failover"  # `who` of the events that are about no node
+ROLLOUT = "rollout"  # the fault that a rollout's moved weights are
 
 
 class FaultEvent(Enum):
@@ -43,7 +53,13 @@ class FaultEvent(Enum):
     UNDONE = "fault_undone"
     GONE = "fault_gone"
     UNDO_FAILED = "fault_undo_failed"
+    NEVER_DUE = "fault_never_due"
     ENDED = "failover_ended"
+    ROLLOUT_PHASE = "rollout_phase"
+    ROLLOUT_LOOK = "rollout_look"
+    ROLLOUT_GAP = "rollout_gap"
+    ROLLBACK_DECIDED = "rollback_decided"
+    ROLLOUT_PASSED = "rollout_passed"
 
 
 STEPS = frozenset(

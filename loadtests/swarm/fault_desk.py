@@ -51,7 +51,8 @@ class FaultDesk:
             return
         look = self._steadiness.look(window)
         until_ns = (window.start_s + 1) * NS_PER_S - self._t0_unix_ns
-        self._injector.see(until_ns, holds=look.holds, reason=look.reason)
+        conditions = self._steadiness.true_conditions(window)
+        self._injector.see(until_ns, holds=look.holds, reason=look.reason, conditions=conditions)
 
     def take(self, write: Write) -> str | None:
         """What was done since the last call; why the run has to end, if it has to."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -49,9 +50,10 @@ class InjectorProcess:
     def __init__(self, plan: Plan) -> None:
         assert plan.failover is not None, "a plan with faults"
         self._plan, self._failover = plan, plan.failover
-        self._patience_s = sum(
-            fault.settings.timeout_ns / NS_PER_S for fault in plan.failover.faults
-        )
+        timeouts_ns = [fault.settings.timeout_ns for fault in plan.failover.faults]
+        if plan.failover.rollout is not None:
+            timeouts_ns.append(plan.failover.rollout.timeout_ns)
+        self._patience_s = sum(timeouts_ns) / NS_PER_S
         self._said: deque[ToMaster] = deque()
         self._ended: Ended | None = None
         self._is_lost_told = False
@@ -105,9 +107,12 @@ class InjectorProcess:
         """T0, or another one when it had to be moved."""
         self._send(Began(t0_ns=t0_ns, t0_unix_ns=t0_unix_ns))
 
-    def see(self, until_ns: int, *, holds: bool, reason: str) -> None:
+    def see(self, until_ns: int, *, holds: bool, reason: str, conditions: Sequence[str]) -> None:
         """What a second of the run was like."""
-        self._send(Second(until_ns=until_ns, holds=holds, reason=reason[:500]))
+        second = Second(
+            until_ns=until_ns, holds=holds, reason=reason[:500], conditions=tuple(conditions)
+        )
+        self._send(second)
 
     def _send(self, message: ToInjector) -> None:
         with suppress(OSError):  # full, because it hangs, or closed: `newly_lost` tells of it

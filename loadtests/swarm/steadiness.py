@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from loadtests.plan.failover import ConditionKind
 from loadtests.plan.model import MeasureKind, Objective, Plan
-from loadtests.plan.objectives import is_met, value_of
+from loadtests.plan.objectives import is_met, parse_condition, value_of
 from loadtests.record.tally import tally_of
 from loadtests.record.window import CONNECTION, Count, Window
 
@@ -45,11 +46,28 @@ class Steadiness:
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
         self._all = self._slots(None, None)
+        faults = () if plan.failover is None else plan.failover.faults
+        self._conditions = {
+            fault.name: parse_condition(fault.when.text).objective
+            for fault in faults
+            if fault.when is not None and fault.when.kind is ConditionKind.MEASURE
+        }
         self._rules = [
             (objective, self._slots(objective.request, objective.stage))
             for objective in plan.objectives
             if objective.measure.kind in _KINDS
         ]
+
+    def true_conditions(self, window: Window) -> tuple[str, ...]:
+        """Faults that wait for a measure, and whose condition a window of one second meets."""
+        return tuple(
+            name for name, condition in self._conditions.items() if self._is_true(condition, window)
+        )
+
+    def _is_true(self, condition: Objective, window: Window) -> bool:
+        tally = tally_of(window, self._slots(condition.request, condition.stage))
+        value = value_of(condition.measure, tally, 1.0)
+        return value is not None and is_met(condition, value)
 
     def _slots(self, request: str | None, stage: str | None) -> frozenset[int]:
         space = self._plan.slots

@@ -190,6 +190,7 @@ def workings(tmp_path: Path) -> Iterator[Workings]:
     """Those of a node that has joined and listens nowhere."""
     loop = asyncio.new_event_loop()
     options = NodeOptions(
+        version="11",
         name="node-1",
         host="127.0.0.1",
         port=0,
