@@ -1,5 +1,9 @@
 """Reads every logged write back, each from a node that did not take it.
 
+Behind a load balancer nobody knows which node took a write: where `[failover]` names the nodes,
+each write is read from two of them, so that one at least did not take it. What they disagree
+about counts against the target: absent on one, or there on one though refused.
+
 A read that does not say is tried on the other nodes, and again in later rounds; one that
 never says stays unread, and the audit is then incomplete. An acknowledged write that is absent
 is looked for again in every round: a node may be a moment behind. Nothing is written to the
@@ -27,11 +31,13 @@ from loadtests.plan.audit import ID, ID_BASE64, id_template
 from loadtests.plan.call import Endpoint
 from loadtests.plan.connecting import http_connection
 from loadtests.plan.model import Audit, Node, Plan
+from loadtests.plan.targets import parse_node
 from loadtests.plan.write_ids import match_writes
 from loadtests.record.archive import Run
 from loadtests.record.read_back import UNREAD, ReadRow
 
 _READERS: Final = 4
+_READS_BEHIND: Final = 2  # nodes behind a load balancer that each write is read from
 _ROUNDS: Final = 5  # a moment apart, before an id stays unread
 _PAUSE_S: Final = 0.5
 _MOST_BODY_BYTES: Final = 1 << 20
@@ -40,7 +46,7 @@ _ENVIRONMENT: Final = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Write:
-    """One id and the index of the node that took it."""
+    """One id and the index of the node that took it, or of one to be asked last."""
 
     sequence: int
     id: str
@@ -48,16 +54,34 @@ class _Write:
     is_acknowledged: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Asked:
+    """Whom reads go to: nodes, and how many of them each write is read from."""
+
+    nodes: tuple[Node, ...]
+    reads: int
+
+
+def _asked(plan: Plan) -> _Asked:
+    """The target's own nodes, or those behind it when it is one load balancer."""
+    behind = () if plan.failover is None else tuple(one for one in plan.failover.nodes if one.url)
+    if len(plan.nodes) > 1 or len(behind) < _READS_BEHIND:
+        return _Asked(nodes=plan.nodes, reads=1)
+    nodes = tuple(parse_node(one.url, name=one.name, weight=1.0) for one in behind)
+    return _Asked(nodes=nodes, reads=_READS_BEHIND)
+
+
 class _Reader:
     """Connections of one thread, one to each node."""
 
-    def __init__(self, plan: Plan, audit: Audit, authorised: Sequence[str]) -> None:
+    def __init__(self, asked: _Asked, plan: Plan, audit: Audit, authorised: Sequence[str]) -> None:
+        self._nodes = asked.nodes
         self._plan, self._audit, self._authorised = plan, audit, authorised
         self._connections: dict[int, http.client.HTTPConnection] = {}
 
     def read(self, write: _Write, number: int) -> int | str:
         """Copies of a write on a node, or why that is not known."""
-        node, read = self._plan.nodes[number], self._audit.read
+        node, read = self._nodes[number], self._audit.read
         headers = {name: _filled(value, write.id) for name, value in read.headers}
         body = None if read.body is None else _filled(read.body, write.id)
         path = node.base_path + _filled(read.path, quote(write.id, safe=""))
@@ -102,13 +126,14 @@ def _order(write: _Write, nodes: int) -> Iterator[int]:
         yield (write.node + step) % nodes
 
 
-def _writes(run: Run, plan: Plan) -> list[_Write]:
+def _writes(run: Run, plan: Plan, asked: _Asked) -> list[_Write]:
     rows = run.writes[run.writes["due_ns"] >= 0]
     slots = rows["slot"].to_numpy("int64")
     matched = match_writes(plan, rows["due_ns"].to_numpy("int64"), slots)
     template = id_template(plan, run.manifest.run_id)
     ids = template.render_many(matched.sequences)
-    nodes = (slots[matched.entries] % len(plan.nodes)).tolist()
+    takers = slots[matched.entries] % len(plan.nodes)
+    nodes = (matched.sequences % len(asked.nodes) if asked.reads > 1 else takers).tolist()
     acknowledged = (rows["outcome"] == "ok").to_numpy()[matched.entries].tolist()
     return [
         _Write(sequence=sequence, id=id_.decode(), node=node, is_acknowledged=is_ok)
@@ -127,14 +152,13 @@ def read_back(
     """Read every write of the log back; `on_progress` gets how many of how many are done."""
     audit = plan.audit
     assert audit is not None, "a plan with an audit"
-    writes, local = _writes(run, plan), threading.local()
-    pace = _Pace(audit.reads_per_s)
+    asked, local = _asked(plan), threading.local()
+    writes, pace = _writes(run, plan, asked), _Pace(audit.reads_per_s)
 
     def read(write: _Write) -> ReadRow:
-        pace.wait()
         if not hasattr(local, "reader"):
-            local.reader = _Reader(plan, audit, authorised)
-        return _read_one(local.reader, write, plan)
+            local.reader = _Reader(asked, plan, audit, authorised)
+        return _read_one(local.reader, write, asked, pace)
 
     rows: dict[int, ReadRow] = {}
     with ThreadPoolExecutor(_READERS) as pool:
@@ -170,17 +194,28 @@ def _is_open(write: _Write, row: ReadRow | None) -> bool:
     return write.is_acknowledged and row.copies == 0
 
 
-def _read_one(reader: _Reader, write: _Write, plan: Plan) -> ReadRow:
-    """Ask the nodes in turn until one says."""
-    failure = ""
-    for number in _order(write, len(plan.nodes)):
+def _read_one(reader: _Reader, write: _Write, asked: _Asked, pace: _Pace) -> ReadRow:
+    """Ask the nodes in turn until enough of them say."""
+    failure, said = "", dict[str, int]()
+    for number in _order(write, len(asked.nodes)):
+        pace.wait()
         found = reader.read(write, number)
         if isinstance(found, int):
-            node = plan.nodes[number].name
+            said[asked.nodes[number].name] = found
+        else:
+            failure = found
+        if len(said) == asked.reads:
             return ReadRow(
-                sequence=write.sequence, id=write.id, node=node, copies=found, failure=""
-            )
-        failure = found
+                sequence=write.sequence, id=write.id, node=", ".join(said),
+                copies=_together(list(said.values()), write), failure="",
+            )  # fmt: skip
+    if said:
+        failure = f"only {', '.join(said)} said; {failure}"
     return ReadRow(
         sequence=write.sequence, id=write.id, node="", copies=UNREAD, failure=failure[:200]
     )
+
+
+def _together(copies: Sequence[int], write: _Write) -> int:
+    """What several nodes say of one write: the worse for the target."""
+    return 0 if write.is_acknowledged and 0 in copies else max(copies)

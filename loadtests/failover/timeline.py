@@ -117,6 +117,8 @@ class Timeline:
 
     def leads(self, node: str, at_ns: int) -> None:
         """A node was seen to lead."""
+        if not self.has_been_steady:
+            return
         for name in self._waiting_for(ConditionKind.LEADER):
             if self._condition_name(name) == node:
                 self._met_ns[name] = at_ns

@@ -3,6 +3,7 @@
 [audit]
 request = "submit"                 # of [[requests]], whose path, body or message has the id
 id = "w-${run}-${seq}"             # of ${run} and ${seq} alone: the same wherever it stands
+                                   # (${seq:12} where ids must be of one length, as in base64)
 
 [audit.read]                       # over HTTP/1.1, from a node that did not take the write
 path = "/transactions/${id}"       # ${id}, or ${id_base64} in a body
@@ -65,7 +66,8 @@ def build_audit(
 
 def _check_id(spec: AuditSpec, request: Request | None, mistakes: Mistakes) -> None:
     placeholders = _PLACEHOLDER.findall(spec.id)
-    if "seq" not in placeholders or not set(placeholders) <= {"seq", "run"}:
+    kinds = {placeholder.partition(":")[0] for placeholder in placeholders}
+    if "seq" not in kinds or not kinds <= {"seq", "run"}:
         expected = "a text with ${seq}, and ${run} where ids of other runs may be there"
         mistakes.add("audit.id", shown(spec.id), expected)
     if request is not None and not any(spec.id in text for text in _texts(request)):

@@ -159,9 +159,9 @@ def check_when(
     mistakes: Mistakes,
 ) -> None:
     """A condition alone, on something that there is and that can be seen."""
-    where = f"{where}.when"
     if spec.after is not None:
-        mistakes.add(where, shown(spec.when), f"no condition beside after = {shown(spec.after)}")
+        mistakes.add(f"{where}.after", shown(spec.after), "after or when, not both")
+    where = f"{where}.when"
     if when is None:
         return
     match when.kind:

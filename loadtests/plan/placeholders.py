@@ -1,6 +1,7 @@
 """Placeholders: `${...}` parsed once into small makers, each a pure function of a sequence.
 
     ${seq}            the arrival's number over the run: 0, 1, 2 ...
+    ${seq:N}          the same in N digits, 12..18, with zeros before it: of one length
     ${run}            12 hex digits, the same for the whole run, others in another run
     ${uuid}           unique over the run, different between runs (RFC 9562 layout, version 4)
     ${hex:N}          N hex digits, 1..64
@@ -35,16 +36,17 @@ from loadtests.plan.units import UnitError
 
 MOST_POSITIONS: Final = 64
 KNOWN: Final = (
-    "${seq}, ${run}, ${uuid}, ${hex:N}, ${int:A:B}, ${choice:a|b}, ${feed.column} or ${env:NAME} "
-    "(write $${ for a literal ${)"
+    "${seq}, ${seq:N}, ${run}, ${uuid}, ${hex:N}, ${int:A:B}, ${choice:a|b}, ${feed.column} or "
+    "${env:NAME} (write $${ for a literal ${)"
 )
 _MOST_HEX_DIGITS: Final = 64
+_SEQ_DIGITS: Final = range(12, 19)  # from more arrivals than any run has to all of 2**56
 _HIGHEST_INT: Final = 2**62
 _MASK62: Final = 2**62 - 1
 # The two ASCII hex digits of each byte, as they lie in memory.
 _HEX_PAIRS: Final = np.frombuffer(bytes(range(256)).hex().encode(), dtype=np.uint16)
 _INT: Final = re.compile(r"int:(-?\d{1,19}):(-?\d{1,19})")
-_HEX: Final = re.compile(r"hex:(\d{1,3})")
+_DIGITS: Final = re.compile(r"(hex|seq):(\d{1,3})")
 _ENV: Final = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
 _CELL: Final = re.compile(r"([A-Za-z0-9_-]+)\.(.+)")
 
@@ -246,6 +248,18 @@ def _make_int(match: re.Match[str], key: int) -> Int:
     return Int(key=key, low=low, span=high - low + 1, length=lengths.pop() if is_fixed else None)
 
 
+def _make_digits(match: re.Match[str], key: int) -> Hex | Seq:
+    """Both of N digits."""
+    digits = int(match[2])
+    if match[1] == "seq":
+        if digits not in _SEQ_DIGITS:
+            raise UnitError("${seq:N} with N from 12 to 18")
+        return Seq(spec=b"%%0%dd" % digits, length=digits)
+    if not 1 <= digits <= _MOST_HEX_DIGITS:
+        raise UnitError("${hex:N} with N from 1 to 64")
+    return Hex.of(key, digits)
+
+
 def _make_cell(match: re.Match[str], feeds: Sequence[Feed]) -> Pick:
     feed = next((feed for feed in feeds if feed.name == match[1]), None)
     if feed is None:
@@ -269,10 +283,8 @@ def parse_placeholder(
             "run": Pick.of((b"%012x" % (key_of("run", run_id) >> 16),), None),
         }
         return plain[inner]
-    if match := _HEX.fullmatch(inner):
-        if not 1 <= int(match[1]) <= _MOST_HEX_DIGITS:
-            raise UnitError("${hex:N} with N from 1 to 64")
-        return Hex.of(key, int(match[1]))
+    if match := _DIGITS.fullmatch(inner):
+        return _make_digits(match, key)
     if match := _INT.fullmatch(inner):
         return _make_int(match, key)
     if inner.startswith("choice:"):

@@ -69,7 +69,10 @@ def weights_for(ratio: float, old_nodes: int, new_nodes: int) -> Weights:
 
 def parse_trigger(text: str) -> Trigger:
     """One trigger; UnitError otherwise."""
-    alert = parse_alert(text)
+    try:
+        alert = parse_alert(text)
+    except UnitError as error:
+        raise UnitError(f"{_TRIGGER_EXPECTED}: {error.expected}") from error
     measure = alert.measure
     if measure.kind not in _TRIGGERS or alert.request or alert.stage:
         raise UnitError(_TRIGGER_EXPECTED)
@@ -98,8 +101,8 @@ def build_rollout(
         )
         for index, one in enumerate(rollout.phases)
     )
-    for index, phase in enumerate(phases):
-        if not phase.triggers:
+    for index, one in enumerate(rollout.phases):
+        if not one.triggers and not rollout.floor:
             where = f"failover.rollout.phases[{index}].triggers"
             mistakes.add(where, "none", "triggers here, or failover.rollout.floor")
     return Rollout(

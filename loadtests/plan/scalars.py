@@ -160,7 +160,7 @@ def check_base64(pieces: Sequence[bytes | Maker | Environment]) -> None:
             case Pick(texts=texts, length=int() as length):
                 form = _BASE64_UNPADDED
                 width += length
-            case Environment() | Seq() | Pick():
+            case Environment() | Seq(length=None) | Pick():
                 raise UnitError(BASE64_EXPECTED)
             case _:
                 if piece.length is None:

@@ -50,10 +50,13 @@ def shortened(folder: Path, name: str, **instead: str) -> Path:
 
 
 def start(
-    folder: Path, scenario: Path, environment: Mapping[str, str] | None = None
+    folder: Path,
+    scenario: Path,
+    environment: Mapping[str, str] | None = None,
+    target: str = "",
 ) -> subprocess.Popen[str]:
-    """`headroom run` on free ports, everything of it marked."""
-    target = f"http://127.0.0.1:{free_port()},grpc=http://127.0.0.1:{free_port()}"
+    """`headroom run` on free ports, or on what there is, everything of it marked."""
+    target = target or f"http://127.0.0.1:{free_port()},grpc=http://127.0.0.1:{free_port()}"
     words = [HEADROOM, "run", str(scenario), "--target", target, "--force"]
     inherited = {k: v for k, v in os.environ.items() if k != "LOCUST_SKIP_MONKEY_PATCH"}
     return subprocess.Popen(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from failover_rig import fault
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from loadtests.clock import NS_PER_S
 from loadtests.failover.timeline import Apply, Steady, StopRun, Timeline, Undo
 from loadtests.plan.failover import Failover, Fault, Quorum, SteadyState, System
+from loadtests.plan.faults import parse_when
 
 
 def failover(*faults: Fault, hold: int = 3, within: int = 10) -> Failover:
@@ -164,3 +167,81 @@ def test_whatever_the_target_does_a_fault_is_applied_once_and_undone_once(
         assert "xxx" in runs
     if applied and undone:
         assert undone[0] - applied[0] >= undo_after
+
+
+def waiting(name: str, when: str, at: float = 0.0) -> Fault:
+    """A fault that waits for a condition."""
+    return replace(fault(name, "noop", "all", at=at), when=parse_when(when))
+
+
+def due(timeline: Timeline, second: int) -> list[str]:
+    """Faults that are due at the end of a second; each is in force and gone at once."""
+    names = [
+        step.fault.name for step in timeline.tick(second * NS_PER_S) if isinstance(step, Apply)
+    ]
+    for name in names:
+        timeline.applied(name, second * NS_PER_S)
+    return names
+
+
+def test_a_measure_is_waited_for_until_it_has_held_for_its_time() -> None:
+    """Three true seconds on end, counted from the steady state on; then the offset."""
+    timeline = Timeline(failover(waiting("slow", "p95 > 300 ms for 3 s", at=2)))
+    good(timeline, 0, 3)
+    found = []
+    for second in range(3, 16):
+        is_true = second in {3, 4, 6, 7, 8}
+        true = ("slow",) if is_true else ()
+        timeline.observe((second + 1) * NS_PER_S, holds=True, reason="", conditions=true)
+        found += [(name, second + 1) for name in due(timeline, second + 1)]
+    assert found == [("slow", 11)], "true for three seconds at 9, and two more"
+
+
+def test_a_measure_that_was_true_before_the_steady_state_does_not_count() -> None:
+    """Nor does a second that is missing in between."""
+    timeline = Timeline(failover(waiting("slow", "error_ratio > 1 % for 2 s")))
+    for second in range(3):
+        timeline.observe((second + 1) * NS_PER_S, holds=True, reason="", conditions=("slow",))
+    assert due(timeline, 3) == []
+    timeline.observe(4 * NS_PER_S, holds=True, reason="", conditions=("slow",))
+    timeline.observe(6 * NS_PER_S, holds=True, reason="", conditions=("slow",))
+    assert due(timeline, 6) == []
+    timeline.observe(7 * NS_PER_S, holds=True, reason="", conditions=("slow",))
+    assert due(timeline, 7) == ["slow"]
+
+
+def test_a_leader_is_waited_for() -> None:
+    """The node itself, and only once it was steady."""
+    timeline = Timeline(failover(waiting("n2-leads", "leader is n2")))
+    timeline.leads("n2", NS_PER_S)
+    assert not timeline.asks_for_leader
+    good(timeline, 0, 3)
+    assert timeline.asks_for_leader
+    timeline.leads("n1", 4 * NS_PER_S)
+    assert due(timeline, 4) == []
+    timeline.leads("n2", 5 * NS_PER_S)
+    assert due(timeline, 5) == ["n2-leads"]
+    assert not timeline.asks_for_leader
+
+
+def test_a_recovery_is_seen_while_the_fault_is_still_in_force() -> None:
+    """`after` waits until it is gone; `recovered` for every objective to hold again."""
+    kill = fault("kill", "kill", "all", at=3)
+    timeline = Timeline(failover(kill, waiting("next", "recovered kill")))
+    good(timeline, 0, 3)
+    assert due(timeline, 3) == ["kill"]
+    timeline.observe(4 * NS_PER_S, holds=False, reason="errors")
+    good(timeline, 4, 6)
+    assert due(timeline, 6) == [], "good for two seconds"
+    good(timeline, 6, 7)
+    assert due(timeline, 7) == ["next"]
+    assert timeline.never_due() == ()
+
+
+def test_what_never_came_is_told() -> None:
+    """A fault that was not begun; none of a run that was stopped."""
+    timeline = Timeline(failover(waiting("n2-leads", "leader is n2")))
+    good(timeline, 0, 9)
+    assert timeline.never_due() == ("n2-leads",)
+    timeline.stop()
+    assert timeline.never_due() == ()
