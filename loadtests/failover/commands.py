@@ -103,14 +103,17 @@ class Exec:
             must_succeed(strike.settings.undo_command, strike)
 
     def look(self, strike: Strike) -> Sight:
-        """`verify_command` ends with 0 as long as the fault is in force."""
+        """`verify_command` ends with 0 as long as the fault is in force, with 1 when it is not.
+
+        Any other end says nothing: a way that is cut (ssh: 255) is no sign that it is gone.
+        """
         if not strike.settings.verify_command:
             text = "not verified: it has no verify_command"
             return Sight(is_in_force=None, is_gone=None, text=text)
         ended = run_command(strike.settings.verify_command, strike)
-        is_in_force = ended.code == 0
-        text = f"verify_command ended with {ended.code}"
-        return Sight(is_in_force=is_in_force, is_gone=not is_in_force, text=text)
+        said = f": {ended.text}" if ended.code > 1 and ended.text else ""
+        text = f"verify_command ended with {ended.code}{said}"
+        return Sight(is_in_force=ended.code == 0, is_gone=ended.code == 1, text=text)
 
     def repair(self, strike: Strike) -> str:
         """Its undo command."""

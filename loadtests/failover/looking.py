@@ -19,7 +19,7 @@ from typing import Final
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtests.clock import NS_PER_S
-from loadtests.failover.asking import ask
+from loadtests.failover.asking import MOST_BYTES, ask
 from loadtests.plan.failover import FaultNode, Rollout, Trigger
 from loadtests.plan.objectives import required_samples
 
@@ -122,7 +122,7 @@ class Watch:
         for node in self.nodes:
             try:
                 said[node.name] = self._ask(node)
-            except (OSError, http.client.HTTPException, ValueError, KeyError):
+            except (OSError, http.client.HTTPException, ValueError, KeyError, ArithmeticError):
                 unread.append(node.name)
         self._forget_begun_anew(said)
         self._kept.append((at_ns, said))
@@ -144,6 +144,8 @@ class Watch:
         status, body = ask(node.url, self._rollout.metrics_path, _TIMEOUT_S)
         if status != http.client.OK:
             raise ValueError(f"status {status}")
+        if len(body) >= MOST_BYTES:
+            raise ValueError("a page that was cut off")  # what is missing would be taken for less
         return read_counts(body.decode(), self._rollout.timers, self._rollout.ignore)
 
     def _window(self, now: Mapping[str, Counted]) -> Counted:

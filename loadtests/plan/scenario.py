@@ -29,11 +29,11 @@ with its path. Nothing is started from a file that has one.
     [failover.leader]        path, pointer, own, method, body
     [failover.haproxy]       admin, inter, fastinter, check_timeout, fall, rise
     [[failover.nodes]]       name, zone, url, voter, pid_file, start, servers, namespace,
-                             interface, proxy
+                             interface, proxy, version, behaviour (of embedded nodes)
     [failover.rollout]       to, every, window, sustain, gap, floor, path, timers, ignore, timeout
     [[failover.rollout.phases]]  traffic, hold, triggers
-    [[failover.faults]]      name, action, on, at, after, undo_after, timeout, and what the
-                             action takes: latency, bandwidth, weight, command, undo_command,
+    [[failover.faults]]      name, action, on, at, after, when, undo_after, timeout, and what
+                             the action takes: latency, bandwidth, weight, command, undo_command,
                              verify_command
 
 With a `[server]`, even an empty one, the target's own metrics are read during the run: of

@@ -202,6 +202,27 @@ def test_what_nobody_can_see_is_never_told_as_seen(rig: Rig, tmp_path: Path) -> 
     ]
 
 
+def test_a_check_that_did_not_get_through_is_no_sign_that_a_fault_is_gone(
+    rig: Rig, tmp_path: Path
+) -> None:
+    """Its way is cut (ssh ends with 255): the fault stays in the ledger until 1 says it is gone."""
+    answer = tmp_path / "answer"
+    answer.write_text("1")
+    strike = strike_of(
+        rig, "exec", command=("true",), undo_command=("true",), timeout_ns=300_000_000,
+        verify_command=("sh", "-c", f"exit $(cat {answer})"),
+    )  # fmt: skip
+    with Ledger(tmp_path) as ledger:
+        applied = apply_strike(strike, ledger, lambda _: None)
+        answer.write_text("255")
+        (wrong,) = undo_strikes([applied], ledger, lambda _: None)
+        assert "verify_command ended with 255" in wrong
+        assert ledger.left == (applied,)
+        answer.write_text("1")
+        assert undo_strikes(ledger.left, ledger, lambda _: None) == ()
+        assert ledger.left == ()
+
+
 def test_a_fault_that_does_not_take_hold_is_told(rig: Rig, tmp_path: Path) -> None:
     """An action whose effect is not to be seen in time is no fault that was injected."""
     told: list[Told] = []
