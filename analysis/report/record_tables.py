@@ -19,6 +19,7 @@ from loadtests.plan.model import Hold, Plan, Profile, Ramp, Sine, Spike, Step
 from loadtests.plan.units import format_duration
 from loadtests.record.archive import Run
 from loadtests.record.directory import MANIFEST_FILE
+from loadtests.record.fault_events import FaultEvent
 from loadtests.record.manifest import AgentFacts
 
 Row = tuple[Cell, ...]
@@ -31,6 +32,7 @@ _EXTREMES: Final = (
     ("most dropped in a second", "dropped"),
 )
 _MIB: Final = 1 << 20
+_LOOK: Final = FaultEvent.ROLLOUT_LOOK.value
 
 
 def offset_cell(seconds: float) -> Cell:
@@ -83,9 +85,11 @@ def stage_table(plan: Plan) -> Table:
 def event_table(run: Run) -> Table:
     """Everything that happened besides requests, numbered as in the figures."""
     t0_ns = run.manifest.t0_unix_ns or run.manifest.created_unix_ns
+    looks = sum(event.kind == _LOOK for event in run.events)  # one every moment of a rollout
+    others = f"; {looks} looks at a rollout are in the file alone" if looks else ""
     return Table(
         name="events",
-        title="Events (the number is the line of events.jsonl and the mark in the figures)",
+        title=f"Events (the number is the line of events.jsonl and the mark in the figures{others})",
         columns=(
             number_column("line", "no."),
             number_column("at_s", "from T0"),
@@ -104,6 +108,7 @@ def event_table(run: Run) -> Table:
                 words(event.text),
             )
             for number, event in enumerate(run.events, start=1)
+            if event.kind != _LOOK
         ),
     )
 

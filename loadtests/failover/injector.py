@@ -73,7 +73,7 @@ class Injector:
         self._t0_ns, self._t0_unix_ns = t0_ns, t0_unix_ns
         self._timeline = Timeline(failover)
         self._struck: dict[str, list[Strike]] = {}
-        self._pool = ThreadPoolExecutor(max_workers=max(4, 2 * len(failover.faults)))
+        self._pool = ThreadPoolExecutor(max_workers=4 + 2 * len(failover.faults))
         self._under_way: set[Future[None]] = set()
         self._outcomes: SimpleQueue[Outcome] = SimpleQueue()
         self._ask_leader_ns = 0

@@ -13,6 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from loadtests.plan.failover import ConditionKind
+from loadtests.plan.faults import parse_when
 from loadtests.plan.scenario import load_scenario, resolve
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -121,12 +123,24 @@ def test_the_readmes_failover_holds_together(tmp_path: Path) -> None:
     (tmp_path / "failover.toml").write_text(whole, encoding="utf-8")
     failover = resolve(load_scenario(tmp_path / "failover.toml")).failover
     assert failover is not None
-    assert [fault.name for fault in failover.faults] == [
-        "kill-leader",
-        "systemd",
-        "kubernetes",
-        "ecs",
-    ]
+    assert [fault.name for fault in failover.faults] == ["kill-leader", "systemd-kill"]
+
+
+def test_the_readmes_conditions_and_rollout_are_understood(tmp_path: Path) -> None:
+    """Every `when`, and the rollout over nodes of two versions."""
+    conditions = [line.split('"')[1] for line in README.split("\n") if line.startswith("when = ")]
+    assert [parse_when(text).kind for text in conditions] == list(ConditionKind)
+    (section,) = [text for text in blocks("text") if text.startswith("[failover.rollout]")]
+    nodes = "".join(
+        f'[[failover.nodes]]\nname = "n{number}"\nversion = "{version}"\n'
+        for number, version in enumerate(("11.0.0", "11.1.0"))
+    )
+    whole = blocks("toml")[0].replace('"5 s"', '"30 h"') + '\n[failover]\nsystem = "embedded"\n'
+    (tmp_path / "rollout.toml").write_text(whole + section + nodes, encoding="utf-8")
+    failover = resolve(load_scenario(tmp_path / "rollout.toml")).failover
+    assert failover is not None
+    assert failover.rollout is not None
+    assert [phase.traffic_ratio for phase in failover.rollout.phases] == [0.1, 0.25]
 
 
 def test_the_first_screen_shows_the_two_commands() -> None:

@@ -16,6 +16,8 @@ import pytest
 from failover_rig import HAPROXY
 from system_rig import free_port, wait_until
 
+from analysis.judging import State
+from analysis.verdict import judge
 from loadtests.record.archive import Run, load_run
 from loadtests.record.fault_events import FaultEvent, fault_steps
 from loadtests.record.manifest import Outcome
@@ -98,6 +100,16 @@ def ledger(folder: Path) -> bytes:
     return (folder / "state" / "headroom" / "failover" / "undo.jsonl").read_bytes()
 
 
+def assert_no_write_is_lost(run: Run) -> None:
+    """Acknowledged and there, on two nodes: the audit of the shipped scenario says so."""
+    found = {one.objective: one for one in judge(run).objectives}
+    for text in ("lost_writes == 0", "resurrected_writes == 0"):
+        assert found[text].state is State.PASS, found[text].reason
+    assert run.read_back is not None
+    assert len(run.read_back) > 100
+    assert all(len(names.split(", ")) == 2 for names in run.read_back["node"])
+
+
 def test_a_zone_is_lost_and_the_rest_serves(tmp_path: Path) -> None:
     """Both nodes of zone-a die and stay dead; requests go on; nothing is left at the end."""
     scenario = shortened(
@@ -117,6 +129,7 @@ def test_a_zone_is_lost_and_the_rest_serves(tmp_path: Path) -> None:
     since = rows["window_s"] - (run.manifest.t0_unix_ns or 0) // 10**9
     during = rows[(since >= applied + 5) & (since < 20) & (rows["request"] != "connection")]
     assert int(during["ok"].sum()) > 0
+    assert_no_write_is_lost(run)
     assert ledger(tmp_path) == b""
     wait_until(lambda: not survivors(tmp_path), "nothing left")
 
@@ -135,6 +148,7 @@ def test_a_rolling_restart_behind_drains(tmp_path: Path) -> None:
     assert restarted == ["node-1", "node-2", "node-3", "node-4"], text
     drained = [s.node for s in steps if s.kind is FaultEvent.GONE and s.action == "drain"]
     assert drained == restarted
+    assert_no_write_is_lost(run)
     assert ledger(tmp_path) == b""
     wait_until(lambda: not survivors(tmp_path), "nothing left")
 

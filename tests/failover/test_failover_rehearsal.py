@@ -99,10 +99,12 @@ def test_a_version_that_goes_bad_in_its_second_phase_is_rolled_back(tmp_path: Pa
     (decided,) = events(run, FaultEvent.ROLLBACK_DECIDED)
     assert decided.fields["phase"] == 2
     assert decided.text.startswith("p95 > 300 ms: between 0.3 s and 0.5 s of "), "not the floor's"
-    gone = [s for s in fault_steps(run.events) if s.kind is FaultEvent.GONE]
-    assert {step.node for step in gone} == {"node-1", "node-2", "node-3", "node-4"}
-    assert gone[0].node == "node-4", "the new version first"
-    off_ns = (run.manifest.t0_unix_ns or 0) + gone[0].at_ns
+    steps = fault_steps(run.events)
+    undone = [step.node for step in steps if step.kind is FaultEvent.UNDONE]
+    assert undone == ["node-4", "node-3", "node-2", "node-1"], "the new version first"
+    gone = {step.node: step.at_ns for step in steps if step.kind is FaultEvent.GONE}
+    assert gone.keys() == set(undone)
+    off_ns = (run.manifest.t0_unix_ns or 0) + gone["node-4"]
     # A window reaches 8 s back; what its nodes counted after that came when they had no weight.
     assert set(requests_of_new(run, off_ns + 9 * 10**9)) == {0}
     found = objectives(run)
