@@ -102,9 +102,14 @@ def _rate(counts: WindowCounts, kind: MeasureKind, span: Span) -> Interval | Too
 
 
 def _found(
-    measure: Measure, stage: StageFigures, request: str | None, populations: _Populations
+    measure: Measure, stage: StageFigures | None, request: str | None, populations: _Populations
 ) -> Interval | TooSmall | None:
-    """None where there is no method for the measure, or nothing was counted."""
+    """None where there is no method for the measure, or nothing was counted.
+
+    Nor is there one for what is of the whole run and of no stage: failovers, audits.
+    """
+    if stage is None:
+        return None
     key, kind = (stage.facts.name, request), measure.kind
     if kind is MeasureKind.RESPONSE_QUANTILE and measure.quantile is not None:
         return populations.interval(key, measure.quantile)
@@ -164,7 +169,10 @@ def build_intervals(
             place: _text(
                 result.reading.unit,
                 _found(
-                    measures[result.objective], by_name[result.stage], result.request, populations
+                    measures[result.objective],
+                    by_name.get(result.stage),
+                    result.request,
+                    populations,
                 ),
             )
             for place, result in enumerate(verdict.objectives)

@@ -87,9 +87,10 @@ def event_table(run: Run) -> Table:
     t0_ns = run.manifest.t0_unix_ns or run.manifest.created_unix_ns
     looks = sum(event.kind == _LOOK for event in run.events)  # one every moment of a rollout
     others = f"; {looks} looks at a rollout are in the file alone" if looks else ""
+    numbers = f"the number is the line of events.jsonl and the mark in the figures{others}"
     return Table(
         name="events",
-        title=f"Events (the number is the line of events.jsonl and the mark in the figures{others})",
+        title=f"Events ({numbers})",
         columns=(
             number_column("line", "no."),
             number_column("at_s", "from T0"),

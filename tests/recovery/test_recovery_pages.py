@@ -11,6 +11,7 @@ from synthetic_run import RUN_ID, T0_S, S
 
 from analysis.baselines import list_baselines, promote
 from analysis.report.timeline import build_timeline
+from analysis.report.writing import write_report
 from analysis.verdict import judge
 from loadtests.record.fault_events import FaultEvent
 
@@ -31,6 +32,15 @@ def test_a_failover_stands_in_the_hardening_table_and_in_no_other(tmp_path: Path
     assert row.startswith("| 2026-")
     assert "| PASS |" in row
     assert RUN_ID in row
+
+
+def test_the_report_of_a_failover_is_written(tmp_path: Path) -> None:
+    """What is judged once a run belongs to no stage, and has no interval."""
+    run = binned_run(tmp_path / "run", "time_to_recover < 300 s", "lost_writes == 0", outage_s=2.0)
+    written = write_report(run, (), tmp_path / "report")
+    assert {path.name for path in written} == {"report.html", "report.md"}
+    text = (tmp_path / "report" / "report.md").read_text(encoding="utf-8")
+    assert "time_to_recover &lt; 300 s" in text or "time_to_recover < 300 s" in text
 
 
 def test_the_time_axis_has_a_band_for_each_fault_in_force(tmp_path: Path) -> None:
