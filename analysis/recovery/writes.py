@@ -132,6 +132,8 @@ def _gaps(
         yield f"the log has {logged_ok} acknowledged writes, windows have {acknowledged}"
     if not len(rows):
         yield "no write ended"
+    elif not logged_ok:
+        yield "no write was acknowledged"
 
 
 def judge_writes(objective: Objective, audit: WriteAudit | Unmeasured) -> tuple[Reading, Outcome]:

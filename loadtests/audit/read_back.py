@@ -36,7 +36,7 @@ from loadtests.plan.write_ids import match_writes
 from loadtests.record.archive import Run
 from loadtests.record.read_back import UNREAD, ReadRow
 
-_READERS: Final = 4
+_READERS: Final = 16  # they wait for answers, most of the time
 _READS_BEHIND: Final = 2  # nodes behind a load balancer that each write is read from
 _ROUNDS: Final = 5  # a moment apart, before an id stays unread
 _PAUSE_S: Final = 0.5
@@ -63,8 +63,12 @@ class _Asked:
 
 
 def _asked(plan: Plan) -> _Asked:
-    """The target's own nodes, or those behind it when it is one load balancer."""
-    behind = () if plan.failover is None else tuple(one for one in plan.failover.nodes if one.url)
+    """The target's own nodes, or those behind it when it is one load balancer.
+
+    After a rollout those of the version before: the new one may be as slow as it was then.
+    """
+    old = () if plan.failover is None else plan.failover.nodes_of(is_new=False)
+    behind = tuple(node for node in old if node.url)
     if len(plan.nodes) > 1 or len(behind) < _READS_BEHIND:
         return _Asked(nodes=plan.nodes, reads=1)
     nodes = tuple(parse_node(one.url, name=one.name, weight=1.0) for one in behind)

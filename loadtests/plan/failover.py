@@ -231,8 +231,11 @@ class Failover:
     rollout: Rollout | None = None  # archives of before there were rollouts have none
 
     def nodes_of(self, *, is_new: bool) -> tuple[FaultNode, ...]:
-        """Nodes of the version that a rollout moves traffic to, or of the one before."""
-        to = "" if self.rollout is None else self.rollout.to
+        """Nodes of the version that a rollout moves traffic to, or of the one before.
+
+        Without a rollout none is new, whatever its version.
+        """
+        to = None if self.rollout is None else self.rollout.to
         return tuple(node for node in self.nodes if (node.version == to) is is_new)
 
     @property

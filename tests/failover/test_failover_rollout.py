@@ -18,7 +18,15 @@ from loadtests.failover.rollout import (
     Says,
     judge_look,
 )
-from loadtests.plan.failover import Rollout, RolloutPhase
+from loadtests.plan.failover import (
+    Failover,
+    FaultNode,
+    Quorum,
+    Rollout,
+    RolloutPhase,
+    SteadyState,
+    System,
+)
 from loadtests.plan.rollout import HIGHEST_WEIGHT, parse_trigger, weights_for
 
 ERRORS, SLOW = parse_trigger("error_ratio > 1 %"), parse_trigger("p95 > 300 ms")
@@ -214,6 +222,34 @@ def test_weights_are_what_haproxy_takes_and_the_share_is_near(
     assert 0 <= weights.old <= HIGHEST_WEIGHT
     assert 1 <= weights.new <= HIGHEST_WEIGHT
     assert weights.share(old, new) == pytest.approx(ratio, abs=0.02)
+
+
+def test_without_a_rollout_no_node_is_new() -> None:
+    """Else a failover's own HAProxy would begin without weights."""
+    nodes = (node("n1", ""), node("n2", "2"))
+    plain = failover(rollout=None, nodes=nodes)
+    assert plain.nodes_of(is_new=True) == ()
+    assert plain.nodes_of(is_new=False) == nodes
+    moved = failover(rollout=rollout(0.1), nodes=nodes)
+    assert moved.nodes_of(is_new=True) == nodes[1:]
+    assert moved.nodes_of(is_new=False) == nodes[:1]
+
+
+def node(name: str, version: str) -> FaultNode:
+    """One of a version."""
+    return FaultNode(
+        name=name, zone="", url="", is_voter=True, pid_file="", start=(), servers=(),
+        namespace="", interface="", proxy="", owner_pid=0, version=version,
+    )  # fmt: skip
+
+
+def failover(rollout: Rollout | None, nodes: tuple[FaultNode, ...]) -> Failover:
+    """Nodes, and what is done to them."""
+    return Failover(
+        system=System.EMBEDDED, quorum=Quorum.NONE, election_ns=0, health_path="", leader=None,
+        steady=SteadyState(hold_ns=1, within_ns=1), haproxy=None, nodes=nodes, faults=(),
+        rollout=rollout,
+    )  # fmt: skip
 
 
 def test_the_requirements_shares_are_exact_with_four_nodes() -> None:

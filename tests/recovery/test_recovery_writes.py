@@ -145,19 +145,19 @@ def _read_by_others(run: Run) -> None:
 
 @pytest.mark.failover
 def test_an_honest_ledger_passes_and_an_unreadable_one_is_not_believed(tmp_path: Path) -> None:
-    """Nothing lost passes only when every write was read back."""
+    """Nothing lost passes only when every write was read back, and there were any."""
     for name, cheats, state in (
         ("honest", (), State.PASS),
         ("unreadable", ("3:unreadable",), State.INCONCLUSIVE),
+        ("refusing", tuple(f"{digit}:refuse" for digit in range(10)), State.INCONCLUSIVE),
     ):
         (tmp_path / name).mkdir()
         run, _ = audited(tmp_path / name, *cheats)
         verdict = judge(run)
         assert {one.state for one in verdict.objectives} == {state}, verdict.reasons
-        if name == "honest":
-            assert audit_of(run).acknowledged == 300
-        else:
-            assert audit_of(run).unread == 30
+        audit = audit_of(run)
+        assert audit.acknowledged == (0 if name == "refusing" else 300)
+        assert audit.unread == (30 if name == "unreadable" else 0)
 
 
 @pytest.mark.parametrize(

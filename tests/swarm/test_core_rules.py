@@ -12,6 +12,17 @@ from hypothesis import strategies as st
 from simulation import Arithmetic, good_plan
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
+from loadtests.plan.failover import (
+    Chosen,
+    Failover,
+    Fault,
+    Quorum,
+    Selector,
+    Settings,
+    SteadyState,
+    System,
+)
+from loadtests.plan.faults import parse_when
 from loadtests.plan.model import Plan, Share
 from loadtests.plan.objectives import parse_abort, parse_objective
 from loadtests.record.manifest import LostWindow
@@ -319,3 +330,35 @@ def test_without_an_objective_no_request_may_fail() -> None:
     )
     assert good == ""
     assert bad == "1 of 100 requests failed"
+
+
+def test_a_second_says_whose_condition_is_true_in_it() -> None:
+    """Good news or bad, of all requests; a second that measured nothing makes none true."""
+    nowhere = Failover(
+        system=System.OWN, quorum=Quorum.NONE, election_ns=0, health_path="", leader=None,
+        steady=SteadyState(hold_ns=1, within_ns=1), haproxy=None, nodes=(),
+        faults=tuple(
+            fault(name, text)
+            for name, text in (
+                ("errors", "error_ratio > 10 % for 5 s"),
+                ("answers", "throughput >= 50 rps for 1 s"),
+                ("led", "leader is n1"),
+            )
+        ),
+    )  # fmt: skip
+    steadiness = Steadiness(replace(good_plan(), failover=nowhere))
+    assert steadiness.true_conditions(outcome_window(0, ok=95, failed=5)) == ("answers",)
+    assert steadiness.true_conditions(outcome_window(1, ok=8, failed=2)) == ("errors",)
+    assert steadiness.true_conditions(outcome_window(2, ok=0, failed=0)) == ()
+
+
+def fault(name: str, when: str) -> Fault:
+    """A fault that waits for a condition."""
+    settings = Settings(
+        latency_ns=0, bytes_per_s=0, weight_percent=0, command=(), undo_command=(),
+        verify_command=(), timeout_ns=1,
+    )  # fmt: skip
+    return Fault(
+        name=name, action="noop", on=Selector(chosen=Chosen.ALL, name="", count=1), at_ns=0,
+        after=None, undo_after_ns=0, settings=settings, when=parse_when(when),
+    )  # fmt: skip
