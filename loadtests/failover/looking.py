@@ -2,9 +2,9 @@
 
 Read from each node's page of metrics: the counters and the buckets of its timers. A quantile is
 known to lie between two bounds of buckets, so a limit is certainly passed, certainly not, or not
-told apart. Nothing is good on too few requests: of an error ratio of r no fewer than 1 / r, of a
-quantile as many as the zero-late rule asks; and errors are too many on too few requests only when
-they would be so had the missing ones all been good. What is not known is never good.
+told apart. Nothing is good on too few requests, of an error ratio as of a quantile: the zero-late
+rule of objectives. Errors are too many on too few requests only when they would be so had the
+missing ones all been good. What is not known is never good.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ class Watch:
 def judge_trigger(trigger: Trigger, counted: Counted) -> bool | None:
     """Whether it is pulled; None: too few requests, or not told apart from its limit."""
     if trigger.quantile is None:
-        fewest = 1 / trigger.limit
+        fewest = required_samples(1 - trigger.limit)
         if counted.errors / max(counted.requests, fewest) > trigger.limit:
             return True
         return False if counted.requests >= fewest else None
