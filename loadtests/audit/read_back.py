@@ -1,7 +1,7 @@
 """Reads every logged write back, each from a node that did not take it.
 
-Behind a load balancer nobody knows which node took a write: where `[failover]` names the nodes,
-each write is read from two of them, so that one at least did not take it. What they disagree
+Behind a load balancer nobody knows which node took a write: with `over = "nodes"` each write is
+read from two of `[failover]`'s nodes, so that one at least did not take it. What they disagree
 about counts against the target: absent on one, or there on one though refused.
 
 A read that does not say is tried on the other nodes, and again in later rounds; one that
@@ -27,17 +27,16 @@ from urllib.parse import quote
 from loadtests.audit.answers import copies_in
 from loadtests.clock import NS_PER_S
 from loadtests.engine.tls import build_context
-from loadtests.plan.audit import ID, ID_BASE64, id_template
+from loadtests.plan.audit import ID, ID_BASE64, READS_OVER_NODES, id_template
 from loadtests.plan.call import Endpoint
 from loadtests.plan.connecting import http_connection
-from loadtests.plan.model import Audit, Node, Plan
+from loadtests.plan.model import Audit, Node, Plan, ReadOver
 from loadtests.plan.targets import parse_node
 from loadtests.plan.write_ids import match_writes
 from loadtests.record.archive import Run
 from loadtests.record.read_back import UNREAD, ReadRow
 
 _READERS: Final = 16  # they wait for answers, most of the time
-_READS_BEHIND: Final = 2  # nodes behind a load balancer that each write is read from
 _ROUNDS: Final = 5  # a moment apart, before an id stays unread
 _PAUSE_S: Final = 0.5
 _MOST_BODY_BYTES: Final = 1 << 20
@@ -63,16 +62,16 @@ class _Asked:
 
 
 def _asked(plan: Plan) -> _Asked:
-    """The target's own nodes, or those behind it when it is one load balancer.
+    """The target's own nodes, or `[failover]`'s where the scenario says so.
 
     After a rollout those of the version before: the new one may be as slow as it was then.
     """
     old = () if plan.failover is None else plan.failover.nodes_of(is_new=False)
     behind = tuple(node for node in old if node.url)
-    if len(plan.nodes) > 1 or len(behind) < _READS_BEHIND:
+    if plan.audit is None or plan.audit.read.over is ReadOver.TARGET:
         return _Asked(nodes=plan.nodes, reads=1)
     nodes = tuple(parse_node(one.url, name=one.name, weight=1.0) for one in behind)
-    return _Asked(nodes=nodes, reads=_READS_BEHIND)
+    return _Asked(nodes=nodes, reads=READS_OVER_NODES)
 
 
 class _Reader:

@@ -10,6 +10,8 @@ path = "/transactions/${id}"       # ${id}, or ${id_base64} in a body
 copies = "/count"                  # JSON pointer to a list or a number; else 1 where present
 present = [200]
 absent = [404]
+over = "nodes"                     # of [failover], two of them: where one load balancer is the
+                                   # target, and nobody knows which node took a write
 """
 
 from __future__ import annotations
@@ -19,12 +21,14 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from loadtests.plan.call import Delimited, Part, Text
-from loadtests.plan.model import Audit, AuditRead, LoadModel, Plan, Request
+from loadtests.plan.failover import Failover, System
+from loadtests.plan.model import Audit, AuditRead, LoadModel, Plan, ReadOver, Request
 from loadtests.plan.spec import AuditSpec
 from loadtests.plan.template import Template, compile_template
 from loadtests.plan.units import UnitError
 from loadtests.plan.values import Mistakes, shown
 
+READS_OVER_NODES: Final = 2
 ID: Final = "${id}"
 ID_BASE64: Final = "${id_base64}"
 _PLACEHOLDER: Final = re.compile(r"\$\{([^{}]*)\}")
@@ -32,7 +36,12 @@ _IN_READ: Final = re.compile(r"\$\{(id|id_base64|env:[A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def build_audit(
-    spec: AuditSpec | None, requests: tuple[Request, ...], model: LoadModel, mistakes: Mistakes
+    spec: AuditSpec | None,
+    requests: tuple[Request, ...],
+    model: LoadModel,
+    *,
+    failover: Failover | None,
+    mistakes: Mistakes,
 ) -> Audit | None:
     """The audit of a scenario; what is wrong with it is noted."""
     if spec is None:
@@ -46,6 +55,8 @@ def build_audit(
         mistakes.add("audit.request", shown(spec.request), known, rests_on=("requests",))
     _check_id(spec, request, mistakes)
     _check_read(spec, mistakes)
+    if spec.read.over is ReadOver.NODES:
+        _check_nodes(failover, mistakes)
     read = spec.read
     return Audit(
         request=spec.request,
@@ -58,10 +69,20 @@ def build_audit(
             copies=read.copies,
             present=tuple(sorted(set(read.present))),
             absent=tuple(sorted(set(read.absent))),
+            over=read.over,
         ),
         timeout_ns=spec.timeout,
         reads_per_s=spec.rate,
     )
+
+
+def _check_nodes(failover: Failover | None, mistakes: Mistakes) -> None:
+    """Two nodes that can be asked; those of the harness's own system always can."""
+    nodes = () if failover is None else failover.nodes_of(is_new=False)
+    is_own = failover is not None and failover.system is System.OWN
+    if len([node for node in nodes if node.url or not is_own]) < READS_OVER_NODES:
+        expected = "two [[failover.nodes]] with their URLs, not of the version of a rollout"
+        mistakes.add("audit.read.over", '"nodes"', expected, rests_on=("failover.nodes",))
 
 
 def _check_id(spec: AuditSpec, request: Request | None, mistakes: Mistakes) -> None:

@@ -291,6 +291,13 @@ class Slo:
     window_days: int
 
 
+class ReadOver(Enum):
+    """Whom a write is read back from."""
+
+    TARGET = "target"  # another of the target's nodes than the one that took it, if there are two
+    NODES = "nodes"  # two of `[failover]`'s, behind a load balancer that hides who took it
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRead:
     """How a write is read back; texts hold `${id}`, `copies` is a JSON pointer or None."""
@@ -302,6 +309,7 @@ class AuditRead:
     copies: str | None
     present: tuple[int, ...]
     absent: tuple[int, ...]
+    over: ReadOver = ReadOver.TARGET  # archives of before it could be said have none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,6 +117,13 @@ def build_plan(
     capacity = build_capacity(
         levels, target, stages, nodes=len(nodes), requests=requests, mistakes=mistakes
     )
+    failover = build_failover(
+        document.failover,
+        nodes,
+        Names(requests=document.request_names, stages=document.stage_names),
+        duration_ns=stages[-1].end_ns if stages else 0,
+        mistakes=mistakes,
+    )
     calls = [request.call.method for request in requests if request.call is not None]
     # Longer than functions are here, because a plan has as many fields as it has.
     return Plan(
@@ -151,17 +158,13 @@ def build_plan(
         version_path=target.version_path,
         baselines=tuple(sorted(document.baselines.items())),
         load_percent=_load_percent(load, mistakes),
-        failover=build_failover(
-            document.failover,
-            nodes,
-            Names(requests=document.request_names, stages=document.stage_names),
-            duration_ns=stages[-1].end_ns if stages else 0,
-            mistakes=mistakes,
-        ),
+        failover=failover,
         scraping=scraping,
         binning=build_binning(document, objectives, mistakes),
         slo=build_slo(document.criteria, objectives, mistakes),
-        audit=build_audit(document.audit, requests, load.model, mistakes),
+        audit=build_audit(
+            document.audit, requests, load.model, failover=failover, mistakes=mistakes
+        ),
     )
 
 

@@ -23,7 +23,7 @@ with its path. Nothing is started from a file that has one.
     [[stages]]    name, duration, shape and its levels, judged
     [criteria]    objectives, alerts, aborts, slo, slo_window_days
     [audit]       request, id, timeout, rate; [audit.read] path, method, headers, body, copies,
-                  present, absent
+                  present, absent, over
     [failover]    system ("own", "embedded"), quorum ("none", "majority"), election, health
     [failover.steady_state]  for, within
     [failover.leader]        path, pointer, own, method, body

@@ -15,7 +15,7 @@ from typing import NewType
 
 from loadtests.plan.call import Compression, Protocol
 from loadtests.plan.failover import Quorum, System
-from loadtests.plan.model import ArrivalProcess, Feed, LoadModel, LossPolicy
+from loadtests.plan.model import ArrivalProcess, Feed, LoadModel, LossPolicy, ReadOver
 from loadtests.plan.server_metrics import ServerUnit
 
 DurationNs = NewType("DurationNs", int)  # "200 ms"
@@ -437,6 +437,7 @@ class AuditReadSpec:
     copies: str | None = None
     present: tuple[Status, ...] = (Status(200),)
     absent: tuple[Status, ...] = (Status(404),)
+    over: ReadOver = ReadOver.TARGET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,6 +41,7 @@ path = "/v3/kv/range"
 headers = {{ Content-Type = "application/json" }}
 body = '{{"key":"${{id}}"}}'
 copies = "/count"
+over = "nodes"
 [failover]
 """
 KILL = (
@@ -98,7 +99,7 @@ def delete_some(etcd: EtcdRig, process: subprocess.Popen[str]) -> list[str]:
 def audit_of(run: Run) -> WriteAudit:
     """The run's audit."""
     audit = audit_writes(run, plan_of(run))
-    assert audit is not None
+    assert isinstance(audit, WriteAudit)
     return audit
 
 

@@ -214,14 +214,14 @@ def test_a_leader_is_waited_for() -> None:
     """The node itself, and only once it was steady."""
     timeline = Timeline(failover(waiting("n2-leads", "leader is n2")))
     timeline.leads("n2", NS_PER_S)
-    assert not timeline.asks_for_leader
+    asks = [timeline.asks_for_leader]
     good(timeline, 0, 3)
-    assert timeline.asks_for_leader
+    asks.append(timeline.asks_for_leader)
     timeline.leads("n1", 4 * NS_PER_S)
     assert due(timeline, 4) == []
     timeline.leads("n2", 5 * NS_PER_S)
     assert due(timeline, 5) == ["n2-leads"]
-    assert not timeline.asks_for_leader
+    assert [*asks, timeline.asks_for_leader] == [False, True, False]
 
 
 def test_a_recovery_is_seen_while_the_fault_is_still_in_force() -> None:

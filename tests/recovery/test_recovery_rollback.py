@@ -12,7 +12,7 @@ from synthetic_run import T0_S, S, with_objectives
 
 from analysis.figures import build_figures
 from analysis.judging import ObjectiveResult, State
-from analysis.recovery.measures import measure_recoveries
+from analysis.recovery.measures import Recoveries, measure_recoveries
 from analysis.run_tables import build_tables
 from analysis.tables import to_rows
 from analysis.verdict import judge, plan_of
@@ -142,7 +142,7 @@ def test_a_rollback_is_measured_from_its_decision(rolled: Rolled) -> None:
     assert found["all_green"].reading.value == pytest.approx(2 * S, abs=S // 10)
     assert found["p95_restored"].reading.value == pytest.approx(1, abs=0.1)
     recoveries = measure_recoveries(run, plan_of(run))
-    assert recoveries is not None
+    assert isinstance(recoveries, Recoveries)
     assert recoveries.rollback is not None
     assert recoveries.rollback.phases == (0.1,)
     (table,) = [t for t in build_tables(run, judge(run), build_figures(run)) if t.name == "rollout"]

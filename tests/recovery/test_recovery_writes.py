@@ -44,6 +44,7 @@ rate = "2000 rps"
 [audit.read]
 path = "{read}"
 copies = "/copies"
+{over}
 [[stages]]
 name = "steady"
 duration = "3 s"
@@ -55,7 +56,13 @@ objectives = ["lost_writes == 0", "resurrected_writes == 0", "duplicated_writes 
 
 def scenario(folder: Path, *urls: str, **changes: str) -> Path:
     """A scenario with an audit."""
-    fields = {"request": "submit", "id": "w-${run}-${seq}", "read": "/tx/${id}", **changes}
+    fields = {
+        "request": "submit",
+        "id": "w-${run}-${seq}",
+        "read": "/tx/${id}",
+        "over": "",
+        **changes,
+    }
     path = folder / "audited.toml"
     nodes = ", ".join(f'"{url}"' for url in urls or ("http://127.0.0.1:9003",))
     path.write_text(_SCENARIO.format(nodes=nodes, **fields))
@@ -245,6 +252,7 @@ def test_an_audit_that_cannot_work_is_refused_with_its_place(tmp_path: Path) -> 
         ({"id": "x-${run}-${seq}"}, "audit.request"),
         ({"read": "/tx"}, "audit.read"),
         ({"read": "/tx/${id}/${seq}"}, "audit.read"),
+        ({"over": 'over = "nodes"'}, "audit.read.over"),
     ):
         with pytest.raises(ScenarioError) as caught:
             load_scenario(scenario(tmp_path, **changes))
