@@ -38,7 +38,13 @@ pytestmark = [
 ]
 
 GOOD = ""
-ERRORS = "errors=0.2:503,from=6s"  # within its first phase
+ERRORS = "errors=0.2:503,from=4s"  # within its first phase
+SOON_OVER = {  # where nothing is asked of what comes after
+    'hold = "10 s"': 'hold = "6 s"',
+    'duration = "40 s"': 'duration = "22 s"',
+    'duration = "20 s"': 'duration = "5 s"',
+}
+AT_ONCE_OVER = {'duration = "20 s"': 'duration = "5 s"'}
 SLOW = "latency=fixed:400ms,from=11s"  # later than its first phase is held
 
 
@@ -144,10 +150,10 @@ def _stands_on_the_pages(run: Run, folder: Path) -> None:
 
 def test_errors_roll_back_and_a_version_that_keeps_well_is_left_alone(tmp_path: Path) -> None:
     """The first in its own phase; the second goes through all of them and back at the end."""
-    for name, behaviour in (("bad", ERRORS), ("good", GOOD)):
+    for name, behaviour, times in (("bad", ERRORS, SOON_OVER), ("good", GOOD, AT_ONCE_OVER)):
         folder = tmp_path / name
         folder.mkdir()
-        text, _ = start(folder, rehearsal(folder, behaviour)).communicate()
+        text, _ = start(folder, rehearsal(folder, behaviour, **times)).communicate()
         run = only_run(folder)
         assert run.manifest.outcome is Outcome.COMPLETE, text
         found = objectives(run)
