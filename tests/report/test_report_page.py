@@ -499,8 +499,8 @@ def test_the_newest_baseline_of_the_same_kind_stands_beside(tmp_path: Path) -> N
     (own,) = build_facts(first, ()).spectra.stages  # type: ignore[union-attr]  # it has one
     is_carried = own.response.quantiles <= own.response.carried_q
     assert np.array_equal(curve.values_us, own.response.values_us[is_carried])
-    rows = tuple(msgspec.structs.replace(row, response=None) for row in kept[0].rows)
-    older = [msgspec.structs.replace(kept[0], schema_version=2, rows=rows)]
+    points = tuple(msgspec.structs.replace(row, response=None) for row in kept[0].rows)
+    older = [msgspec.structs.replace(kept[0], schema_version=2, rows=points)]
     assert "Diamonds, all that it kept: the baseline" in laid_out(build_facts(second, older))[0]
     assert "the baseline, stage" not in laid_out(build_facts(first, kept))[0]
     scaled = [msgspec.structs.replace(kept[0], scale=0.5)]
