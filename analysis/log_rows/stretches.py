@@ -73,7 +73,8 @@ def over_stretches(
     """`work` on every stretch, begun at once; what is yielded waits for the results, in order.
 
     `work` must be picklable. A file shorter than `short_bytes` (None: 256 MiB) is worked on
-    here, when the results are asked for. They come as HarnessError when a process is killed meanwhile, as for want of memory.
+    here, when the results are asked for. They come as HarnessError when a process is killed
+    meanwhile, as for want of memory.
     """
     with reading(path), open_file(path) as file:
         size_bytes = os.fstat(file.fileno()).st_size
