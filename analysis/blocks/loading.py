@@ -43,6 +43,7 @@ def reading_blocks(
     judged: bool = True,
     step_s: int = 1,
     requests: Collection[str | None] | None = None,
+    short_bytes: int | None = None,
 ) -> Iterator[Callable[[], Mapping[Key, Blocks]]]:
     """Begin to read; what is yielded waits for the blocks. Long logs are read meanwhile.
 
@@ -50,7 +51,8 @@ def reading_blocks(
     stage's judged windows (a warm-up has some too: it is left out by its stage's name), or of
     every window. What has no samples is not in it. A row of several seconds begins a whole
     number of them after the stage's first judged second. `requests` names the populations to
-    keep (None: all), for the sake of memory.
+    keep (None: all), for the sake of memory; a log from `short_bytes` on (None: 256 MiB) is read
+    by several processes.
     HarnessError when the file is damaged or does not add up to the archive's totals.
     """
     wanted = {*run.slots.requests, OVERALL} if requests is None else set(requests)
@@ -64,7 +66,7 @@ def reading_blocks(
     if is_partial(run.path):
         yield lambda: checked(gathering.of(journalled(run, kind)))
     elif LATENCY_FILE in run.manifest.checksums:
-        with over_stretches(run.path / LATENCY_FILE, gathering) as results:
+        with over_stretches(run.path / LATENCY_FILE, gathering, short_bytes) as results:
             yield lambda: checked(_joined(results()))
     else:
         yield lambda: checked({})  # it ended before T0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from analysis.baseline_types import Baseline
 from analysis.blocks import Blocks, Key, WindowCounts, load_counts, reading_blocks, step_for
@@ -17,6 +18,8 @@ from analysis.verdict import Verdict, judge, plan_of
 from loadtests.plan.model import Plan
 from loadtests.record.archive import Run
 from loadtests.record.window import Kind
+
+_SHORT_BYTES: Final = 32 << 20  # two logs are read: time is scarce here, memory is not
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +57,9 @@ AnySubject = Subject | FiledSubject
 def build_subject(run: Run) -> Subject:
     """Read the windows of a run and judge it; HarnessError on damage."""
     step_s = step_for(run, MOST_CELLS)
-    with reading_blocks(run, kind=Kind.RESPONSE, step_s=step_s) as responses:
+    with reading_blocks(
+        run, kind=Kind.RESPONSE, step_s=step_s, short_bytes=_SHORT_BYTES
+    ) as responses:
         verdict, figures, counts = judge(run), build_figures(run), load_counts(run)
         return Subject(
             run=run,

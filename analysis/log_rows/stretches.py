@@ -22,7 +22,7 @@ from typing import BinaryIO, Final, TypeVar
 from loadtests.errors import HarnessError
 from loadtests.record.files import open_file, reading
 
-_SHORT_BYTES: Final = 32 << 20  # below, starting Python costs more than a second core saves
+_SHORT_BYTES: Final = 256 << 20  # below, a second core saves less than its memory costs
 _MOST_PROCESSES: Final = 4  # each has rows of its own in memory
 _INTERVAL: Final = b"Tag="
 
@@ -68,15 +68,17 @@ def _behind_interval(file: BinaryIO, at: int) -> int:
 
 @contextmanager
 def over_stretches(
-    path: Path, work: Callable[[Stretch], Found]
+    path: Path, work: Callable[[Stretch], Found], short_bytes: int | None = None
 ) -> Iterator[Callable[[], list[Found]]]:
     """`work` on every stretch, begun at once; what is yielded waits for the results, in order.
 
-    `work` must be picklable. A short file is worked on when the results are asked for. They
-    come as HarnessError when a process is killed meanwhile, as for want of memory.
+    `work` must be picklable. A file shorter than `short_bytes` (None: 256 MiB) is worked on
+    here, when the results are asked for. They come as HarnessError when a process is killed
+    meanwhile, as for want of memory.
     """
     with reading(path), open_file(path) as file:
-        is_short = os.fstat(file.fileno()).st_size < _SHORT_BYTES
+        size_bytes = os.fstat(file.fileno()).st_size
+    is_short = size_bytes < (_SHORT_BYTES if short_bytes is None else short_bytes)
     number = 1 if is_short else min(_MOST_PROCESSES, len(os.sched_getaffinity(0)))
     stretches = stretches_of(path, number)
     if number == 1:
