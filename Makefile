@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test fuzz test-demo test-interop test-faults test-failover test-statistics test-capacity test-nightly lint setup lock bench protos
+.PHONY: demo test fuzz test-demo test-interop test-faults test-failover test-fleet test-statistics test-capacity test-nightly lint setup lock bench protos
 
 setup: $(STAMP)
 
@@ -24,7 +24,7 @@ lint: $(STAMP)
 
 # What starts real processes waits most of its time: two at a time, a file in one piece.
 # The suites that take minutes each are targets of their own.
-LONGER := fuzz or nightly or faults or failover or interop or demo or statistics or capacity
+LONGER := fuzz or nightly or faults or failover or fleet or interop or demo or statistics or capacity
 test: lint
 	$(BIN)/python -m pytest -m "not system and not ($(LONGER))" \
 	  --numprocesses auto --dist worksteal
@@ -50,6 +50,11 @@ test-faults: $(STAMP)
 test-failover: $(STAMP)
 	$(BIN)/python -m pytest -m failover -k "not recovery_truth" -rs --numprocesses 2 --dist loadfile
 	$(BIN)/python -m pytest -m failover -k recovery_truth -rs
+
+# Masters, agents and targets on hosts of their own (network namespaces, which take root's rights):
+# links are cut, masters stopped, killed and resumed. Where that is not permitted, skipped, and said.
+test-fleet: $(STAMP)
+	$(BIN)/python -m pytest -m fleet -rs
 
 # What the statistics reach, simulated at length: false alarms, shifts found, coverage of
 # intervals, how often the bounds of a search hold the truth.

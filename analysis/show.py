@@ -22,9 +22,8 @@ from analysis.tables import CellValue, style_of, to_rich, to_rows
 from analysis.text import clean, reading_text, scale_text, start_text, with_unit
 from analysis.verdict import AlertResult, Verdict
 from loadtests.record.archive import Run
-from loadtests.record.checksums import add_checksum
+from loadtests.record.checksums import add_file
 from loadtests.record.directory import VERDICT_FILE
-from loadtests.record.files import replace_file
 
 VERDICT_SCHEMA: Final = 1
 _LONGEST_LINE: Final = 400
@@ -102,10 +101,8 @@ def encode_verdict(verdict: Verdict) -> bytes:
 
 def write_verdict(run_dir: Path, verdict: Verdict) -> Path:
     """Write `verdict.json` in one step and list its checksum; HarnessError if it cannot be."""
-    path = run_dir / VERDICT_FILE
-    replace_file(path, encode_verdict(verdict))
-    add_checksum(run_dir, VERDICT_FILE)
-    return path
+    add_file(run_dir, VERDICT_FILE, encode_verdict(verdict))
+    return run_dir / VERDICT_FILE
 
 
 def _heading(run: Run, verdict: Verdict) -> Text:

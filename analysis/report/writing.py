@@ -18,7 +18,7 @@ from analysis.report.pictures import draw_pictures
 from loadtests.errors import HarnessError
 from loadtests.plan.host_types import HostTypes
 from loadtests.record.archive import Run
-from loadtests.record.checksums import add_checksum
+from loadtests.record.checksums import add_file
 from loadtests.record.directory import REPORT_FILES, is_being_written
 from loadtests.record.files import replace_file, writing
 
@@ -43,7 +43,8 @@ def write_report(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
-        replace_file(folder / name, text.encode())
         if output is None:
-            add_checksum(folder, name)
+            add_file(folder, name, text.encode())
+        else:
+            replace_file(folder / name, text.encode())
     return tuple(folder / name for name in texts)

@@ -1,4 +1,4 @@
-"""`headroom runs` and `headroom show`: archives listed and judged again, from their files alone."""
+"""`headroom runs`, `show` and `verify`: archives listed, judged again, checked to the byte."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from loadtests.commands.judgement import exit_code_of, print_run
 from loadtests.commands.options import Commands, add_json, add_results
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, Mistake, ScenarioError
-from loadtests.record.archive import load_run
+from loadtests.record.archive import load_run, verify
 from loadtests.record.catalogue import RunState, RunSummary, list_runs
 from loadtests.record.directory import MANIFEST_FILE
 from loadtests.record.manifest import Outcome
 
 
 def add_parser(commands: Commands) -> None:
-    """Both commands."""
+    """All three commands."""
     runs = commands.add_parser(
         "runs",
         help="list the archived runs",
@@ -43,6 +43,17 @@ def add_parser(commands: Commands) -> None:
     add_results(show)
     add_json(show)
     show.set_defaults(execute=show_archive)
+    check = commands.add_parser(
+        "verify",
+        help="read every byte of an archived run against its checksums and sums",
+        description="Checks every file of a complete archive against SHA256SUMS, and the files "
+        "against each other. Exit code 0: sound; 5: damaged, with each thing that is wrong.",
+        epilog="example: headroom verify latest",
+    )
+    check.add_argument("run", metavar="RUN", help="run id, its beginning, a folder, or `latest`")
+    add_results(check)
+    add_json(check)
+    check.set_defaults(execute=verify_archive)
 
 
 def find_run(results: Path, name: str) -> Path:
@@ -134,3 +145,16 @@ def show_archive(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     verdict = judge(run)
     print_run(terminal, run, verdict, as_json=arguments.json)
     return exit_code_of(run.manifest.outcome, verdict.state)
+
+
+def verify_archive(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
+    """Name everything that is wrong with an archive."""
+    path = find_run(arguments.results, arguments.run)
+    findings = verify(path)
+    if arguments.json:
+        terminal.json({"path": str(path), "is_sound": not findings, "findings": list(findings)})
+    elif not findings:
+        terminal.say(f"sound: {path}")
+    for finding in findings:
+        terminal.error(finding)
+    return ExitCode.HARNESS if findings else ExitCode.PASS

@@ -75,7 +75,7 @@ class SearchRunner:
 
     def _try(self, step: Step) -> Trial | tuple[Ending, str]:
         """One trial; or why there can be no further one. Its archive is kept in any case."""
-        from loadtests.swarm.actions import EndCause  # noqa: PLC0415 - loads Locust
+        from loadtests.swarm.run_state import EndCause  # noqa: PLC0415 - loads Locust
 
         number = len(self._trials) + 1
         self._announce(step, number)

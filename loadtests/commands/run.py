@@ -37,13 +37,14 @@ from loadtests.commands.preparation import (
 )
 from loadtests.commands.progress import LiveProgress
 from loadtests.commands.terminal import Terminal
-from loadtests.errors import ExitCode
+from loadtests.errors import ExitCode, Mistake, ScenarioError
 from loadtests.plan.host import engine_count, local_engine_count, own_authorised_hosts
 from loadtests.plan.model import Plan
 from loadtests.record.archive import Run
 from loadtests.swarm.run_log import write_logs
 
 if TYPE_CHECKING:  # importing the swarm loads Locust
+    from loadtests.swarm.resumption import Found
     from loadtests.swarm.run import ExpectedWorkers, LocalWorkers, RunOutcome, WebAddress
 
 DEFAULT_MASTER_PORT = 5557  # Locust's own
@@ -65,7 +66,16 @@ def add_parser(commands: Commands) -> None:
         description="Runs a scenario, archives it and judges it; the exit code is the verdict.",
         epilog="example: headroom run scenarios/smoke.toml --target http://127.0.0.1:9003",
     )
-    parser.add_argument("scenario", type=Path, metavar="SCENARIO", help="scenario file (TOML)")
+    parser.add_argument(
+        "scenario", type=Path, nargs="?", metavar="SCENARIO", help="scenario file (TOML)"
+    )
+    parser.add_argument(
+        "--resume",
+        metavar="RUN",
+        help="instead of a scenario: take up the run whose master died (an id, its beginning, a "
+        "folder, or latest). Within the lease of 10 s its workers go on; later what was "
+        "received becomes a complete archive",
+    )
     add_plan(parser)
     fleet = parser.add_mutually_exclusive_group()
     fleet.add_argument(
@@ -138,6 +148,15 @@ def add_parser(commands: Commands) -> None:
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """Resolve, refuse, run, judge, print."""
     write_logs(arguments.log_level, arguments.log_format)
+    if arguments.resume is not None:
+        from loadtests.commands.resume import execute_resume  # noqa: PLC0415 - it uses this module
+
+        return execute_resume(arguments, terminal)
+    if arguments.scenario is None:
+        mistake = Mistake(
+            where="SCENARIO", seen="none", expected="a scenario file, or --resume RUN"
+        )
+        raise ScenarioError("headroom run", (mistake,))
     plan = build_plan(
         arguments.scenario, scale=arguments.scale, seed=arguments.seed, targets=arguments.target
     )
@@ -213,7 +232,6 @@ def run_swarm(
     from loadtests.swarm.run import (  # noqa: PLC0415 - see above
         ExpectedWorkers,
         LocalWorkers,
-        WebAddress,
     )
 
     workers: ExpectedWorkers | LocalWorkers
@@ -228,13 +246,20 @@ def run_swarm(
             wait_s=arguments.expect_workers_max_wait,
             keys=keys_of_master(host, arguments.key),
         )
-    pages = Pages(
+    pages = pages_of(arguments)
+    return run_with(plan, arguments.results, workers, pages=pages, terminal=terminal, begun=begun)
+
+
+def pages_of(arguments: argparse.Namespace) -> Pages:
+    """What the arguments ask for."""
+    from loadtests.swarm.run import WebAddress  # noqa: PLC0415 - loads Locust
+
+    return Pages(
         web=WebAddress(host=arguments.web_host, port=arguments.web_port) if arguments.web else None,
         metrics=None
         if arguments.metrics_port is None
         else WebAddress(host=arguments.metrics_host, port=arguments.metrics_port),
     )
-    return _run(plan, arguments.results, workers, pages=pages, terminal=terminal, begun=begun)
 
 
 def run_local(
@@ -244,10 +269,10 @@ def run_local(
     from loadtests.swarm.run import LocalWorkers  # noqa: PLC0415 - loads Locust
 
     workers = LocalWorkers(count=1, engines=None)
-    return _run(plan, results, workers, pages=Pages(), terminal=terminal, begun=begun)
+    return run_with(plan, results, workers, pages=Pages(), terminal=terminal, begun=begun)
 
 
-def _run(
+def run_with(
     plan: Plan,
     results: Path,
     workers: LocalWorkers | ExpectedWorkers,
@@ -255,7 +280,9 @@ def _run(
     pages: Pages,
     terminal: Terminal,
     begun: Callable[[], None],
+    found: Found | None = None,
 ) -> RunOutcome:
+    """Run a plan, or go on with the one that was found, with live progress."""
     from loadtests.swarm.run import run_plan  # noqa: PLC0415 - loads Locust
 
     def tell(name: str, address: WebAddress | None, path: str = "") -> Callable[[int], None]:
@@ -274,4 +301,5 @@ def _run(
             command=tuple(sys.argv),
             on_web=tell("web UI", pages.web),
             on_metrics=tell("metrics", pages.metrics, "/metrics"),
+            found=found,
         )

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, cast
 import httptools
 
 from loadtests.engine.checks import failed_check
+from loadtests.engine.farewell import discard_unsent
 from loadtests.engine.http1 import (
     FIRST_FINAL_STATUS,
     HEAD_END,
@@ -363,12 +364,17 @@ class Connection(asyncio.Protocol):
         """Close an idle connection that is no longer wanted."""
         self._retire()
 
+    def discard_unsent(self) -> None:
+        """Let nothing arrive once this process has ended."""
+        discard_unsent(self._transport)
+
     def _retire(self, *, was_idle: bool = False, why: tuple[str, str] | None = None) -> None:
         """Close once, and tell the pool; `why` is what the server did to an idle connection."""
         if not self.is_open:
             return
         self.is_open = False
         if self._transport is not None:
+            discard_unsent(self._transport)
             self._transport.abort()
         self._pool.lost(self, was_idle=was_idle, why=why)
 

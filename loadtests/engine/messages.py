@@ -12,7 +12,12 @@ from typing import Final
 
 import msgspec
 
+from loadtests.clock import NS_PER_MS
+
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
+# After an ended lease nobody may find a request later than a second: what a dead link has
+# kept until then is discarded.
+LEASE_DRAIN_NS: Final = 900 * NS_PER_MS
 _LENGTH: Final = struct.Struct(">I")
 
 

@@ -355,6 +355,10 @@ class MultiplexedConnection(asyncio.Protocol):
         self._outcomes.lose_all(error, now_ns)
         self._retire()
 
+    def discard_unsent(self) -> None:
+        """Let nothing arrive once this process has ended."""
+        self._outlet.discard_unsent()
+
     def _retire(self) -> None:
         """Close once, and tell the pool."""
         if not self.is_open:

@@ -14,6 +14,8 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
+from loadtests.engine.farewell import discard_unsent
+
 _MOST_WAITING_BYTES: Final = 1 << 28  # unread by the peer: it has stopped reading
 
 
@@ -36,7 +38,12 @@ class Outlet:
         """Give up what waits, and send nothing more."""
         self.send = self._refuse
         if self._transport is not None:
+            self.discard_unsent()
             self._transport.abort()
+
+    def discard_unsent(self) -> None:
+        """Let nothing arrive once the connection, or this process, has ended."""
+        discard_unsent(self._transport)
 
     def push(self, data: bytes) -> OSError | None:
         """Send all of it, in time; the error of a broken connection."""

@@ -63,6 +63,9 @@ class Carrier(typing.Protocol):
     def close(self) -> None:
         """Close, once nothing is in flight."""
 
+    def discard_unsent(self) -> None:
+        """Let nothing arrive once this process has ended."""
+
 
 class Pool:
     """Connections to one node; `wanted` is how many the dialer should keep open."""

@@ -26,6 +26,7 @@ from loadtests.engine.dialer import Dialer
 from loadtests.engine.fleet import Fleet, parts_of
 from loadtests.engine.gate import gate_of
 from loadtests.engine.messages import (
+    LEASE_DRAIN_NS,
     Configure,
     FinalReport,
     FromEngine,
@@ -249,7 +250,8 @@ class Run:
             return
         traffic = self._traffic
         if traffic.is_sending and now_ns >= self._lease_ns:
-            self._halt(now_ns, self._plan.grace_ns, "lease expired")
+            grace_ns = min(self._plan.grace_ns, LEASE_DRAIN_NS)
+            self._halt(now_ns, grace_ns, "lease expired")
         self._pass_edges(now_ns)
         if self._is_closed and traffic.is_sending:
             if now_ns >= self._end_ns:
@@ -407,6 +409,9 @@ class Run:
             self._close_window(max(now_ns, self._t0_ns))
             self._windows.finish_pending()
             asyncio.get_running_loop().remove_reader(self._timer.fd)
+        for pool in self._pools:
+            for connection in pool.all_connections():
+                connection.discard_unsent()
         self.over.set()
         self._send(
             FinalReport(

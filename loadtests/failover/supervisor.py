@@ -7,8 +7,9 @@ a control socket for `start NAME`, which is the start command of its nodes (`sta
 program that ends is not started by itself: a fault must stay until it is undone.
 
 With `networks` each of them is a host: a network namespace with one interface, on a bridge
-in a namespace of its own, which this host reaches too. Namespaces have no names; they live as
-long as the process that holds them, so nothing has to be removed after a kill -9.
+in a namespace of its own, which this host reaches too where it has an address there.
+Namespaces have no names; they live as long as the process that holds them, so nothing has to
+be removed after a kill -9.
 
 Law: nothing outlives this process (PR_SET_PDEATHSIG), and this process does not outlive its
 parent, nor its standard input.
@@ -57,7 +58,7 @@ class Program(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StandSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A system; `host_address` is this host's on the bridge, "" without networks."""
+    """A system; `host_address` is this host's on the bridge, "" where it is not plugged in."""
 
     programs: tuple[Program, ...]
     networks: tuple[Network, ...]
@@ -114,9 +115,9 @@ class Supervisor:
         in_switch = ("nsenter", f"--net=/proc/{switch}/ns/net", "ip")
         _run(*in_switch, "link", "add", "br0", "type", "bridge")
         _run(*in_switch, "link", "set", "br0", "up")
-        self._plug(
-            in_switch, "port0", str(os.getpid()), f"hr-{os.getpid()}", self._spec.host_address
-        )
+        if self._spec.host_address:
+            here = str(os.getpid())
+            self._plug(in_switch, "port0", here, f"hr-{here}", self._spec.host_address)
         for number, network in enumerate(self._spec.networks, start=1):
             pid = str(self._hold(network.name))
             self._plug(in_switch, f"port{number}", pid, "eth0", network.address)

@@ -51,11 +51,20 @@ def read_checksums(path: Path) -> dict[str, str]:
     return sums
 
 
-def add_checksum(path: Path, name: str) -> None:
-    """List a file that was made after the run; of a partial run it is the only one listed."""
+def add_file(path: Path, name: str, data: bytes) -> None:
+    """Put a file that was made after the run into its directory, and list it.
+
+    Of a partial run such files are the only ones listed. One that was listed is taken off the
+    list before it changes: whoever is killed in between leaves no file at all for readers, and
+    never one with the checksum of another.
+    """
     has_sums = not is_partial(path) or (path / CHECKSUMS_FILE).exists()
     sums = read_checksums(path) if has_sums else {}
-    replace_file(path / CHECKSUMS_FILE, _text({**sums, name: sha256_of(path / name)}))
+    if sums.pop(name, None) is not None:
+        replace_file(path / CHECKSUMS_FILE, _text(sums))
+    replace_file(path / name, data)
+    sums[name] = hashlib.sha256(data).hexdigest()
+    replace_file(path / CHECKSUMS_FILE, _text(sums))
 
 
 def check_manifest(path: Path, manifest: Manifest, data: bytes) -> dict[str, str]:

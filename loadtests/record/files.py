@@ -18,6 +18,7 @@ from typing import Final
 
 from loadtests.errors import HarnessError
 
+_KEPT_FILE: Final = os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEW_FILE: Final = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_MODE: Final = 0o644
 
@@ -48,18 +49,27 @@ def reading(path: Path) -> Iterator[None]:
 
 
 class AppendFile:
-    """A new file that only grows; `size_bytes` is its length of whole appends.
+    """A file that only grows; `size_bytes` is its length of whole appends.
+
+    It is a new one, unless `keep_bytes` are to be kept of one that is there; what lies behind
+    them, such as the torn end that a crash leaves, is `cut` before anything is appended.
 
     Every append goes to the kernel at once: it survives the death of this process. It is
     synced to the disk by `sync` alone, because an fsync can stall the event loop that
     renews leases for hundreds of milliseconds; a power cut may cost the last seconds.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, keep_bytes: int | None = None) -> None:
         self.path = path
-        self.size_bytes = 0
+        self.size_bytes = keep_bytes or 0
+        flags = _NEW_FILE | os.O_WRONLY | os.O_APPEND if keep_bytes is None else _KEPT_FILE
         with writing(path):
-            self.descriptor = os.open(path, _NEW_FILE | os.O_WRONLY | os.O_APPEND, _FILE_MODE)
+            self.descriptor = os.open(path, flags, _FILE_MODE)
+
+    def cut(self) -> None:
+        """Cut off what is not kept."""
+        with writing(self.path):
+            os.ftruncate(self.descriptor, self.size_bytes)
 
     def append(self, data: bytes) -> None:
         """Write all of `data` or, with a HarnessError, nothing of it."""

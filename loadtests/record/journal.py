@@ -2,10 +2,10 @@
 
 A file of frames, appended as batches are acknowledged: length (4 bytes, big endian),
 CRC-32 of the rest (4 bytes), kind (1 byte), body. Kind WINDOWS holds [source, [pack_window
-bytes, ...]] in msgpack; kind SERVER holds rows of `server.py`, kind OPAQUE bytes of somebody
-else. Windows are written as
-agents packed them: to pack them again and compress them took a master of 1,000 agents more
-time than to write them, and they come smaller (`packing.py`) than LZ4 had made them.
+bytes, ...], note] in msgpack, the note being somebody else's; kind SERVER holds rows of
+`server.py`, kind OPAQUE bytes of somebody else. Windows are written as agents packed them:
+to pack them again and compress them took a master of 1,000 agents more time than to write
+them, and they come smaller (`packing.py`) than LZ4 had made them.
 
 Law: a reader takes every whole frame before the first damage and says how many bytes it
 left. A torn tail is what a crash does; damage with whole frames behind it is not, and is
@@ -45,10 +45,11 @@ class FrameKind(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Windows of one source, as acknowledged together."""
+    """Windows of one source, as acknowledged together, and what was noted with them."""
 
     source: str
     windows: tuple[Window, ...]
+    note: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,7 @@ class ServerBatch:
 class _Body(msgspec.Struct, array_like=True):
     source: str
     windows: list[bytes]
+    note: bytes = b""  # none in journals from before there were any
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(_Body)
@@ -72,19 +74,20 @@ def _framed(kind: FrameKind, body: bytes) -> bytes:
 
 
 class Journal:
-    """Appends frames to a new file."""
+    """Appends frames to a new file, or behind the `keep_bytes` of a journal that is there."""
 
-    def __init__(self, path: Path) -> None:
-        self.file = AppendFile(path)
+    def __init__(self, path: Path, keep_bytes: int | None = None) -> None:
+        self.file = AppendFile(path, keep_bytes)
 
     def append_opaque(self, body: bytes) -> None:
         """Append bytes that this module does not understand."""
         self.file.append(_framed(FrameKind.OPAQUE, body))
 
-    def append_windows(self, batches: Sequence[tuple[str, Sequence[bytes]]]) -> None:
-        """Append batches of (source, windows as `pack_window` made them): all or none of them."""
+    def append_windows(self, batches: Sequence[tuple[str, Sequence[bytes], bytes]]) -> None:
+        """Append batches of (source, windows as `pack_window` made them, note): all or none."""
         bodies = [
-            msgspec.msgpack.encode(_Body(source, list(windows))) for source, windows in batches
+            msgspec.msgpack.encode(_Body(source, list(windows), note))
+            for source, windows, note in batches
         ]
         self.file.append(b"".join(_framed(FrameKind.WINDOWS, body) for body in bodies))
 
@@ -107,6 +110,11 @@ class JournalReader:
         self._size = 0
 
     @property
+    def whole_bytes(self) -> int:
+        """Where the last whole frame that was read ends."""
+        return self._end
+
+    @property
     def cut_bytes(self) -> int:
         """Bytes after the last whole frame that was read."""
         return self._size - self._end
@@ -117,11 +125,18 @@ class JournalReader:
         HarnessError when the file cannot be read or a frame lies: one that passes its
         checksum and still does not decode was written wrong, which no crash does.
         """
+        for kind, body in self._frames():
+            yield body if kind is FrameKind.OPAQUE else self._batch(kind, body)
+
+    def opaque(self) -> Iterator[bytes]:
+        """The opaque frames alone: the others are checked, but not decoded."""
+        return (body for kind, body in self._frames() if kind is FrameKind.OPAQUE)
+
+    def _frames(self) -> Iterator[tuple[FrameKind, bytes]]:
         with reading(self._path), open_file(self._path) as file:
             self._end, self._size = 0, os.fstat(file.fileno()).st_size
             while (frame := self._next_frame(file)) is not None:
-                kind, body = frame
-                yield body if kind is FrameKind.OPAQUE else self._batch(kind, body)
+                yield frame
 
     def _batch(self, kind: FrameKind, body: bytes) -> Batch | ServerBatch:
         try:
@@ -137,7 +152,7 @@ class JournalReader:
                 seen=str(error),
                 expected="windows or scrapes as this program packs them",
             ) from error
-        return Batch(source=frame.source, windows=windows)
+        return Batch(source=frame.source, windows=windows, note=frame.note)
 
     def _next_frame(self, file: BinaryIO) -> tuple[FrameKind, bytes] | None:
         """Kind and body of the next frame; None at the end and at damage."""

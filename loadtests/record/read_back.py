@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from loadtests.errors import HarnessError
-from loadtests.record.checksums import add_checksum
+from loadtests.record.checksums import add_file
 from loadtests.record.directory import READ_BACK_FILE
-from loadtests.record.files import read_file, replace_file, sha256_of
+from loadtests.record.files import read_file, sha256_of
 
 UNREAD: Final = -1
 READ_BACK: Final = pa.schema(
@@ -47,8 +47,7 @@ def write_read_back(path: Path, rows: Sequence[ReadRow]) -> None:
     table = pa.Table.from_pylist([msgspec.structs.asdict(row) for row in rows], schema=READ_BACK)
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    replace_file(path / READ_BACK_FILE, sink.getvalue().to_pybytes())
-    add_checksum(path, READ_BACK_FILE)
+    add_file(path, READ_BACK_FILE, sink.getvalue().to_pybytes())
 
 
 def load_read_back(path: Path, sums: dict[str, str]) -> pd.DataFrame | None:

@@ -41,7 +41,11 @@ class ServerFile:
             return
         clean_rows = [cleaned(row, self._clean) for row in rows]
         self._journal.append_server(clean_rows)
-        self._waiting += clean_rows
+        self.recall(clean_rows)
+
+    def recall(self, rows: Sequence[ServerRow]) -> None:
+        """Take rows that the journal has already."""
+        self._waiting += rows
         if len(self._waiting) >= ROWS_PER_BATCH:
             self._flush()
 

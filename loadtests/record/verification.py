@@ -1,15 +1,15 @@
 """Verifies a complete archive: every byte and every sum.
 
 First the checksums: a file that is missing, cut, or one bit off is named, `SHA256SUMS`
-itself included. Then what the files say about each other: the intervals of the latency
-log must add up to the totals, bucket by bucket, and the totals to the sample counts of
-the table of windows; and bins must add up to their windows. A finding is a sentence; none
-means sound.
+itself, the verdict and the report included. Then what the files say about each other: the
+intervals of the latency log must add up to the totals, bucket by bucket, and the totals to
+the sample counts of the table of windows; and bins must add up to their windows. A finding is
+a sentence; none means sound.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ import numpy as np
 
 from loadtests.errors import HarnessError
 from loadtests.record.bin_rows import bin_differences
-from loadtests.record.checksums import check_manifest, sealed_verdict
+from loadtests.record.checksums import check_manifest
 from loadtests.record.directory import (
     LATENCY_FILE,
     MANIFEST_FILE,
@@ -57,7 +57,17 @@ def verify(path: Path) -> tuple[str, ...]:
 
 
 def _wrong_checksums(path: Path, manifest: Manifest) -> Iterator[str]:
-    for name, expected in sorted(manifest.checksums.items()):
+    yield from _differences(path, manifest.checksums)
+    try:
+        listed = check_manifest(path, manifest, read_file(path / MANIFEST_FILE))
+    except HarnessError as error:
+        yield str(error)
+        return
+    yield from _differences(path, {n: listed[n] for n in listed if n not in manifest.checksums})
+
+
+def _differences(path: Path, checksums: Mapping[str, str]) -> Iterator[str]:
+    for name, expected in sorted(checksums.items()):
         try:
             seen = sha256_of(path / name)
         except HarnessError as error:
@@ -65,10 +75,6 @@ def _wrong_checksums(path: Path, manifest: Manifest) -> Iterator[str]:
             continue
         if seen != expected:
             yield f"{path / name}: saw SHA-256 {seen}; expected {expected}"
-    try:
-        sealed_verdict(path, check_manifest(path, manifest, read_file(path / MANIFEST_FILE)))
-    except HarnessError as error:
-        yield str(error)
 
 
 def _wrong_sums(run: Run) -> Iterator[str]:

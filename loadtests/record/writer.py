@@ -53,7 +53,7 @@ from loadtests.record.files import (
 )
 from loadtests.record.hlog import IntervalEncoder, log_header
 from loadtests.record.hold_back import HoldBack
-from loadtests.record.journal import Journal
+from loadtests.record.journal import Batch, Journal, ServerBatch
 from loadtests.record.manifest import Manifest, Outcome, encode_manifest
 from loadtests.record.parquet import TableFile
 from loadtests.record.redaction import clean_message, redact, redact_command, secrets_of
@@ -71,19 +71,29 @@ def create_archive(results: Path, draft: Manifest, plan: bytes) -> ArchiveWriter
 
     HarnessError when the folder cannot be written or the run id is taken.
     """
-    return ArchiveWriter(create_run_directory(results, draft.run_id), draft, plan)
+    path = create_run_directory(results, draft.run_id)
+    replace_file(path / PLAN_FILE, plan)
+    return ArchiveWriter(path, draft, plan, None)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class KeptFiles:
+    """What stays of a partial run that is taken up again (`reopening.py`)."""
+
+    journal: Journal  # locked
+    events: AppendFile
+    event_count: int
 
 
 class ArchiveWriter:
-    """Writes one run; not for several threads. See `create_archive`."""
+    """Writes one run; not for several threads. See `create_archive` and `reopen_archive`."""
 
-    def __init__(self, path: Path, draft: Manifest, plan: bytes) -> None:
+    def __init__(self, path: Path, draft: Manifest, plan: bytes, kept: KeptFiles | None) -> None:
         self._path = path
         self._secrets = secrets_of(draft.scenario_text, os.environ)
         self._plan_sha256 = hashlib.sha256(plan).hexdigest()
         self._draft = self._cleaned(draft)
         self._slots = draft.slots  # kept: made anew for each of 1,000 windows it costs 20 us
-        self._event_count = 0
         self._held = HoldBack(HOLD_S)
         self._journalled = np.zeros(len(Count), dtype=np.int64)
         self._has_journalled = False
@@ -93,12 +103,15 @@ class ArchiveWriter:
         self._rows: RowBuilder | None = None
         self._totals: Totals | None = None
         self._latency: AppendFile | None = None
-        replace_file(path / PLAN_FILE, plan)
         self._write_draft()
-        self._journal = Journal(path / JOURNAL_FILE)
-        with suppress(OSError):  # a file system without locks: the run then looks dead to a list
-            fcntl.flock(self._journal.file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self._events = AppendFile(path / EVENTS_FILE)
+        if kept is None:
+            self._journal = Journal(path / JOURNAL_FILE)
+            with suppress(OSError):  # a file system without locks: the run looks dead to a list
+                fcntl.flock(self._journal.file.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._events, self._event_count = AppendFile(path / EVENTS_FILE), 0
+        else:
+            self._journal = kept.journal
+            self._events, self._event_count = kept.events, kept.event_count
 
     @property
     def path(self) -> Path:
@@ -116,12 +129,28 @@ class ArchiveWriter:
         self._draft = self._cleaned(draft)
         self._write_draft()
 
+    def clean(self, text: str) -> str:
+        """Take secrets out of a text, and what does not belong into one."""
+        return clean_message(text, self._secrets)
+
     def journal(self, batch: bytes) -> None:
         """Append opaque bytes: kept while the run is partial, handed back by `JournalReader`.
 
-        Their texts cannot be cleaned of secrets here: prefer `journal_windows`.
+        Their texts cannot be cleaned of secrets here: `clean` them before.
         """
         self._journal.append_opaque(batch)
+
+    def recall(self, batch: Batch | ServerBatch) -> None:
+        """Count what the journal of a reopened run holds: nothing is written to it again.
+
+        Rows of scrapes are archived by this; windows are, when they come back merged.
+        """
+        if isinstance(batch, ServerBatch):
+            self._server_file().recall(batch.rows)
+            return
+        self._has_journalled = True
+        for window in batch.windows:
+            self._journalled += window.counters.sum(axis=0)
 
     def journal_windows(self, source: str, windows: Sequence[Window]) -> None:
         """Append acknowledged windows of one agent: a partial run is rebuilt from these.
@@ -131,10 +160,10 @@ class ArchiveWriter:
         for window in windows:
             check_slots(window, self._slots)
         packed = [pack_window(self._without_secrets(window)) for window in windows]
-        self._note_journalled(windows, [(source, packed)])
+        self._note_journalled(windows, [(source, packed, b"")])
 
-    def journal_received(self, received: Sequence[tuple[str, Window, bytes]]) -> None:
-        """Append windows of several agents, each as (source, window, its packed bytes), at once.
+    def journal_received(self, received: Sequence[tuple[str, Window, bytes, bytes]]) -> None:
+        """Append windows of several agents at once, each (source, window, packed bytes, note).
 
         Packing again what was just unpacked costs about as much as unpacking it did; those
         that hold texts are packed again all the same, without secrets. One write for all of
@@ -142,15 +171,15 @@ class ArchiveWriter:
         as `journal_windows`.
         """
         batches = []
-        for source, window, packed in received:
+        for source, window, packed, note in received:
             check_slots(window, self._slots)
             is_clean = not window.messages
             body = packed if is_clean else pack_window(self._without_secrets(window))
-            batches.append((source, [body]))
-        self._note_journalled([window for _, window, _ in received], batches)
+            batches.append((source, [body], note))
+        self._note_journalled([window for _, window, _, _ in received], batches)
 
     def _note_journalled(
-        self, windows: Sequence[Window], batches: Sequence[tuple[str, Sequence[bytes]]]
+        self, windows: Sequence[Window], batches: Sequence[tuple[str, Sequence[bytes], bytes]]
     ) -> None:
         self._journal.append_windows(batches)
         self._has_journalled = True
@@ -174,9 +203,12 @@ class ArchiveWriter:
 
         The first call makes the file, also without a row: it says that there was scraping.
         """
+        self._server_file().append(rows)
+
+    def _server_file(self) -> ServerFile:
         if self._server is None:
             self._server = ServerFile(self._path, self._journal, self._secrets)
-        self._server.append(rows)
+        return self._server
 
     def append_event(self, event: Event) -> None:
         """Archive an event; in the kernel when this returns."""

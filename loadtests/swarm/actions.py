@@ -1,14 +1,14 @@
 """What the two state machines ask their shells to do: values, carried out in order.
 
 Order is the promise that acknowledgement rests on: a `Journal` comes before the `Send` of
-its `Ack`, so a shell that fails to write stops there and never acknowledges. A shell may
-carry out several journals together, if before all that follows the first of them.
+its `Ack`, so a shell that fails to write stops there and never acknowledges. A shell carries
+out all journals together before all else, and then a `Remember`: nobody is told of a state
+that a master which takes over would not know.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
 from loadtests.engine.messages import ToEngine
 from loadtests.plan.model import Plan
@@ -16,18 +16,8 @@ from loadtests.record.event import Event
 from loadtests.record.manifest import Outcome
 from loadtests.record.window import Window
 from loadtests.swarm.messages import ToAgent, ToMaster
-
-
-class EndCause(Enum):
-    """Whose doing the end of a run was."""
-
-    PLAN = "plan"  # the last stage is over
-    USER = "user"  # request_stop
-    GUARD = "guard"  # an abort condition of the scenario
-    LOSS = "loss"  # the loss policy, or nobody left
-    TARGET = "target"  # an agent's preflight: not reachable, not authorised
-    SCENARIO = "scenario"  # an agent cannot use the plan
-    HARNESS = "harness"  # agents did not come, engines did not start
+from loadtests.swarm.recollection import BatchNote, Checkpoint
+from loadtests.swarm.run_state import EndCause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +35,14 @@ class Journal:
     source: str  # "<agent>@<incarnation>"
     window: Window
     packed: bytes  # what `window` was unpacked from
+    note: BatchNote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remember:
+    """Master: make this state of the run durable before anything else of these actions."""
+
+    checkpoint: Checkpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +77,7 @@ class Finished:
     reason: str
 
 
-MasterAction = Send | Journal | Release | Record | Barrier | Finished
+MasterAction = Send | Journal | Remember | Release | Record | Barrier | Finished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -395,7 +395,8 @@ class Agency:
                 watch.heard_ns = min(now_ns, watch.heard_ns + gap_ns)
         if self._phase is AgentPhase.RUNNING and self._lease.has_ended(now_ns):
             assert self._task is not None, "a running agent has a plan"
-            self._drain("lease ended", self._task.plan.grace_ns, now_ns)
+            grace_ns = min(self._task.plan.grace_ns, engine_messages.LEASE_DRAIN_NS)
+            self._drain("lease ended", grace_ns, now_ns)
         for watch in self._living():
             if self._is_hung(watch, now_ns):
                 self._lose(watch, "hung: silent for too long", now_ns)

@@ -19,8 +19,9 @@ from typing import Final
 from loadtests.clock import NS_PER_S
 from loadtests.plan.model import LoadModel, LossPolicy
 from loadtests.record.manifest import Outcome
+from loadtests.record.window import Window
 from loadtests.swarm.accounting import Account, Books, build_account
-from loadtests.swarm.actions import Barrier, EndCause, Finished, MasterAction
+from loadtests.swarm.actions import Barrier, Finished, MasterAction, Remember
 from loadtests.swarm.guards import build_guards
 from loadtests.swarm.holdings import Holding, Loss, PlannedCount
 from loadtests.swarm.lobby import Lobby
@@ -36,12 +37,20 @@ from loadtests.swarm.messages import (
     ToMaster,
 )
 from loadtests.swarm.outbox import Outbox
+from loadtests.swarm.recollection import (
+    BatchNote,
+    Checkpoint,
+    build_checkpoint,
+    restored_holdings,
+    restored_members,
+)
 from loadtests.swarm.roster import Roster
-from loadtests.swarm.run_state import AgentStatus, End, RunPhase, RunSetup, Status
+from loadtests.swarm.run_state import AgentStatus, End, EndCause, RunPhase, RunSetup, Status
 from loadtests.swarm.timing import Timing
 
 _START_PATIENCE: Final = 4  # before load runs, silence may be so many times longer
 _PING_BUDGET_NS: Final = NS_PER_S // 1000  # of the master, for each repeated ping
+_RECALL_HOLD_S: Final = 60  # agents' windows of a second lie within less in a journal
 _CAUSES: Final = {"target": EndCause.TARGET, "scenario": EndCause.SCENARIO}
 _OUTCOMES: Final = {EndCause.PLAN: Outcome.COMPLETE, EndCause.HARNESS: Outcome.CRASHED}
 
@@ -64,6 +73,59 @@ class Coordinator:
         self._phase_since_ns: int | None = None
         self._tick_ns: int | None = None
         self._end: End | None = None
+        self._is_changed = False  # since the last `Remember`
+
+    # ---- taking over from a master that died ----------------------------------------
+
+    def resume(self, checkpoint: Checkpoint, *, now_ns: int, granted_until_ns: int) -> None:
+        """Take the state of a master that died; nobody holds a lease beyond `granted_until_ns`.
+
+        Call it first, then `recall` for every batch of the journal, oldest first.
+        """
+        self._members.update(
+            restored_members(
+                checkpoint,
+                self._plan.slots,
+                heard_ns=now_ns,
+                granted_until_ns=granted_until_ns,
+            )
+        )
+        self._roster.holdings.update(restored_holdings(checkpoint))
+        self._attempt, self._t0_ns = checkpoint.attempt, checkpoint.t0_ns
+        self._tick_ns = now_ns
+        self._enter(RunPhase.RUNNING, now_ns)
+        if checkpoint.end is not None:
+            self._end = self._ending(checkpoint.end.cause, checkpoint.end.reason, now_ns)
+            self._end = replace(self._end, at_ns=checkpoint.end.at_ns)
+            self._enter(RunPhase.STOPPING, now_ns)
+
+    def recall(self, source: str, window: Window, note: BatchNote) -> list[MasterAction]:
+        """Take a batch that is in the journal; LedgerError when it does not follow."""
+        member = self._members.get(source.rpartition("@")[2])
+        if member is None:
+            raise LedgerError("batch_foreign", f"{source} has no part in this run")
+        member.ledger.admit(note.number, window, note.progress)
+        self._assembly.add(window)
+        self._hand_out(window.start_s - _RECALL_HOLD_S)
+        return self._out.take()
+
+    def tell_outage(self, text: str, now_ns: int) -> list[MasterAction]:
+        """Record that another master has taken over."""
+        self._out.tell("master_resumed", "master", text, now_ns)
+        return self._out.take()
+
+    def close_books(self, cause: EndCause, reason: str, died_ns: int) -> list[MasterAction]:
+        """End a run whose agents are gone, too: everything of theirs that is missing is lost."""
+        missing = [member for member in self._members.values() if member.is_working]
+        if missing or self._end is None:
+            self._stop(cause, reason, died_ns)
+        for member in missing:
+            self._lose(member, "its master died", died_ns)
+        for member in self._members.values():
+            member.has_quit = True
+        while self._phase is not RunPhase.ENDED:
+            self._advance(died_ns)
+        return self._out.take()
 
     # ---- inputs ---------------------------------------------------------------------
 
@@ -89,7 +151,7 @@ class Coordinator:
                 self._snapshot(member, message, now_ns)
         if self._phase is not RunPhase.GATHERING:  # the barrier visits everybody: once a tick
             self._advance(now_ns)
-        return self._out.take()
+        return self._turn()
 
     def malformed(self, peer: str, error: str, now_ns: int) -> list[MasterAction]:
         """Count bytes that `decode_to_master` refused."""
@@ -104,13 +166,13 @@ class Coordinator:
             if member.is_working and self._phase < RunPhase.LINGERING:
                 self._lose(member, "left", now_ns)
         self._advance(now_ns)
-        return self._out.take()
+        return self._turn()
 
     def request_stop(self, reason: str, now_ns: int) -> list[MasterAction]:
         """End gracefully on the user's wish; further calls change nothing."""
         self._stop(EndCause.USER, reason, now_ns)
         self._advance(now_ns)
-        return self._out.take()
+        return self._turn()
 
     def tick(self, now_ns: int) -> list[MasterAction]:
         """Call about every 100 ms: renews, repeats, notices silence, releases windows."""
@@ -124,7 +186,7 @@ class Coordinator:
         for member in self._members.values():
             self._repeat(member, now_ns)
         self._advance(now_ns)
-        return self._out.take()
+        return self._turn()
 
     def status(self, now_ns: int) -> Status:
         """Figures for a progress display."""
@@ -168,6 +230,24 @@ class Coordinator:
         )
 
     # ---- small parts ----------------------------------------------------------------
+
+    def _turn(self) -> list[MasterAction]:
+        """What is to be done now; first of all, to remember what has changed under load."""
+        if self._is_changed and self._t0_ns is not None and self._phase >= RunPhase.RUNNING:
+            checkpoint = build_checkpoint(
+                attempt=self._attempt,
+                t0_ns=self._t0_ns,
+                members=self._members.values(),
+                holdings=self._roster.holdings.values(),
+                end=self._end,
+            )
+            self._out.add(Remember(checkpoint=checkpoint))
+            self._is_changed = False
+        return self._out.take()
+
+    def _ending(self, cause: EndCause, reason: str, now_ns: int) -> End:
+        margin_ns = self._plan.grace_ns + self._timing.drain_margin_ns
+        return End(cause=cause, reason=reason, at_ns=now_ns, deadline_ns=now_ns + margin_ns)
 
     def _enter(self, phase: RunPhase, now_ns: int) -> None:
         self._phase, self._phase_since_ns = phase, now_ns
@@ -260,7 +340,7 @@ class Coordinator:
                 self._out.noise(error.kind, member.agent, str(error), now_ns)
                 break
             if window is not None:
-                self._out.journal(member, window, batch.window)
+                self._out.journal(member, window, batch)
                 self._assembly.add(window)
         if snapshot.batches:
             member.note_watermark()
@@ -297,6 +377,7 @@ class Coordinator:
     def _lose(self, member: Member, how: str, now_ns: int) -> None:
         """Give a member up."""
         member.standing, member.lost_ns = Standing.LOST, now_ns
+        self._is_changed = True
         self._out.tell("agent_lost", member.agent, how, now_ns)
         if self._phase is RunPhase.GATHERING:
             del self._members[member.incarnation]  # another one may take its place
@@ -315,6 +396,7 @@ class Coordinator:
     ) -> None:
         """Apply the loss policy; nobody sends the shares from `free_ns` (master's clock) on."""
         free_offset_ns = min(self._plan.duration_ns, self._offset_ns(free_ns))
+        self._is_changed = True
         for holding in lost:
             holding.loss = Loss(how=how, last_ns=last_ns, free_ns=free_offset_ns, cut_ns=None)
             self._out.tell("engine_lost", holding.engine, how, now_ns)
@@ -411,6 +493,7 @@ class Coordinator:
         assert self._t0_ns is not None, "entering this phase proposed one"
         if all(m.snapshot and m.snapshot.attempt == self._attempt for m in self._members.values()):
             self._enter(RunPhase.RUNNING, now_ns)
+            self._is_changed = True
             self._out.tell("load_confirmed", "master", "all agents have confirmed T0", now_ns)
             for member in self._alive():
                 self._out.renew(member, self._attempt, now_ns)
@@ -425,13 +508,7 @@ class Coordinator:
     def _advance_load(self, now_ns: int) -> None:
         offset_ns = self._offset_ns(now_ns)
         if self._phase is RunPhase.RUNNING and offset_ns >= self._plan.duration_ns:
-            margin_ns = self._plan.grace_ns + self._timing.drain_margin_ns
-            self._end = End(
-                cause=EndCause.PLAN,
-                reason="the last stage is over",
-                at_ns=now_ns,
-                deadline_ns=now_ns + margin_ns,
-            )
+            self._end = self._ending(EndCause.PLAN, "the last stage is over", now_ns)
             self._enter(RunPhase.STOPPING, now_ns)
         # No list of the living: this is asked after every message.
         members = self._members.values()
@@ -457,8 +534,8 @@ class Coordinator:
             return
         if not self._is_natural:
             return
-        margin_ns = self._plan.grace_ns + self._timing.drain_margin_ns
-        self._end = End(cause=cause, reason=reason, at_ns=now_ns, deadline_ns=now_ns + margin_ns)
+        self._end = self._ending(cause, reason, now_ns)
+        self._is_changed = True
         self._out.tell("stopping", "master", f"{cause.value}: {reason}", now_ns)
         if self._phase < RunPhase.RUNNING:
             self._linger(now_ns)
@@ -470,6 +547,7 @@ class Coordinator:
 
     def _linger(self, now_ns: int) -> None:
         self._release_all()
+        self._is_changed = True  # every FINAL is in: who takes over now needs no agent
         self._enter(RunPhase.LINGERING, now_ns)
         for member in self._members.values():
             self._quit(member, now_ns)

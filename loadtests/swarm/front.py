@@ -42,11 +42,13 @@ from loadtests.record.manifest import Outcome
 from loadtests.swarm.agent import is_local
 from loadtests.swarm.agent_shell import AgentShell, agent_name
 from loadtests.swarm.bus import guard_master
+from loadtests.swarm.descriptors import refuse_too_few_descriptors
 from loadtests.swarm.interrupt import Stops
 from loadtests.swarm.keys import keys_of_agent, keys_of_master
-from loadtests.swarm.master import MasterShell, Order, RunOutcome
+from loadtests.swarm.master import MasterShell, Order
 from loadtests.swarm.metrics_door import metrics_door
 from loadtests.swarm.metrics_page import MetricsPage
+from loadtests.swarm.resumption import RunOutcome
 from loadtests.swarm.sockets import guard_sockets, key_name_of
 from loadtests.swarm.timing import Timing
 
@@ -136,6 +138,7 @@ def _load_plan(options: Any) -> Plan:
         targets=targets,
     )
     refuse_unauthorised(plan, configuration, datetime.now(UTC))
+    refuse_too_few_descriptors(options.expect_workers)
     if plan.failover is not None and plan.failover.system is System.EMBEDDED:
         seen = "a system that the run starts for itself"
         mistake = Mistake(where="failover.system", seen=seen, expected="`headroom run` for it")
@@ -181,6 +184,7 @@ class FrontMaster:
         order = Order(
             plan=self._plan,
             results=Path(self._options.results),
+            bind=(self._options.master_bind_host, self._options.master_bind_port),
             agents=agents,
             join_wait_ns=round((self._options.expect_workers_max_wait or JOIN_WAIT_S) * NS_PER_S),
             command=tuple(sys.argv),

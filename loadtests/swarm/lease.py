@@ -51,9 +51,12 @@ class ClockEstimate:
 
     __slots__ = ("_is_same_kernel", "_samples", "rounds")
 
-    def __init__(self, *, is_same_kernel: bool) -> None:
+    def __init__(self, *, is_same_kernel: bool, first: tuple[int, int, int] | None = None) -> None:
+        """Begin with what another master's estimate had as its `best`, if there was one."""
         self._is_same_kernel = is_same_kernel
         self._samples: deque[tuple[int, int, int]] = deque(maxlen=_RECENT)
+        if first is not None:
+            self._samples.append(first)
         self.rounds = 0
 
     def add(self, t0_ns: int, t1_ns: int, t2_ns: int, t3_ns: int, wall_ns: int) -> bool:
@@ -67,6 +70,14 @@ class ClockEstimate:
         self._samples.append((round_trip_ns, ((t1_ns - t0_ns) + (t2_ns - t3_ns)) // 2, wall_ns))
         self.rounds += 1
         return True
+
+    @property
+    def best(self) -> tuple[int, int, int] | None:
+        """Round trip, offset and agent's (unix - monotonic) of the exchange that counts."""
+        if not self._samples:
+            return None
+        round_trip_ns, _, wall_ns = min(self._samples)
+        return round_trip_ns, self.offset_ns, wall_ns
 
     @property
     def round_trip_ns(self) -> int | None:

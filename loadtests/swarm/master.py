@@ -21,20 +21,26 @@ from typing import Any, Final
 import gevent
 import msgspec
 from gevent.event import Event as Signal
-from locust.runners import STATE_STOPPED, STATE_STOPPING, MasterRunner
+from locust.runners import (
+    HEARTBEAT_LIVENESS,
+    STATE_STOPPED,
+    STATE_STOPPING,
+    MasterRunner,
+    WorkerNode,
+)
 
 from loadtests.clock import NS_PER_S
 from loadtests.errors import HarnessError
 from loadtests.plan.codec import encode_plan
 from loadtests.plan.model import Plan
 from loadtests.plan.schedule import Schedule
-from loadtests.record.archive import ArchiveWriter, create_archive
+from loadtests.record.archive import ArchiveWriter, create_archive, reopen_archive
 from loadtests.record.event import Event
 from loadtests.record.facts import code_digests, package_versions
 from loadtests.record.manifest import Outcome
 from loadtests.record.stop_file import take_stop_request
 from loadtests.swarm import actions
-from loadtests.swarm.actions import EndCause, Finished, MasterAction
+from loadtests.swarm.actions import Finished, MasterAction
 from loadtests.swarm.agent_shell import boot_id
 from loadtests.swarm.books import draft_manifest, finished_manifest, with_account
 from loadtests.swarm.bus import MESSAGE
@@ -45,9 +51,11 @@ from loadtests.swarm.messages import Ack, Hello, MessageError, decode_to_master,
 from loadtests.swarm.metrics import RunSums
 from loadtests.swarm.metrics_page import MetricsPage, RunView
 from loadtests.swarm.progress import Progress, ProgressBoard
+from loadtests.swarm.recollection import Anchor, cleaned, encode_frame, encode_note
 from loadtests.swarm.refusals import REFUSALS
+from loadtests.swarm.resumption import Found, RunOutcome, recall
 from loadtests.swarm.run_log import log_event, name_run
-from loadtests.swarm.run_state import RunPhase, RunSetup
+from loadtests.swarm.run_state import EndCause, RunPhase, RunSetup
 from loadtests.swarm.scraper import ScraperProcess
 from loadtests.swarm.sockets import is_secured
 from loadtests.swarm.target import fetch_version
@@ -63,10 +71,14 @@ _GOODBYE_S: Final = 3.0  # for local agents to end by themselves
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What to run, and with whom; `start_agents` starts those that belong to this master."""
+    """What to run, and with whom; `start_agents` starts those that belong to this master.
+
+    `found` is what another master left of the run that is to be taken up; None for a new one.
+    """
 
     plan: Plan
     results: Path
+    bind: tuple[str, int]  # where agents connect; port 0 where they are this master's children
     agents: int
     join_wait_ns: int
     command: tuple[str, ...]
@@ -75,16 +87,7 @@ class Order:
     users: int  # Locust users to show as running
     authorised_hosts: tuple[str, ...]  # besides loopback; agents have lists of their own
     user_code: Mapping[str, str] = field(default_factory=dict)  # digests, besides this package's
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunOutcome:
-    """How a run ended; `path` is the archive, `.partial` when it was stopped at once."""
-
-    path: Path
-    outcome: Outcome
-    cause: EndCause
-    reason: str
+    found: Found | None = None
 
 
 class MasterShell:
@@ -99,6 +102,8 @@ class MasterShell:
         self._inbox: deque[tuple[str, object, int]] = deque()
         self._woken = Signal()
         self._peers: dict[str, str] = {}  # agent name -> transport peer
+        self._incarnations: dict[str, str] = {}  # transport peer -> who first spoke as it
+        self._contested: set[str] = set()  # peers as whom more than one process has spoken
         self._stop_reason: str | None = None
         self._at_once: str | None = None
         self._disk_error: HarnessError | None = None
@@ -159,6 +164,23 @@ class MasterShell:
                 self._local.end(_GOODBYE_S if is_orderly else 0.0)
 
     def _prepare(self) -> None:
+        found = self._order.found
+        if found is None:
+            self._begin()
+        else:
+            self._to_unix_ns = found.anchor.unix_minus_monotonic_ns
+            self._archive, _ = reopen_archive(found.path)
+            self._draft = msgspec.structs.replace(
+                self._archive.manifest, warnings=found.anchor.warnings
+            )
+            self._coordinator = found.coordinator()
+        self._board = ProgressBoard(self._draft.run_id, self._order.plan, self._order.agents)
+        self._page = MetricsPage(self._order.plan, self._draft.run_id, self._sums, self._look)
+        self._runner.register_message(MESSAGE, self._on_message)
+        if found is not None:
+            self._take_up(found)
+
+    def _begin(self) -> None:
         plan = self._order.plan
         self._to_unix_ns = time.time_ns() - time.monotonic_ns()
         target_version, warnings = fetch_version(plan, self._order.authorised_hosts)
@@ -171,7 +193,16 @@ class MasterShell:
         )
         name_run(self._draft.run_id)
         self._archive = create_archive(self._order.results, self._draft, self._plan_bytes)
-        self._board = ProgressBoard(self._draft.run_id, plan, self._order.agents)
+        host, port = self._order.bind
+        anchor = Anchor(
+            boot_id=boot_id(),
+            unix_minus_monotonic_ns=self._to_unix_ns,
+            agents=self._order.agents,
+            host=host,
+            port=port,
+            warnings=self._archive.manifest.warnings,
+        )
+        self._archive.journal(encode_frame(anchor))
         self._coordinator = Coordinator(
             setup=RunSetup(
                 run_id=self._draft.run_id,
@@ -188,8 +219,26 @@ class MasterShell:
             timing=Timing(),
             planned=Schedule(plan).planned,
         )
-        self._page = MetricsPage(plan, self._draft.run_id, self._sums, self._look)
-        self._runner.register_message(MESSAGE, self._on_message)
+
+    def _take_up(self, found: Found) -> None:
+        """Go on with the members of a master that died: they try the same address again."""
+        assert found.checkpoint is not None, "without one nobody can go on"
+        now_ns = time.monotonic_ns()
+        # The longest that the dead one can have granted ends a lease after it was seen dead.
+        until_ns = now_ns + Timing().lease_ns
+        self._coordinator.resume(found.checkpoint, now_ns=now_ns, granted_until_ns=until_ns)
+        for member in found.checkpoint.members:
+            self._peers[member.hello.agent] = member.peer
+            self._incarnations[member.peer] = member.hello.incarnation
+            # Locust tells a worker that it does not know to quit.
+            self._runner.clients[member.peer] = WorkerNode(
+                member.peer, heartbeat_liveness=HEARTBEAT_LIVENESS
+            )
+        recall(found, self._archive, self._coordinator, self._carry_out)
+        away_s = (now_ns - found.died_ns) / NS_PER_S
+        text = f"took the run up {away_s:.1f} s after the last sign of the master before"
+        self._carry_out(self._coordinator.tell_outage(text, now_ns))
+        self._start_scraper()
 
     def _look(self) -> RunView:
         now_ns = time.monotonic_ns()
@@ -244,6 +293,8 @@ class MasterShell:
             return self._coordinator.malformed(peer, str(error), at_ns)
         if isinstance(message, Hello):
             self._peers[message.agent] = peer
+            if self._incarnations.setdefault(peer, message.incarnation) != message.incarnation:
+                self._contested.add(peer)
         return self._coordinator.receive(peer, message, at_ns)
 
     def _tick(self) -> None:
@@ -258,7 +309,8 @@ class MasterShell:
         if self._local is not None:
             for name, how in self._local.newly_dead().items():
                 self._local_agent_died(name, how, now_ns)
-        connected = set(self._runner.clients)
+        # Of processes with one key Locust cannot tell who has quit: there silence decides.
+        connected = self._contested.union(self._runner.clients)
         for peer in [p for p in self._peers.values() if p not in connected]:
             self._peer_left(peer, now_ns)
         self._carry_out(self._coordinator.tick(now_ns))
@@ -320,11 +372,14 @@ class MasterShell:
             self._peer_left(self._peers[name], now_ns)
 
     def _carry_out(self, todo: list[MasterAction]) -> None:
-        """Journal all that is to be, in one write; then the rest in order."""
+        """Journal all that is to be, in one write, and what to remember; then the rest in order."""
         self._journal([action for action in todo if isinstance(action, actions.Journal)])
         for action in todo:
+            if isinstance(action, actions.Remember):
+                self._remember(action)
+        for action in todo:
             match action:
-                case actions.Journal():
+                case actions.Journal() | actions.Remember():
                     pass  # done
                 case actions.Send(peer=peer, message=message):
                     if self._disk_error is not None and isinstance(message, Ack):
@@ -341,7 +396,17 @@ class MasterShell:
     def _journal(self, received: list[actions.Journal]) -> None:
         if received and self._disk_error is None:
             try:
-                self._archive.journal_received([(r.source, r.window, r.packed) for r in received])
+                self._archive.journal_received(
+                    [(r.source, r.window, r.packed, encode_note(r.note)) for r in received]
+                )
+            except HarnessError as error:
+                self._fail(error)
+
+    def _remember(self, action: actions.Remember) -> None:
+        if self._disk_error is None:
+            try:
+                checkpoint = cleaned(action.checkpoint, self._archive.clean)
+                self._archive.journal(encode_frame(checkpoint))
             except HarnessError as error:
                 self._fail(error)
 

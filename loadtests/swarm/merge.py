@@ -9,6 +9,7 @@ later is released as a further part with the same label, never dropped.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -90,37 +91,45 @@ class Ledger:
         """
         if batch.number <= self.contiguous:
             return None
-        if batch.number != self.contiguous + 1:
-            raise LedgerError("batch_gap", f"batch {batch.number} after {self.contiguous}")
+        self._check_follows(batch.number)
         try:
             window = unpack_window(batch.window)
         except ValueError as error:
             raise LedgerError("batch_damaged", f"batch {batch.number}: {error}") from error
-        self._check(batch, window)
-        for progress in batch.progress:
-            self.progress[progress.index] = progress
-        self.contiguous = batch.number
-        return window
-
-    def _check(self, batch: Batch, window: Window) -> None:
         if window.start_s != batch.start_s:
             raise LedgerError("batch_label", f"window {window.start_s} in batch {batch.start_s}")
-        if len({progress.index for progress in batch.progress}) != len(batch.progress):
-            raise LedgerError("batch_engine", f"batch {batch.number} names an engine twice")
+        self.admit(batch.number, window, batch.progress)
+        return window
+
+    def admit(self, number: int, window: Window, progress: Sequence[Progress]) -> None:
+        """Take the batch that follows, unpacked; `LedgerError` leaves the book as it was."""
+        self._check_follows(number)
+        self._check(number, window, progress)
+        for entry in progress:
+            self.progress[entry.index] = entry
+        self.contiguous = number
+
+    def _check_follows(self, number: int) -> None:
+        if number != self.contiguous + 1:
+            raise LedgerError("batch_gap", f"batch {number} after {self.contiguous}")
+
+    def _check(self, number: int, window: Window, progress: Sequence[Progress]) -> None:
+        if len({entry.index for entry in progress}) != len(progress):
+            raise LedgerError("batch_engine", f"batch {number} names an engine twice")
         try:
             check_slots(window, self._slots)
         except ValueError as error:
-            raise LedgerError("batch_slot", f"batch {batch.number}: {error}") from error
+            raise LedgerError("batch_slot", f"batch {number}: {error}") from error
         try:
             check_bins(window)
         except ValueError as error:
-            raise LedgerError("batch_bins", f"batch {batch.number}: {error}") from error
-        growths = [self._growth(progress) for progress in batch.progress]
+            raise LedgerError("batch_bins", f"batch {number}: {error}") from error
+        growths = [self._growth(entry) for entry in progress]
         growth = [sum(column) for column in zip((0,) * len(_COLUMNS), *growths, strict=True)]
         seen = window.counters.sum(axis=0)[_COLUMNS].tolist()
         if seen != growth:
             raise LedgerError(
-                "batch_sums", f"batch {batch.number}: windows add up to {seen}, totals to {growth}"
+                "batch_sums", f"batch {number}: windows add up to {seen}, totals to {growth}"
             )
 
     def _growth(self, progress: Progress) -> tuple[int, ...]:

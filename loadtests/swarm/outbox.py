@@ -18,6 +18,7 @@ from loadtests.swarm.messages import (
     PROTOCOL,
     Ack,
     Assign,
+    Batch,
     Begin,
     Lease,
     Ping,
@@ -28,6 +29,7 @@ from loadtests.swarm.messages import (
     TakeOver,
     ToAgent,
 )
+from loadtests.swarm.recollection import BatchNote
 from loadtests.swarm.run_state import RunSetup
 from loadtests.swarm.timing import Timing
 
@@ -64,10 +66,16 @@ class Outbox:
         if event is not None:
             self._actions.append(Record(event=event))
 
-    def journal(self, member: Member, window: Window, packed: bytes) -> None:
-        """Make a window durable, as the bytes that it came in."""
-        source = f"{member.agent}@{member.incarnation}"
-        self._actions.append(Journal(source=source, window=window, packed=packed))
+    def journal(self, member: Member, window: Window, batch: Batch) -> None:
+        """Make a batch durable: its window as the bytes that it came in."""
+        self._actions.append(
+            Journal(
+                source=f"{member.agent}@{member.incarnation}",
+                window=window,
+                packed=batch.window,
+                note=BatchNote(batch.number, batch.progress),
+            )
+        )
 
     def release(self, window: Window, *, is_late: bool) -> None:
         """Hand out a merged window."""

@@ -24,16 +24,18 @@ from loadtests.plan.authorisation import (
     foreign_fault_hosts,
     foreign_metrics_hosts,
 )
-from loadtests.plan.host import local_engine_count, raise_descriptor_limit
+from loadtests.plan.host import local_engine_count
 from loadtests.plan.model import Plan
 from loadtests.swarm.bus import guard_master
+from loadtests.swarm.descriptors import refuse_too_few_descriptors
 from loadtests.swarm.interrupt import Stops
 from loadtests.swarm.keys import MasterKeys
 from loadtests.swarm.local_agents import LocalAgents
-from loadtests.swarm.master import MasterShell, Order, RunOutcome
+from loadtests.swarm.master import MasterShell, Order
 from loadtests.swarm.metrics_door import metrics_door
 from loadtests.swarm.placeholder import EngineUser
 from loadtests.swarm.progress import Progress
+from loadtests.swarm.resumption import Found, RunOutcome
 from loadtests.swarm.sockets import guard_sockets
 from loadtests.swarm.web import Web, WebAddress
 
@@ -87,21 +89,26 @@ def run_plan(
     on_web: Callable[[int], None] = lambda _port: None,
     metrics: WebAddress | None = None,
     on_metrics: Callable[[int], None] = lambda _port: None,
+    found: Found | None = None,
 ) -> RunOutcome:
     """Run a plan to its end and return where its archive is.
 
+    `found`: take up the run that a dead master left instead of a new one, with its workers.
     `on_progress` is called about twice a second, `on_web` once with the web UI's port,
     `on_metrics` with that of the metrics for Prometheus.
-    TargetError for a host that nobody authorised, before anything starts; HarnessError
+    TargetError for a host that nobody authorised, before anything starts; HarnessError when
+    this process may not open a connection to every worker,
     when the archive cannot be written, a port is taken or local agents die before load.
     """
     _refuse_foreign(plan, authorised_hosts)
-    raise_descriptor_limit()
+    refuse_too_few_descriptors(workers.count)
     listening = Stops(once="stopped by", again="stopped at once by")
     with listening as stops, _master(workers) as runner:
         order = Order(
             plan=plan,
             results=results,
+            bind=_bind(workers),
+            found=found,
             agents=workers.count,
             join_wait_ns=_join_wait_ns(workers),
             command=command,
@@ -163,12 +170,17 @@ def _join_wait_ns(workers: LocalWorkers | ExpectedWorkers) -> int:
     return round(wait_s * NS_PER_S)
 
 
+def _bind(workers: LocalWorkers | ExpectedWorkers) -> tuple[str, int]:
+    if isinstance(workers, LocalWorkers):
+        return LOOPBACK, 0
+    return workers.bind_host, workers.bind_port
+
+
 @contextmanager
 def _master(workers: LocalWorkers | ExpectedWorkers) -> Iterator[MasterRunner]:
-    keys, host, port = None, LOOPBACK, 0
-    if isinstance(workers, ExpectedWorkers):
-        keys, host, port = workers.keys, workers.bind_host, workers.bind_port
+    keys = workers.keys if isinstance(workers, ExpectedWorkers) else None
     guard_sockets(master_keys=lambda _host: keys)
+    host, port = _bind(workers)
     environment = Environment(user_classes=[EngineUser])
     try:
         runner = environment.create_master_runner(host, port)

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 from loadtests.plan.model import Plan
-from loadtests.swarm.actions import EndCause
+
+
+class EndCause(Enum):
+    """Whose doing the end of a run was."""
+
+    PLAN = "plan"  # the last stage is over
+    USER = "user"  # request_stop
+    GUARD = "guard"  # an abort condition of the scenario
+    LOSS = "loss"  # the loss policy, or nobody left
+    TARGET = "target"  # an agent's preflight: not reachable, not authorised
+    SCENARIO = "scenario"  # an agent cannot use the plan
+    HARNESS = "harness"  # agents did not come, engines did not start
 
 
 class RunPhase(IntEnum):

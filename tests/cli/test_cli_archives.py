@@ -138,3 +138,49 @@ def test_a_reader_that_left_is_not_a_verdict(tmp_path: Path) -> None:
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_verify_names_what_is_wrong(tmp_path: Path) -> None:
+    """0 for a sound archive; 5 and the file for one wrong bit, for people and machines."""
+    path = archive(tmp_path)
+    code, out, err = call("verify", "latest", "--results", str(tmp_path))
+    assert (code, out) == (ExitCode.PASS, "")
+    assert "sound" in err
+    data = bytearray((path / "verdict.json").read_bytes())
+    data[3] ^= 1
+    (path / "verdict.json").write_bytes(data)
+    code, out, err = call("verify", str(path), "--json")
+    assert code is ExitCode.HARNESS
+    document = json.loads(out)
+    assert document["is_sound"] is False
+    assert "verdict.json" in document["findings"][0]
+    assert "verdict.json" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ((), "a scenario file, or --resume RUN"),
+        (("--resume", "latest", "mine.toml"), "SCENARIO: saw given with --resume"),
+        (("--resume", "latest", "--scale", "0.5"), "--scale: saw given with --resume"),
+        (("--resume", "nowhere"), "fits 0 of"),
+    ],
+    ids=["neither", "a scenario too", "a scale", "no such run"],
+)
+def test_a_mistake_with_resume_is_a_sentence(
+    tmp_path: Path, words: tuple[str, ...], expected: str
+) -> None:
+    """What would change a run that is under way is refused, like a run that is not there."""
+    code, _, err = call("run", *words, "--results", str(tmp_path))
+    assert code is ExitCode.USAGE
+    assert expected in err
+
+
+def test_a_complete_run_is_not_resumed(tmp_path: Path) -> None:
+    """Exit 5, and the archive is as it was."""
+    path = archive(tmp_path)
+    before = {file.name: file.read_bytes() for file in path.iterdir()}
+    code, _, err = call("run", "--resume", "latest", "--results", str(tmp_path))
+    assert code is ExitCode.HARNESS
+    assert "a complete run" in err
+    assert {file.name: file.read_bytes() for file in path.iterdir()} == before

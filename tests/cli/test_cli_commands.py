@@ -24,7 +24,7 @@ from loadtests.errors import ExitCode
 SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 COMMANDS = (
     *("demo", "run", "worker", "check", "cluster", "calibrate", "size", "runs", "show", "baseline"),
-    *("report", "compare", "trend", "capacity", "failover", "nightly", "prune"),
+    *("report", "compare", "trend", "capacity", "failover", "nightly", "prune", "verify"),
 )
 
 

@@ -36,7 +36,7 @@ from loadtests.record.archive import (
     new_run_id,
     verify,
 )
-from loadtests.record.checksums import add_checksum, checksums_text
+from loadtests.record.checksums import add_file, checksums_text
 from loadtests.record.event import EventValue
 from loadtests.record.files import sha256_of
 from loadtests.record.hlog import decode_tag, parse_log
@@ -332,13 +332,19 @@ def test_a_complete_archive_holds_only_what_it_lists(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "runs").iterdir()] == [RUN_ID]
 
 
-def test_every_flipped_bit_is_found(tmp_path: Path) -> None:
+def test_every_flipped_bit_and_every_cut_is_found(tmp_path: Path) -> None:
     """One wrong bit in any file of an archive is found by `verify`; none in a sound one."""
     path = complete(tmp_path)
+    for name in ("verdict.json", "report.html"):
+        add_file(path, name, b"made after the run")
     assert verify(path) == ()
     rng = np.random.default_rng(11)
     for name, data in files_of(path).items():
-        places = {0, len(data) * 8 - 1, *rng.integers(0, len(data) * 8, 6).tolist()}
+        for length in (0, len(data) - 1, *rng.integers(0, len(data), 3).tolist()):
+            (path / name).write_bytes(data[:length])
+            assert verify(path) != (), f"{name} cut to {length} bytes"
+        count = 100 if name == "SHA256SUMS" else 6
+        places = {0, len(data) * 8 - 1, *rng.integers(0, len(data) * 8, count).tolist()}
         for place in places:
             damaged = bytearray(data)
             damaged[place // 8] ^= 1 << place % 8
@@ -439,7 +445,7 @@ def test_a_verdict_is_listed_only_as_it_was_written(tmp_path: Path) -> None:
     path = complete(tmp_path)
     (path / "verdict.json").write_text("FAIL", encoding="ascii")
     assert list_runs(tmp_path)[0].verdict is None
-    add_checksum(path, "verdict.json")
+    add_file(path, "verdict.json", b"FAIL")
     assert list_runs(tmp_path)[0].verdict == b"FAIL"
     assert verify(path) == ()
     (path / "verdict.json").write_text("PASS", encoding="ascii")

@@ -46,12 +46,12 @@ def written(path: Path) -> tuple[bytes, list[int]]:
     rng = np.random.default_rng(5)
     journal = Journal(path)
     ends = []
-    journal.append_windows([("a1", [pack_window(window_of(T0_S, SLOTS, rng, samples=4))])])
+    journal.append_windows([("a1", [pack_window(window_of(T0_S, SLOTS, rng, samples=4))], b"")])
     ends.append(journal.file.size_bytes)
     journal.append_opaque(b"a snapshot of somebody else")
     ends.append(journal.file.size_bytes)
     later = [window_of(T0_S + 4 - samples, SLOTS, rng, samples=samples) for samples in (3, 2)]
-    journal.append_windows([("a2", [pack_window(window) for window in later])])
+    journal.append_windows([("a2", [pack_window(window) for window in later], b"note")])
     ends.append(journal.file.size_bytes)
     journal.file.close()
     return path.read_bytes(), ends

@@ -3,8 +3,9 @@
 `simulate(seed)` draws a scenario (agents, engines, policy, network, faults) from the seed,
 runs it and returns what happened beside the truth that the virtual engines kept. The
 network drops, repeats, reorders and delays in both directions; engines, agents and the
-master are killed, stopped, resumed and restarted; garbage and replays are injected. Every
-message travels as bytes through the real codec. Nothing here sleeps or reads a clock.
+master are killed, stopped, resumed and restarted, the master with what it had written down;
+garbage and replays are injected. Every message travels as bytes through the real codec.
+Nothing here sleeps or reads a clock.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ from loadtests.swarm import actions
 from loadtests.swarm.agency import Agency, AgentSetup
 from loadtests.swarm.coordinator import Coordinator
 from loadtests.swarm.messages import (
+    PROTOCOL,
     Ack,
+    Hello,
     Lease,
     MessageError,
     ToAgent,
@@ -48,7 +51,8 @@ from loadtests.swarm.messages import (
     decode_to_master,
     encode_message,
 )
-from loadtests.swarm.run_state import RunSetup
+from loadtests.swarm.recollection import BatchNote, Checkpoint, decode_frame, encode_frame
+from loadtests.swarm.run_state import EndCause, RunSetup
 from loadtests.swarm.timing import Timing
 
 TICK_NS = 160 * NS_PER_MS
@@ -408,6 +412,16 @@ class VirtualHost:
             timing=world.timing,
             now_ns=self.now_ns,
         )
+        self.hello = Hello(
+            protocol=PROTOCOL,
+            agent=agent,
+            incarnation=incarnation,
+            host=HOST,
+            boot_id=incarnation,
+            engines=engines,
+            version="1",
+            versions={},
+        )
         self.tick()
 
     @property
@@ -537,6 +551,9 @@ class Master:
     """The master process: the coordinator and what its shell would have on disk."""
 
     coordinator: Coordinator
+    run_id: str
+    journal: list[tuple[str, Window, BatchNote]] = field(default_factory=list)
+    checkpoint: Checkpoint | None = None
     journalled: dict[str, int] = field(default_factory=dict)
     journal_sums: list[int] = field(default_factory=lambda: [0] * len(Count))
     released: list[tuple[int, bool]] = field(default_factory=list)
@@ -546,6 +563,7 @@ class Master:
     finished: actions.Finished | None = None
     barrier: actions.Barrier | None = None
     is_dead: bool = False
+    died_ns: int = 0
     is_paused: bool = False
     deferred: list[Callable[[], None]] = field(default_factory=list)
 
@@ -596,26 +614,55 @@ class World:
 
     def new_master(self, run_id: str) -> Master:
         """Start a master process for a run of the same plan."""
-        master = Master(
-            Coordinator(
-                setup=RunSetup(
-                    run_id=run_id,
-                    plan=self.plan,
-                    plan_bytes=self.plan_bytes,
-                    agents=self.agents,
-                    version="1",
-                    code={},
-                    is_named_by_key=False,
-                    boot_id="master",
-                    unix_minus_monotonic_ns=EPOCH_UNIX_NS,
-                    join_wait_ns=6 * NS_PER_S,
-                ),
-                timing=self.timing,
-                planned=self.arithmetic.planned,
-            )
+        master = Master(self._coordinator(run_id), run_id)
+        self._begin(master)
+        return master
+
+    def _coordinator(self, run_id: str) -> Coordinator:
+        return Coordinator(
+            setup=RunSetup(
+                run_id=run_id,
+                plan=self.plan,
+                plan_bytes=self.plan_bytes,
+                agents=self.agents,
+                version="1",
+                code={},
+                is_named_by_key=False,
+                boot_id="master",
+                unix_minus_monotonic_ns=EPOCH_UNIX_NS,
+                join_wait_ns=6 * NS_PER_S,
+            ),
+            timing=self.timing,
+            planned=self.arithmetic.planned,
         )
+
+    def _begin(self, master: Master) -> None:
         self.masters.append(master)
         self.after(0, lambda: self.tick_master(master))
+
+    def successor(self, dead: Master, *, now_ns: int) -> Master:
+        """A master with what a dead one has left on disk; it does not run yet."""
+        assert dead.checkpoint is not None, "without one there was no load"
+        master = Master(self._coordinator(dead.run_id), dead.run_id)
+        master.checkpoint, master.barrier = dead.checkpoint, dead.barrier
+        master.events += dead.events
+        until_ns = now_ns + self.timing.lease_ns
+        master.coordinator.resume(dead.checkpoint, now_ns=now_ns, granted_until_ns=until_ns)
+        for source, window, note in dead.journal:
+            self._note_journalled(master, source, window, note)
+            self.act(master, master.coordinator.recall(source, window, note))
+        return master
+
+    def resume_master(self, dead: Master) -> None:
+        """Start a master that takes up the run of a dead one."""
+        self.master = self.successor(dead, now_ns=self.now_ns)
+        self._begin(self.master)
+
+    def close_books(self, dead: Master) -> Master:
+        """What `--resume` makes of a run whose agents are gone, too."""
+        master = self.successor(dead, now_ns=dead.died_ns)
+        todo = master.coordinator.close_books(EndCause.HARNESS, "all are gone", dead.died_ns)
+        self.act(master, todo)
         return master
 
     def new_host(self, agent: str, wait_ns: int) -> None:
@@ -688,17 +735,18 @@ class World:
         self.after(TICK_NS, lambda: self.tick_master(master))
 
     def act(self, master: Master, todo: list[actions.MasterAction]) -> None:
-        """Carry out what the coordinator asks for, and check the order of it."""
+        """Carry out what the coordinator asks for: what is to be durable first."""
+        for action in todo:
+            if isinstance(action, actions.Journal):
+                self._note_journalled(master, action.source, action.window, action.note)
+            elif isinstance(action, actions.Remember):
+                master.checkpoint = decode_frame(encode_frame(action.checkpoint))  # type: ignore[assignment]  # a checkpoint comes back
         for action in todo:
             assert master.finished is None, "an action after Finished"
             match action:
                 case actions.Send():
                     self._check_send(master, action)
                     self.to_host(action.peer, action.message)
-                case actions.Journal():
-                    incarnation = action.source.split("@")[1]
-                    master.journalled[incarnation] = master.journalled.get(incarnation, 0) + 1
-                    _add(master.journal_sums, action.window)
                 case actions.Release():
                     master.released.append((action.window.start_s, action.is_late))
                     _add(master.released_sums, action.window)
@@ -708,6 +756,14 @@ class World:
                     master.barrier = action
                 case actions.Finished():
                     master.finished = action
+
+    def _note_journalled(
+        self, master: Master, source: str, window: Window, note: BatchNote
+    ) -> None:
+        incarnation = source.split("@")[1]
+        master.journal.append((source, window, note))
+        master.journalled[incarnation] = master.journalled.get(incarnation, 0) + 1
+        _add(master.journal_sums, window)
 
     def _check_send(self, master: Master, action: actions.Send) -> None:
         message = action.message

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 from simulation import VirtualEngine, VirtualHost, Weather, World, plan_and_bytes
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.plan.model import LossPolicy
+from loadtests.swarm.messages import Batch, Snapshot, decode_to_master, encode_message
 
 LIMIT_NS = 40 * NS_PER_S
 
@@ -83,9 +85,23 @@ def _terminate_agent(world: World) -> None:
 
 
 def _kill_master(world: World) -> None:
-    world.master.is_dead = True
+    world.master.is_dead, world.master.died_ns = True, world.now_ns
     if world.random.random() < 0.5:
         world.master = world.new_master("another-run")
+
+
+def _resume_master(world: World) -> None:
+    """Kill it; another one takes the run up, now or later, perhaps too late."""
+    dead = world.master
+    if dead.finished is not None or dead.is_dead:
+        return
+    dead.is_dead, dead.died_ns = True, world.now_ns
+
+    def resume() -> None:
+        if dead.checkpoint is not None and world.master is dead:
+            world.resume_master(dead)
+
+    world.after(world.random.choice([100, 600, 600, 3000]) * NS_PER_MS, resume)
 
 
 def _pause_master(world: World) -> None:
@@ -144,6 +160,45 @@ def _stranger(world: World) -> None:
     world.new_host(name, 0)
 
 
+def _storm(world: World) -> None:
+    """A hundred strangers join at once, some with a member's name, some of another version."""
+    host = _one_host(world)
+    if host is None:
+        return
+    hello = host.hello
+    for number in range(100):
+        changes = world.random.choice(
+            (
+                {"agent": f"storm-{number}"},
+                {"version": "0"},
+                {"protocol": 0},
+                {"boot_id": ""},
+            )
+        )
+        forged = msgspec.structs.replace(hello, incarnation=f"storm-{number}", **changes)
+        world.at_master(world.master, f"peer-storm-{number}", encode_message(forged))
+
+
+def _lie(world: World) -> None:
+    """In an agent's own name: a leap of its sequence, another plan, a batch from nowhere."""
+    known = [(host, decode_to_master(data)) for host, up, data in world.seen if up]
+    told = [(host, m) for host, m in known if isinstance(m, Snapshot) and not host.is_gone]
+    if not told:
+        return
+    host, snapshot = world.random.choice(told)
+    batch = Batch(10**6, 1, b"no window", ())
+    changes = world.random.choice(
+        (
+            {"sequence": snapshot.sequence + 10**6},
+            {"plan_sha256": "0" * 64},
+            {"sequence": 10**7, "batches": (batch,)},
+            {"sequence": 10**7, "complete_through_s": 2**40},
+        )
+    )
+    forged = msgspec.structs.replace(snapshot, **changes)
+    world.at_master(world.master, host.peer, encode_message(forged))
+
+
 FAULTS: dict[str, Callable[[World], None]] = {
     "kill engine": _kill_engine,
     "pause engine": _pause_engine,
@@ -152,14 +207,17 @@ FAULTS: dict[str, Callable[[World], None]] = {
     "pause agent": _pause_agent,
     "terminate agent": _terminate_agent,
     "kill master": _kill_master,
+    "resume master": _resume_master,
     "pause master": _pause_master,
     "cut": _cut,
     "stop run": _stop_run,
     "garbage": _garbage,
     "replay": _replay,
     "stranger": _stranger,
+    "storm": _storm,
+    "lie": _lie,
 }
-HARMLESS = frozenset({"garbage", "replay", "stranger"})
+HARMLESS = frozenset({"garbage", "replay", "stranger"})  # a storm may take a place
 
 
 def simulate(seed: int) -> Schedule:

@@ -18,7 +18,8 @@ from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.plan.model import LossPolicy, Plan
 from loadtests.record.manifest import Outcome
 from loadtests.swarm.accounting import Account
-from loadtests.swarm.actions import EndCause, Finished
+from loadtests.swarm.actions import Finished
+from loadtests.swarm.run_state import EndCause
 from loadtests.swarm.timing import Timing
 
 FAULT_NS = 2_300 * NS_PER_MS  # after T0

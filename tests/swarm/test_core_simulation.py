@@ -10,15 +10,16 @@ import os
 from collections import Counter
 
 import pytest
-from simulation import TIMING, Master, VirtualEngine, World
-from simulation_faults import Schedule, simulate
+from simulation import TIMING, Master, VirtualEngine, World, plan_and_bytes
+from simulation_faults import CALM, ROUGH, Schedule, simulate
 
+from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.plan.model import LossPolicy
 from loadtests.record.manifest import Outcome
 from loadtests.record.window import Count
 from loadtests.swarm.accounting import Account
-from loadtests.swarm.actions import EndCause
 from loadtests.swarm.messages import AgentPhase
+from loadtests.swarm.run_state import EndCause
 
 SCHEDULES = int(os.environ.get("HEADROOM_SIM_SCHEDULES", "10000"))
 CHUNKS = 20
@@ -79,6 +80,13 @@ def check_truth(world: World, account: Account) -> bool:
     return is_all
 
 
+def check_accounted(world: World, account: Account, run_id: str) -> None:
+    """No request left an engine that is neither in the archive nor in a lost window."""
+    sent = sum(e.truth[Count.SENT] for e in world.engines if e.run_id in ("", run_id))
+    lost = sum(window.planned for window in account.lost_windows)
+    assert sent <= account.total_sums.sent + lost, f"sent {sent}, of which some are unaccounted"
+
+
 def check_losses(schedule: Schedule, master: Master, account: Account, *, is_all: bool) -> None:
     """What is not in the archive is stated, and no run with a loss looks whole."""
     assert master.finished is not None
@@ -109,25 +117,30 @@ def check(schedule: Schedule) -> tuple[str, str]:
     check_no_double(world)
     masters = world.masters
     check_leases(world, masters)
-    first = masters[0]
+    *_, last = [master for master in masters if master.run_id == masters[0].run_id]
     for host in world.hosts:
         # Who never got a plan may wait for a master for ever; it has no engine.
         is_waiting = host.agency.phase is AgentPhase.JOINING
         assert host.is_gone or is_waiting, f"{host.incarnation} was left behind"
     assert all(engine.is_dead or engine.has_ended for engine in world.engines)
-    if first.is_dead:
+    is_dead = last.is_dead and last.finished is None
+    if is_dead and last.checkpoint is None:
         return ("dead", "master")
-    account = first.coordinator.account()
-    check_archive(first, account)
-    assert first.finished is not None, "the run did not end"
+    ended = world.close_books(last) if is_dead else last
+    account = ended.coordinator.account()
+    check_archive(ended, account)
+    assert ended.finished is not None, "the run did not end"
     is_all = check_truth(world, account)
-    if first.barrier is not None:
-        check_losses(schedule, first, account, is_all=is_all)
+    if ended.barrier is not None:
+        check_accounted(world, account, ended.run_id)
+        check_losses(schedule, ended, account, is_all=is_all)
     if schedule.is_harmless:
-        assert first.finished.outcome is Outcome.COMPLETE, first.finished.reason
+        assert ended.finished.outcome is Outcome.COMPLETE, ended.finished.reason
         assert account.is_whole, account.warnings
         assert account.total_sums.planned == world.arithmetic.total
-    return (first.finished.outcome.value, first.finished.cause.value)
+    if is_dead:
+        return ("dead", "master")
+    return (ended.finished.outcome.value, ended.finished.cause.value)
 
 
 def run_seed(seed: int) -> tuple[str, str]:
@@ -165,6 +178,31 @@ def test_every_schedule_ends_in_the_truth_or_in_a_stated_loss(chunk: int) -> Non
 def test_the_schedule_of_a_given_seed() -> None:
     """A seed printed by a failure can be run alone."""
     run_seed(int(os.environ["HEADROOM_SIM_SEED"]))
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_master_that_is_resumed_in_time_loses_nothing(seed: int) -> None:
+    """Killed anywhere under load and resumed within the lease: as if nothing had happened."""
+    world = World(seed)
+    plan, plan_bytes = plan_and_bytes(3 * NS_PER_S, LossPolicy.ABORT)
+    weather = CALM if seed % 2 else ROUGH
+    world.setup(agents=2, engines=2, plan=plan, plan_bytes=plan_bytes, weather=weather)
+    world.run(world.now_ns + 20 * NS_PER_S, lambda: world.master.checkpoint is not None)
+    first = world.master
+    world.run(world.now_ns + world.random.randrange(4 * NS_PER_S), lambda: False)
+    if first.finished is None:
+        first.is_dead, first.died_ns = True, world.now_ns
+        away_ns = world.random.randrange(50, 700) * NS_PER_MS
+        world.after(away_ns, lambda: world.resume_master(first))
+    world.run(world.now_ns + 20 * NS_PER_S, lambda: world.master.finished is not None)
+    account = world.master.coordinator.account()
+    check_no_double(world)
+    check_archive(world.master, account)
+    assert check_truth(world, account)
+    assert world.master.finished is not None
+    assert world.master.finished.outcome is Outcome.COMPLETE, world.master.finished.reason
+    assert account.is_whole, account.warnings
+    assert account.total_sums.planned == world.arithmetic.total
 
 
 def test_a_seed_is_reproducible() -> None:

@@ -122,12 +122,12 @@ class Peer(asyncio.Protocol):
         self._next()
 
 
-async def serve(script: Script) -> None:
+async def serve(script: Script, host: str) -> None:
     """Print the port, serve until SIGTERM, log what is unanswered then."""
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    server = await loop.create_server(lambda: Peer(script), "127.0.0.1", 0, backlog=1024)
+    server = await loop.create_server(lambda: Peer(script), host, 0, backlog=1024)
     sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
     sys.stdout.flush()
     await stop.wait()
@@ -140,6 +140,7 @@ def main() -> None:
     """Serve as the arguments say."""
     parser = argparse.ArgumentParser()
     parser.add_argument("log")
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--status", type=int, default=200)
     parser.add_argument("--delay-s", type=float, default=0.0)
     parser.add_argument("--freeze-at-s", type=float, default=0.0)
@@ -154,7 +155,7 @@ def main() -> None:
         freeze_s=options.freeze_s,
         log=log,
     )
-    uvloop.run(serve(script))
+    uvloop.run(serve(script, options.host))
 
 
 if __name__ == "__main__":

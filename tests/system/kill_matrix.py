@@ -2,16 +2,13 @@
 
 Each of the 18 cells is a run of its own: a counting target, a master, two workers with one
 engine each, a signal two seconds into the load, the end. `Matrix` plays the cells that are
-asked for, some at a time, because most of their time is waiting; `Evidence` is all that
-may be judged of one.
+asked for, some at a time; `Evidence` is all that may be judged of one.
 """
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -155,21 +152,3 @@ def _await_end(
     for one in (master, *workers):
         one.wait()
     time.sleep(0.2)  # for orphans' last breath: the kernel's, not a timer's
-
-
-class Matrix:
-    """Plays cells, `AT_A_TIME` at once, and keeps their evidence."""
-
-    def __init__(self, folder: Path, cells: Iterable[Cell]) -> None:
-        self._pool = ThreadPoolExecutor(AT_A_TIME)
-        self._futures: dict[Cell, Future[Evidence]] = {
-            cell: self._pool.submit(play, cell, folder / cell.name) for cell in cells
-        }
-
-    def evidence(self, cell: Cell) -> Evidence:
-        """What a cell left, when it is over; raises what went wrong in it."""
-        return self._futures[cell].result()
-
-    def close(self) -> None:
-        """Wait for what runs; what has not begun does not."""
-        self._pool.shutdown(cancel_futures=True)

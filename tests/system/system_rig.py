@@ -94,16 +94,18 @@ class Load:
 class Target:
     """A running `counting_target.py` and its log."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(
+        self, folder: Path, *options: str, host: str = "127.0.0.1", before: tuple[str, ...] = ()
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._log = folder / "target.csv"
         self.process = subprocess.Popen(
-            [sys.executable, str(_TARGET), str(self._log), *options],
+            [*before, sys.executable, str(_TARGET), str(self._log), "--host", host, *options],
             stdout=subprocess.PIPE,
             start_new_session=True,
         )
         assert self.process.stdout is not None
-        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
+        self.url = f"http://{host}:{int(self.process.stdout.readline())}"
 
     def rows(self) -> pd.DataFrame:
         """Requests that have ended so far: received_ns, replied_ns (-1: never), number."""
@@ -128,9 +130,11 @@ class Target:
 
 
 @contextmanager
-def target(folder: Path, *options: str) -> Iterator[Target]:
-    """A counting target that is gone afterwards."""
-    started = Target(folder, *options)
+def target(
+    folder: Path, *options: str, host: str = "127.0.0.1", before: tuple[str, ...] = ()
+) -> Iterator[Target]:
+    """A counting target that is gone afterwards; `before` is a command that starts it."""
+    started = Target(folder, *options, host=host, before=before)
     try:
         yield started
     finally:
@@ -184,23 +188,31 @@ class Fleet:
         *words: str,
         before: tuple[str, ...] = (),
         environment: Mapping[str, str] | None = None,
+        program: tuple[str, ...] = (str(_BIN / "headroom"),),
     ) -> Started:
-        """Run `headroom words...` in the fleet's folder."""
+        """Run `headroom words...`, or another program, in the fleet's folder."""
         out = self.folder / f"out-{len(self.started)}.txt"
         inherited = {k: v for k, v in os.environ.items() if k != "LOCUST_SKIP_MONKEY_PATCH"}
         with out.open("wb") as stream:
             process = subprocess.Popen(
-                [*before, str(_BIN / "headroom"), *words],
+                [*before, *program, *words],
                 stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, cwd=self.folder,
                 env={**inherited, **(environment or {}), _MARK: self.mark}, start_new_session=True,
             )  # fmt: skip
         self.started.append(Started(process, out))
         return self.started[-1]
 
-    def run(self, scenario: Path, *words: str, before: tuple[str, ...] = ()) -> Started:
+    def run(
+        self,
+        scenario: Path,
+        *words: str,
+        before: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> Started:
         """`headroom run`, forced: feasibility is another test's subject."""
         results = ("--results", str(self.results))
-        return self.start("run", str(scenario), *results, "--force", *words, before=before)
+        words = ("run", str(scenario), *results, "--force", *words)
+        return self.start(*words, before=before, environment=environment)
 
     def survivors(self) -> list[psutil.Process]:
         """Living processes that carry the fleet's mark, its own ended children left out."""

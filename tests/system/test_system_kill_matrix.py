@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from counting_target import ABANDONED
-from kill_matrix import CELLS, LEASE_S, RATE, Cell, Evidence, Matrix, Victim
+from kill_matrix import AT_A_TIME, CELLS, LEASE_S, RATE, Cell, Evidence, Victim, play
+from side_by_side import SideBySide
 
 from analysis.judging import State
 from analysis.verdict import judge
@@ -60,7 +61,9 @@ def evidence(
         for item in request.session.items
         if item.path == request.path and isinstance(item, pytest.Function)
     }
-    matrix = Matrix(tmp_path_factory.mktemp("matrix"), [cell for cell in CELLS if cell in wanted])
+    folder = tmp_path_factory.mktemp("matrix")
+    cells = [cell for cell in CELLS if cell in wanted]
+    matrix = SideBySide(cells, lambda cell: play(cell, folder / cell.name), AT_A_TIME)
     yield matrix.evidence
     matrix.close()
 
