@@ -31,11 +31,12 @@ from benchmarks.synthetic import endpoint_names
 from loadtests.clock import NS_PER_S
 from loadtests.plan.model import LoadModel, Plan
 from loadtests.record.archive import Run, load_run
-from loadtests.swarm.actions import EndCause
 from loadtests.swarm.bus import MESSAGE
 from loadtests.swarm.keys import AgentKeys, KeyPair, MasterKeys
-from loadtests.swarm.master import MasterShell, Order, RunOutcome
+from loadtests.swarm.master import MasterShell, Order
 from loadtests.swarm.refusals import REFUSALS
+from loadtests.swarm.resumption import RunOutcome
+from loadtests.swarm.run_state import EndCause
 
 AGENTS: Final = 3
 _PER_ENDPOINT: Final = 20
@@ -206,7 +207,7 @@ def attack_a_run(folder: Path, *, messages: int, seed: int) -> Attacked:
         order = Order(
             plan=_plan(), results=folder, agents=AGENTS, join_wait_ns=60 * NS_PER_S,
             command=(), on_progress=lambda _: None, start_agents=None, users=AGENTS,
-            authorised_hosts=(),
+            authorised_hosts=(), bind=("127.0.0.1", 0),
         )  # fmt: skip
         shell = MasterShell(runner, order, lambda *_: None)
         running = gevent.spawn(shell.run)
