@@ -21,7 +21,7 @@ from analysis.verdict import judge, plan_of
 from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.record.bins import BIN_NS
 
-_ATTEMPTS: Final = 4
+_ATTEMPTS: Final = 3
 _STILL_NS: Final = 40 * NS_PER_MS  # beyond it nobody was well enough to tell 100 ms
 _DEAD_NS: Final = 150 * NS_PER_MS  # no success in two bins: an outage that nobody ordered
 _HOLD_S: Final = 4.0
