@@ -47,6 +47,8 @@ def mann_whitney(before: Sequence[float], after: Sequence[float], alpha: float) 
     fewest = min(len(before), len(after))
     if fewest == 0 or 2 / math.comb(len(before) + len(after), fewest) > alpha:
         return TooSmall(have=fewest, need=least_values(alpha), what="values a side")
+    if len({*before, *after}) == 1:
+        return 1.0  # a constant rate: no order at all
     has_ties = len({*before, *after}) < len(before) + len(after)
     is_exact = not has_ties and max(len(before), len(after)) <= _EXACT_UP_TO
     if is_exact:

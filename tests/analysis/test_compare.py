@@ -351,7 +351,7 @@ def test_two_runs_against_one_could_show_nothing(folder: Path, base: Subject) ->
     ]  # fmt: skip
     cells = [cell.strip() for cell in row.split("|")]
     assert cells[8] == "none"
-    assert ">+1000 %" in cells[6]
+    assert "&gt;+1000 %" in cells[6]
     (document,) = [
         one for one in comparison_to_json(found)["effects"]  # type: ignore[union-attr]  # a list
         if one["measure"] == "p50" and one["request"] is None  # type: ignore[index, call-overload]
