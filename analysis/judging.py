@@ -214,7 +214,7 @@ def _missed(case: Case, value: float) -> Outcome:
     """Rule 5 of the module's list."""
     lost = case.stage.lost_planned
     if lost and _is_met_with(case, Unknown(good=lost)):
-        return inconclusive(f"{lost} arrivals of lost windows could turn it")
+        return inconclusive(f"{lost} arrivals without an outcome could turn it")
     if case.kind in RATE_KINDS:
         return _missed_rate(case, value)
     silent, done = case.figures.tally.silent, case.figures.tally.done

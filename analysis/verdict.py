@@ -176,7 +176,7 @@ def _judge_alert(
     )
 
 
-def _levels(
+def levels_in(
     run: Run, plan: Plan, stages: Sequence[StageFigures]
 ) -> Mapping[tuple[str, str], Level]:
     """What the target said of itself in each stage, by stage and measure."""
@@ -184,6 +184,30 @@ def _levels(
     asked = {one.measure.server for one in (*plan.objectives, *plan.alerts)}
     measures = [measure for measure in asked if measure is not None]
     return levels_of(build_server_side(run, plan), spans, measures, len(plan.nodes))
+
+
+Pools = Mapping[str, PoolUse]  # by stage
+Levels = Mapping[tuple[str, str], Level]  # by stage and measure
+
+
+def cases_of(
+    plan: Plan,
+    stages: Sequence[StageFigures],
+    findings: Sequence[Finding],
+    pools: Pools,
+    levels: Levels,
+) -> Iterator[Case]:
+    """Each objective in each stage that it limits, with all that its judgement looks at."""
+    for objective, stage in _pairs(plan.objectives, stages):
+        yield Case(
+            plan=plan,
+            stage=stage,
+            objective=objective,
+            figures=stage.requests[objective.request],
+            pool=pools[stage.facts.name],
+            level=levels.get((stage.facts.name, objective.measure.server or "")),
+            findings=_concerning(findings, stage),
+        )
 
 
 Sentences = tuple[str, ...]
@@ -218,21 +242,9 @@ def judge(run: Run) -> Verdict:
     recoveries = measure_recoveries(run, plan)
     findings = (*find(run, plan, stages), *failover_warnings(recoveries))
     pools = build_pool_uses(run, plan, stages)
-    levels = _levels(run, plan, stages)
-    objectives = tuple(
-        judge_objective(
-            Case(
-                plan=plan,
-                stage=stage,
-                objective=objective,
-                figures=stage.requests[objective.request],
-                pool=pools[stage.facts.name],
-                level=levels.get((stage.facts.name, objective.measure.server or "")),
-                findings=_concerning(findings, stage),
-            )
-        )
-        for objective, stage in _pairs(plan.objectives, stages)
-    )
+    levels = levels_in(run, plan, stages)
+    cases = cases_of(plan, stages, findings, pools, levels)
+    objectives = tuple(map(judge_objective, cases))
     objectives += judge_failover(run, plan, recoveries, findings)
     states = [result.state for result in objectives]
     if any(finding.is_invalid for finding in findings):

@@ -35,4 +35,5 @@ def judge(path: Path) -> ExitCode:
     return exit_code_of(run.manifest.outcome, verdict.state)
 
 
-install(judge)
+# A process of its own, started by a master whose web UI is open.
+install(judge, live_judge="loadtests.commands.provisional")

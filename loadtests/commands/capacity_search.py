@@ -95,8 +95,6 @@ def add_verb(verbs: Commands) -> None:
         execute=execute,
         expect_workers=None,
         bind=("127.0.0.1", None),
-        web=False,
-        web_host="",
         metrics_port=None,
     )
 

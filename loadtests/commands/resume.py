@@ -13,13 +13,16 @@ from loadtests.commands.judgement import exit_code_of, judge_and_store, print_ru
 from loadtests.commands.run import load_swarm, pages_of, run_with
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, Mistake, ScenarioError
+from loadtests.swarm.web_door import LiveWeb
 
 if TYPE_CHECKING:  # importing the swarm loads Locust
     from loadtests.swarm.resumption import Found
     from loadtests.swarm.run import RunOutcome
 
 
-def execute_resume(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
+def execute_resume(
+    arguments: argparse.Namespace, terminal: Terminal, web: LiveWeb | None
+) -> ExitCode:
     """Take up the run of a dead master; judge and print it like any other."""
     refuse_beside_resume(arguments)
     load_swarm()
@@ -34,7 +37,7 @@ def execute_resume(arguments: argparse.Namespace, terminal: Terminal) -> ExitCod
     with ignoring_after_start() as begun:
         if why_not is None:
             terminal.say(f"taking up {found.manifest.run_id} with its workers")
-            outcome = resume_swarm(found, arguments, terminal, begun)
+            outcome = resume_swarm(found, arguments, terminal, begun, web)
         else:
             terminal.say(f"{found.manifest.run_id} cannot go on: {why_not}; closing its archive")
             outcome = close(found, why_not)
@@ -63,7 +66,11 @@ def refuse_beside_resume(arguments: argparse.Namespace) -> None:
 
 
 def resume_swarm(
-    found: Found, arguments: argparse.Namespace, terminal: Terminal, begun: Callable[[], None]
+    found: Found,
+    arguments: argparse.Namespace,
+    terminal: Terminal,
+    begun: Callable[[], None],
+    web: LiveWeb | None,
 ) -> RunOutcome:
     """Go on with the workers of a dead master, who try its address again."""
     from loadtests.swarm.keys import keys_of_master  # noqa: PLC0415 - loads ZeroMQ
@@ -78,6 +85,6 @@ def resume_swarm(
         keys=keys_of_master(anchor.host, arguments.key),
     )
     return run_with(
-        found.plan, arguments.results, workers, pages=pages_of(arguments), terminal=terminal,
+        found.plan, arguments.results, workers, pages=pages_of(arguments, web), terminal=terminal,
         begun=begun, found=found,
     )  # fmt: skip

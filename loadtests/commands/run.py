@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import ipaddress
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,15 +36,17 @@ from loadtests.commands.preparation import (
 )
 from loadtests.commands.progress import LiveProgress
 from loadtests.commands.terminal import Terminal
+from loadtests.commands.web_options import add_web, web_of
 from loadtests.errors import ExitCode, Mistake, ScenarioError
 from loadtests.plan.host import engine_count, local_engine_count, own_authorised_hosts
 from loadtests.plan.model import Plan
 from loadtests.record.archive import Run
 from loadtests.swarm.run_log import write_logs
+from loadtests.swarm.web_door import LiveWeb, WebAddress
 
 if TYPE_CHECKING:  # importing the swarm loads Locust
     from loadtests.swarm.resumption import Found
-    from loadtests.swarm.run import ExpectedWorkers, LocalWorkers, RunOutcome, WebAddress
+    from loadtests.swarm.run import ExpectedWorkers, LocalWorkers, RunOutcome
 
 DEFAULT_MASTER_PORT = 5557  # Locust's own
 
@@ -54,7 +55,7 @@ DEFAULT_MASTER_PORT = 5557  # Locust's own
 class Pages:
     """What the master serves while a run is on."""
 
-    web: WebAddress | None = None
+    web: LiveWeb | None = None
     metrics: WebAddress | None = None
 
 
@@ -109,20 +110,6 @@ def add_parser(commands: Commands) -> None:
         help=f"where workers connect (default: 127.0.0.1:{DEFAULT_MASTER_PORT})",
     )
     key(parser, "the key to listen with, other than master")
-    parser.add_argument("--web", action="store_true", help="open Locust's web UI on loopback")
-    parser.add_argument(
-        "--web-host",
-        default="127.0.0.1",
-        metavar="ADDR",
-        help="address of the web UI, which has no login (default: 127.0.0.1)",
-    )
-    parser.add_argument(
-        "--web-port",
-        type=port,
-        default=8089,
-        metavar="PORT",
-        help="port of the web UI; 0 takes a free one (default: 8089)",
-    )
     parser.add_argument(
         "--metrics-port",
         type=port,
@@ -140,6 +127,7 @@ def add_parser(commands: Commands) -> None:
         "--force", action="store_true", help="run it although it cannot reach its rate from here"
     )
     add_logs(parser)
+    add_web(parser)
     add_results(parser)
     add_json(parser)
     parser.set_defaults(execute=execute)
@@ -148,10 +136,11 @@ def add_parser(commands: Commands) -> None:
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """Resolve, refuse, run, judge, print."""
     write_logs(arguments.log_level, arguments.log_format)
+    web = web_of(arguments)
     if arguments.resume is not None:
         from loadtests.commands.resume import execute_resume  # noqa: PLC0415 - it uses this module
 
-        return execute_resume(arguments, terminal)
+        return execute_resume(arguments, terminal, web)
     if arguments.scenario is None:
         mistake = Mistake(
             where="SCENARIO", seen="none", expected="a scenario file, or --resume RUN"
@@ -177,10 +166,8 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     )
     print_summary(terminal, plan, feasibility, total)
     say_prediction(terminal, plan)
-    if arguments.web:
-        warn_of_strangers(arguments.web_host, terminal)
     with system_under_test(plan, terminal) as running:
-        run, verdict = run_and_judge(running, arguments, terminal)
+        run, verdict = run_and_judge(running, arguments, terminal, web)
     return exit_code_of(run.manifest.outcome, verdict.state)
 
 
@@ -191,26 +178,13 @@ def refuse_open_channel(arguments: argparse.Namespace) -> None:
     keys_of_master(arguments.bind[0], arguments.key)
 
 
-def warn_of_strangers(host: str, terminal: Terminal) -> None:
-    """Say what it means to open the web UI beyond loopback."""
-    try:
-        is_private = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        is_private = host == "localhost"
-    if not is_private:
-        terminal.say(
-            f"warning: the web UI has no login, and on {host} others than this host reach it: "
-            "they see the run and can stop it"
-        )
-
-
 def run_and_judge(
-    plan: Plan, arguments: argparse.Namespace, terminal: Terminal
+    plan: Plan, arguments: argparse.Namespace, terminal: Terminal, web: LiveWeb | None
 ) -> tuple[Run, Verdict]:
     """Run, judge and print; once the run has begun, Ctrl-C ends it and nothing after it."""
     load_swarm()
     with ignoring_after_start() as begun:
-        outcome = run_swarm(plan, arguments, terminal, begun)
+        outcome = run_swarm(plan, arguments, terminal, begun, web)
         audit_writes(outcome.path, plan, terminal)
         run, verdict = judge_and_store(outcome.path)
         print_run(terminal, run, verdict, as_json=arguments.json)
@@ -224,15 +198,16 @@ def load_swarm() -> None:
 
 
 def run_swarm(
-    plan: Plan, arguments: argparse.Namespace, terminal: Terminal, begun: Callable[[], None]
+    plan: Plan,
+    arguments: argparse.Namespace,
+    terminal: Terminal,
+    begun: Callable[[], None],
+    web: LiveWeb | None = None,
 ) -> RunOutcome:
-    """Run a plan with the workers and the web UI that the arguments ask for."""
+    """Run a plan with the workers that the arguments ask for, and a web UI."""
     # Importing the swarm loads Locust, which takes a second: `--help` need not wait for it.
     from loadtests.swarm.keys import keys_of_master  # noqa: PLC0415 - see above
-    from loadtests.swarm.run import (  # noqa: PLC0415 - see above
-        ExpectedWorkers,
-        LocalWorkers,
-    )
+    from loadtests.swarm.run import ExpectedWorkers, LocalWorkers  # noqa: PLC0415 - see above
 
     workers: ExpectedWorkers | LocalWorkers
     if arguments.expect_workers is None:
@@ -246,16 +221,14 @@ def run_swarm(
             wait_s=arguments.expect_workers_max_wait,
             keys=keys_of_master(host, arguments.key),
         )
-    pages = pages_of(arguments)
+    pages = pages_of(arguments, web)
     return run_with(plan, arguments.results, workers, pages=pages, terminal=terminal, begun=begun)
 
 
-def pages_of(arguments: argparse.Namespace) -> Pages:
+def pages_of(arguments: argparse.Namespace, web: LiveWeb | None) -> Pages:
     """What the arguments ask for."""
-    from loadtests.swarm.run import WebAddress  # noqa: PLC0415 - loads Locust
-
     return Pages(
-        web=WebAddress(host=arguments.web_host, port=arguments.web_port) if arguments.web else None,
+        web=web,
         metrics=None
         if arguments.metrics_port is None
         else WebAddress(host=arguments.metrics_host, port=arguments.metrics_port),
@@ -285,9 +258,15 @@ def run_with(
     """Run a plan, or go on with the one that was found, with live progress."""
     from loadtests.swarm.run import run_plan  # noqa: PLC0415 - loads Locust
 
-    def tell(name: str, address: WebAddress | None, path: str = "") -> Callable[[int], None]:
-        host = "" if address is None else address.host
-        return lambda number: terminal.say(f"{name}: http://{host}:{number}{path}")
+    def tell_web(number: int) -> None:
+        if pages.web is not None:
+            door = pages.web.door
+            url = f"{door.scheme}://{_in_url(door.address.host)}:{number}"
+            terminal.say(f"web UI: {url}, live page: {url}/headroom")
+
+    def tell_metrics(number: int) -> None:
+        host = "" if pages.metrics is None else pages.metrics.host
+        terminal.say(f"metrics: http://{_in_url(host)}:{number}/metrics")
 
     with LiveProgress(terminal, begun) as progress:
         return run_plan(
@@ -299,7 +278,11 @@ def run_with(
             on_progress=progress.show,
             authorised_hosts=own_authorised_hosts(),
             command=tuple(sys.argv),
-            on_web=tell("web UI", pages.web),
-            on_metrics=tell("metrics", pages.metrics, "/metrics"),
+            on_web=tell_web,
+            on_metrics=tell_metrics,
             found=found,
         )
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

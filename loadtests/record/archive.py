@@ -10,7 +10,7 @@ from loadtests.record.catalogue import RunState, RunSummary, list_runs
 from loadtests.record.directory import new_run_id
 from loadtests.record.event import Event
 from loadtests.record.manifest import Manifest
-from loadtests.record.reader import Run, TotalKey, load_run
+from loadtests.record.reader import Run, RunSoFar, TotalKey, load_run
 from loadtests.record.reopening import reopen_archive
 from loadtests.record.verification import verify
 from loadtests.record.writer import ArchiveWriter, create_archive
@@ -20,6 +20,7 @@ __all__ = [
     "Event",
     "Manifest",
     "Run",
+    "RunSoFar",
     "RunState",
     "RunSummary",
     "TotalKey",

@@ -7,6 +7,7 @@ them out one by one costs 20 ms. The rank is measurement.md's: ceil(q * n).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,3 +68,16 @@ def segments_of(window: Window) -> Segments:
         buckets=buckets,
         cumulative=cumulative,
     )
+
+
+def sparse_quantile_us(buckets: NDArray[np.int64], counts: NDArray[np.int64], q: float) -> float:
+    """Quantile in us of counts in buckets, which may be in any order and come several times.
+
+    NaN without samples, `inf` where it lies in the overflow; q in (0, 1].
+    """
+    if not buckets.size:
+        return math.nan
+    cumulative = np.cumsum(np.bincount(buckets, weights=counts))  # exact below 2**53
+    # Rounded for the same reason as in Histogram.quantile_us: q is decimal text.
+    rank = max(1, math.ceil(round(q * float(cumulative[-1]), 6)))
+    return float(_VALUES_US[np.searchsorted(cumulative, rank)])

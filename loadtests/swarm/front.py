@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import sys
+from argparse import Namespace
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -51,6 +52,8 @@ from loadtests.swarm.metrics_page import MetricsPage
 from loadtests.swarm.resumption import RunOutcome
 from loadtests.swarm.sockets import guard_sockets, key_name_of
 from loadtests.swarm.timing import Timing
+from loadtests.swarm.web_door import WebAddress, WebDoor, WebWish, build_door
+from loadtests.swarm.web_page import open_page
 
 Judge = Callable[[Path], ExitCode]  # of an archive
 Keys = TypeVar("Keys")
@@ -61,12 +64,15 @@ _LAST_CSV_ROWS_S: Final = 1.2  # Locust writes its CSV files once a second, not 
 _LOG: Final = logging.getLogger(__name__)
 
 
-def install(judge: Judge) -> None:
-    """Add our options and listeners to Locust's; call it when the locustfile is imported."""
+def install(judge: Judge, live_judge: str) -> None:
+    """Add our options and listeners to Locust's; call it when the locustfile is imported.
+
+    `live_judge` is the module that judges for the web UI as a run goes.
+    """
     guard_sockets(_or_refused(keys_of_master), _or_refused(keys_of_agent))
     hooks: Any = events  # untyped
     hooks.init_command_line_parser.add_listener(_add_options)
-    hooks.init.add_listener(lambda environment, **_: _attach(environment, judge))
+    hooks.init.add_listener(lambda environment, **_: _attach(environment, judge, live_judge))
 
 
 def _add_options(parser: Any, **_: object) -> None:
@@ -88,14 +94,31 @@ def _add_options(parser: Any, **_: object) -> None:
     add("--seed", type=int, default=None, help="seed of arrivals, mix and payloads")
     add("--results", default="results", metavar="DIR", help="folder of archives")
     add("--metrics-port", type=int, default=None, help="serve /metrics to Prometheus, on loopback")
+    add(
+        "--web-read-only",
+        action="store_true",
+        help="show the run in the web UI, and let nobody start or stop it there",
+    )
+    add(
+        "--web-name",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="host name by which browsers may reach the web UI; may be repeated",
+    )
+    add(
+        "--web-without-tls",
+        action="store_true",
+        help="open the web UI beyond loopback without TLS: the network can read token and run",
+    )
     add("--engines", type=int, default=None, help="engines of a worker (default: one a core)")
 
 
-def _attach(environment: Environment, judge: Judge) -> None:
+def _attach(environment: Environment, judge: Judge, live_judge: str) -> None:
     try:
         raise_descriptor_limit()
         if isinstance(environment.runner, MasterRunner):
-            FrontMaster(environment, environment.runner, judge)
+            FrontMaster(environment, environment.runner, judge, live_judge)
         elif isinstance(environment.runner, WorkerRunner):
             FrontWorker(environment, environment.runner)
         else:
@@ -148,19 +171,42 @@ def _load_plan(options: Any) -> Plan:
     return plan
 
 
+def _door(options: Any) -> WebDoor:
+    """The terms of Locust's web UI; ScenarioError when they are not enough."""
+    wish = WebWish(
+        address=WebAddress(
+            host="" if options.web_host == "*" else options.web_host, port=options.web_port
+        ),
+        has_login=options.web_login,
+        certificate=options.tls_cert,
+        key=options.tls_key,
+        is_clear_text_allowed=options.web_without_tls,
+        is_read_only=options.web_read_only,
+        names=tuple(options.web_name),
+        base_path=options.web_base_path,
+    )
+    return build_door(wish, os.environ)
+
+
 class FrontMaster:
     """Locust's master, with one Headroom run behind its start button."""
 
-    def __init__(self, environment: Environment, runner: MasterRunner, judge: Judge) -> None:
+    def __init__(
+        self, environment: Environment, runner: MasterRunner, judge: Judge, live_judge: str
+    ) -> None:
         self._environment = environment
         self._runner = runner
-        self._judge = judge
-        self._options: Any = environment.parsed_options
-        self._plan = _load_plan(self._options)
+        self._judge, self._live_judge = judge, live_judge
+        # A copy: Locust's start form sets options of its own by name.
+        self._options: Any = Namespace(**vars(environment.parsed_options))
         self._shell: MasterShell | None = None
+        ui: Any = environment.web_ui
+        if ui is not None:
+            open_page(ui, _door(self._options), lambda: self._shell, may_start=True)
+        self._plan = _load_plan(self._options)
         self._done = Signal()
         self._doors = ExitStack()  # closed with Locust
-        port: int | None = environment.parsed_options and environment.parsed_options.metrics_port
+        port: int | None = self._options.metrics_port
         if port is not None:
             door = metrics_door(LOOPBACK, port, self._metrics_page)
             _LOG.info("metrics: http://%s:%d/metrics", LOOPBACK, self._doors.enter_context(door))
@@ -193,6 +239,7 @@ class FrontMaster:
             users=agents,
             authorised_hosts=authorised_hosts(own_configuration(), datetime.now(UTC)),
             user_code=_user_code(self._environment),
+            live_judge=None if self._environment.web_ui is None else self._live_judge,
         )
         self._shell = MasterShell(self._runner, order, self._locust_start)
         self._stops.shell = self
@@ -239,6 +286,7 @@ class FrontMaster:
     def _run(self, shell: MasterShell) -> None:
         try:
             code = self._code_of(shell.run())
+            shell.conclude(f"the run is over: {code.name}")
         except HeadroomError as error:
             _LOG.error("%s", error)
             code = error.exit_code

@@ -46,6 +46,8 @@ from loadtests.swarm.books import draft_manifest, finished_manifest, with_accoun
 from loadtests.swarm.bus import MESSAGE
 from loadtests.swarm.coordinator import Coordinator
 from loadtests.swarm.fault_desk import FaultDesk
+from loadtests.swarm.live import Judged, LiveDocument
+from loadtests.swarm.live_desk import LiveDesk
 from loadtests.swarm.local_agents import LocalAgents
 from loadtests.swarm.messages import Ack, Hello, MessageError, decode_to_master, encode_message
 from loadtests.swarm.metrics import RunSums
@@ -67,6 +69,7 @@ PROGRESS_S: Final = 0.5
 MAX_INBOX: Final = 10_000  # messages repeat themselves: what does not fit is not lost for good
 _AFTER_DISK_ERROR_S: Final = 3.0  # beyond the grace, for agents to end their load
 _GOODBYE_S: Final = 3.0  # for local agents to end by themselves
+_OF_ACCOUNT: Final = frozenset({"agent_lost", "engine_lost", "takeover"})  # events that change it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,7 @@ class Order:
     authorised_hosts: tuple[str, ...]  # besides loopback; agents have lists of their own
     user_code: Mapping[str, str] = field(default_factory=dict)  # digests, besides this package's
     found: Found | None = None
+    live_judge: str | None = None  # module that judges as it goes; None: nobody watches
 
 
 class MasterShell:
@@ -115,7 +119,9 @@ class MasterShell:
         self._scraper: ScraperProcess | None = None
         self._plan_bytes = encode_plan(order.plan)
         self._sums = RunSums(order.plan)
-        self._page: MetricsPage | None = None
+        self._live = LiveDesk(order.plan, self._plan_bytes, order.live_judge)
+        self._is_account_due = False
+        self._page: MetricsPage | None = None  # set when all that it looks at is there
         self._archive: ArchiveWriter
         self._coordinator: Coordinator
 
@@ -135,6 +141,27 @@ class MasterShell:
     def metrics_page(self) -> MetricsPage | None:
         """What Prometheus is told; None before the run has an archive."""
         return self._page
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether the run has begun to stop, on anybody's wish or by itself."""
+        return self._stop_reason is not None or (
+            self._page is not None and self._look().status.phase >= RunPhase.STOPPING
+        )
+
+    def live_document(self, *, request: int | None, is_read_only: bool) -> LiveDocument | None:
+        """What the live page shows, of one request (its number) or of all."""
+        if self._page is None:
+            return None
+        return self._live.document(self._look(), request=request, is_read_only=is_read_only)
+
+    def live_verdict(self) -> Judged:
+        """The newest provisional verdict."""
+        return self._live.verdict()
+
+    def conclude(self, note: str) -> None:
+        """Have the live page say what became of the run."""
+        self._live.conclude(note)
 
     def run(self) -> RunOutcome:
         """Run the plan; HarnessError when the archive cannot be written or agents die early."""
@@ -158,6 +185,7 @@ class MasterShell:
             self._set_state(STATE_STOPPED)
             if self._scraper is not None:
                 self._scraper.end()
+            self._live.end()
             if self._local is not None:
                 # Before T0 nobody has anything to hand over, and may not have joined yet.
                 is_orderly = self._finished and self._draft.t0_unix_ns is not None
@@ -175,6 +203,7 @@ class MasterShell:
             )
             self._coordinator = found.coordinator()
         self._board = ProgressBoard(self._draft.run_id, self._order.plan, self._order.agents)
+        self._live.open(self._draft, self._sums)
         self._page = MetricsPage(self._order.plan, self._draft.run_id, self._sums, self._look)
         self._runner.register_message(MESSAGE, self._on_message)
         if found is not None:
@@ -245,6 +274,7 @@ class MasterShell:
         status = self._coordinator.status(now_ns)
         return RunView(
             status=status,
+            unix_ns=now_ns + self._to_unix_ns,
             stage=self._board.stage_at(status.elapsed_ns),
             agents=self._coordinator.agents(now_ns),
             refused=REFUSALS.counts,
@@ -318,6 +348,9 @@ class MasterShell:
         if halt is not None:
             self.request_stop(halt)
         self._take_scrapes()
+        if self._is_account_due:
+            self._is_account_due = False
+            self._live.account(with_account(self._draft, self._coordinator.account()))
 
     def _tell(self, event: Event) -> None:
         self._write(actions.Record(event=event))
@@ -346,8 +379,10 @@ class MasterShell:
         """Archive what the target said of itself; the scraper's end is an event and no more."""
         if self._scraper is None or self._disk_error is not None:
             return
+        rows = self._scraper.take()
+        self._live.scraped(rows)
         try:
-            self._archive.append_server(self._scraper.take())
+            self._archive.append_server(rows)
         except HarnessError as error:
             self._fail(error)
         how = self._scraper.newly_ended()
@@ -379,8 +414,10 @@ class MasterShell:
                 self._remember(action)
         for action in todo:
             match action:
-                case actions.Journal() | actions.Remember():
+                case actions.Remember():
                     pass  # done
+                case actions.Journal(source=source, window=window):
+                    self._live.received(source, window)
                 case actions.Send(peer=peer, message=message):
                     if self._disk_error is not None and isinstance(message, Ack):
                         continue
@@ -414,6 +451,10 @@ class MasterShell:
         if isinstance(action, actions.Record):
             self._board.add_event(action.event.text)
             log_event(action.event)
+            self._live.told(action.event)
+            self._is_account_due |= (
+                self._order.live_judge is not None and action.event.kind in _OF_ACCOUNT
+            )
         if isinstance(action, actions.Release):
             self._show(action)
             self._faults.see(action.window, is_late=action.is_late)
@@ -440,6 +481,7 @@ class MasterShell:
             gevent.spawn(self._locust_start, self._order.users, self._order.users)
             self._start_scraper()
         self._draft = msgspec.structs.replace(self._draft, t0_unix_ns=t0_unix_ns)
+        self._live.account(with_account(self._draft, account))
         if self._disk_error is None:
             try:
                 self._archive.update(with_account(self._draft, account))
@@ -449,6 +491,7 @@ class MasterShell:
     def _show(self, release: actions.Release) -> None:
         self._board.add_window(release.window)
         self._sums.add(release.window)
+        self._live.released(release.window)
         if self._view is None:  # not before Locust's own start has cleared its statistics
             t0_unix_ns = self._draft.t0_unix_ns or release.window.start_s * NS_PER_S
             self._view = StatsView(

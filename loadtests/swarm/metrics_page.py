@@ -68,6 +68,7 @@ class RunView:
     """What the master knows of a run at the moment of a scrape."""
 
     status: Status
+    unix_ns: int  # of that moment, on the clock that labels windows
     stage: str | None
     agents: list[AgentStatus]
     refused: Mapping[str, int]  # messages not acted on, by reason

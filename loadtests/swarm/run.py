@@ -37,7 +37,9 @@ from loadtests.swarm.placeholder import EngineUser
 from loadtests.swarm.progress import Progress
 from loadtests.swarm.resumption import Found, RunOutcome
 from loadtests.swarm.sockets import guard_sockets
-from loadtests.swarm.web import Web, WebAddress
+from loadtests.swarm.web import Web
+from loadtests.swarm.web_door import LiveWeb, WebAddress
+from loadtests.swarm.web_page import Watched
 
 LOOPBACK: Final = "127.0.0.1"
 LOCAL_JOIN_WAIT_S: Final = 60.0
@@ -82,7 +84,7 @@ def run_plan(
     *,
     results: Path,
     workers: LocalWorkers | ExpectedWorkers,
-    web: WebAddress | None,
+    web: LiveWeb | None,
     on_progress: Callable[[Progress], None],
     authorised_hosts: tuple[str, ...],
     command: tuple[str, ...],
@@ -116,11 +118,12 @@ def run_plan(
             start_agents=_starter(workers, runner),
             users=workers.count,
             authorised_hosts=authorised_hosts,
+            live_judge=None if web is None else web.judge,
         )
         shell = MasterShell(runner, order, take_over(runner, lambda: shell.request_stop("web UI")))
         stops.shell = shell
         with ExitStack() as pages:
-            pages.enter_context(_serving(runner, web, on_web))
+            pages.enter_context(_serving(runner, web, on_web, shell))
             if metrics is not None:
                 door = metrics_door(metrics.host, metrics.port, shell.metrics_page)
                 on_metrics(pages.enter_context(door))
@@ -213,14 +216,14 @@ def _starter(
 
 @contextmanager
 def _serving(
-    runner: MasterRunner, address: WebAddress | None, on_web: Callable[[int], None]
+    runner: MasterRunner, web: LiveWeb | None, on_web: Callable[[int], None], watched: Watched
 ) -> Iterator[None]:
-    if address is None:
+    if web is None:
         yield
         return
-    web = Web(runner.environment, address)
+    ui = Web(runner.environment, web.door, lambda: watched)
     try:
-        on_web(web.port)
+        on_web(ui.port)
         yield
     finally:
-        web.stop()
+        ui.stop()

@@ -7,7 +7,7 @@ a log. Its stop button calls the runner's `stop`, which is the run's graceful st
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Final
 
 import gevent
@@ -15,31 +15,33 @@ from locust import argument_parser, stats
 from locust.env import Environment
 
 from loadtests.errors import HarnessError
+from loadtests.swarm.web_door import WebAddress, WebDoor
+from loadtests.swarm.web_page import Watched, open_page
 
-DEFAULT_HOST: Final = "127.0.0.1"
-DEFAULT_PORT: Final = 8089  # Locust's
 _START_S: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebAddress:
-    """Where a page of the master listens; port 0 takes a free one."""
-
-    host: str = DEFAULT_HOST
-    port: int = DEFAULT_PORT
-
-
 class Web:
-    """A running web UI."""
+    """A running web UI, with our page in it and its guard before it."""
 
-    def __init__(self, environment: Environment, address: WebAddress) -> None:
+    def __init__(
+        self, environment: Environment, door: WebDoor, watched: Callable[[], Watched | None]
+    ) -> None:
+        address = door.address
         _try_address(address)
         # Locust's page asks for options that locustfiles added, and to find them parses
         # sys.argv as Locust's command line, which it is not.
         parsing: Any = argument_parser
         parsing.ui_extra_args_dict = dict
         create: Any = environment.create_web_ui  # through Any: its result is half typed
-        self._ui = create(host=address.host, port=address.port, delayed_start=True)
+        self._ui = create(
+            host=address.host,
+            port=address.port,
+            tls_cert=None if door.tls is None else door.tls.certificate,
+            tls_key=None if door.tls is None else door.tls.key,
+            delayed_start=True,
+        )
+        open_page(self._ui, door, watched, may_start=False)
         self._ui.start()
         self._history = gevent.spawn(stats.stats_history, environment.runner)
         with gevent.Timeout(_START_S, exception=False):

@@ -17,7 +17,6 @@ import pytest
 
 from loadtests.cli import main
 from loadtests.commands.dispatch import build_parser
-from loadtests.commands.run import warn_of_strangers
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
 
@@ -358,9 +357,14 @@ def test_a_fault_of_our_own_is_not_a_fail(monkeypatch: pytest.MonkeyPatch) -> No
     assert "ZeroDivisionError" in stderr
 
 
-def test_a_web_ui_for_everybody_is_warned_of() -> None:
-    """Only loopback is private: the web UI has no login."""
-    for host, is_warned in (("127.0.0.1", False), ("::1", False), ("0.0.0.0", True)):
-        stderr = io.StringIO()
-        warn_of_strangers(host, Terminal(stdout=io.StringIO(), stderr=stderr))
-        assert ("no login" in stderr.getvalue()) is is_warned
+def test_a_web_ui_for_everybody_needs_a_login_and_tls(tmp_path: Path) -> None:
+    """Refused before anything starts, with what it needs; an option without --web as well."""
+    words = ["run", str(SCENARIOS / "smoke.toml"), "--results", str(tmp_path / "results")]
+    code, _, stderr = call(*words, "--web", "--web-host", "0.0.0.0")
+    assert code is ExitCode.USAGE
+    assert "--web-login" in stderr
+    assert "--tls-cert" in stderr
+    code, _, stderr = call(*words, "--web-read-only")
+    assert code is ExitCode.USAGE
+    assert "--web with it" in stderr
+    assert not (tmp_path / "results").exists()

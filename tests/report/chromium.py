@@ -57,6 +57,11 @@ class Page:
 
     def look(self, file: Path, *, width: int, scheme: str) -> Seen:
         """Load a file at a width in CSS pixels, in `light` or `dark`."""
+        self.visit(file.resolve().as_uri(), width=width, scheme=scheme)
+        return self.seen()
+
+    def visit(self, url: str, *, width: int, scheme: str) -> None:
+        """Load an address at a width in CSS pixels, in `light` or `dark`."""
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=900, deviceScaleFactor=1, mobile=width < 600,
@@ -64,8 +69,11 @@ class Page:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.call("Emulation.setEmulatedMedia", media="screen", features=features)
         self._events.clear()
-        self.call("Page.navigate", url=file.resolve().as_uri())
+        self.call("Page.navigate", url=url)
         self._wait("Page.loadEventFired")
+
+    def seen(self) -> Seen:
+        """What the page has done since it was loaded, and its sizes."""
         script = (
             "[innerWidth, document.documentElement.scrollWidth, "
             "document.documentElement.scrollHeight].join()"

@@ -48,7 +48,7 @@ def plan() -> Plan:
 
 def page_of(plan: Plan, sums: RunSums, stage: str | None = None) -> str:
     """The OpenMetrics page."""
-    view = RunView(status=STATUS, stage=stage, agents=AGENTS, refused={"not ours": 2})
+    view = RunView(status=STATUS, unix_ns=0, stage=stage, agents=AGENTS, refused={"not ours": 2})
     body, content_type = MetricsPage(plan, "run-1", sums, lambda: view).render(OPEN_METRICS)
     assert content_type.startswith("application/openmetrics-text")
     return body.decode()

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
@@ -65,7 +66,14 @@ class Swarm:
 
     def figures(self) -> dict[str, Any]:
         """What the UI polls."""
-        address = f"http://127.0.0.1:{self.web_port}/stats/requests"
+        return self._get("/stats/requests")
+
+    def live(self) -> dict[str, Any]:
+        """What our page polls."""
+        return self._get("/headroom/live.json")
+
+    def _get(self, path: str) -> dict[str, Any]:
+        address = f"http://127.0.0.1:{self.web_port}{path}"
         with urllib.request.urlopen(address, timeout=10) as answer:
             document: dict[str, Any] = json.loads(answer.read())
             return document
@@ -181,6 +189,17 @@ def test_the_web_ui_shows_the_archives_numbers(ended: Swarm) -> None:
     assert shown["Aggregated"]["num_failures"] == int(run.windows["failed"].sum())
 
 
+def test_our_page_says_what_became_of_the_run(ended: Swarm) -> None:
+    """Its seconds add up to the archive's requests, and what was provisional is gone."""
+    shown = ended.live()
+    run = only_run(ended.folder / "results")
+    verdict = json.loads((run.path / "verdict.json").read_text(encoding="utf-8"))
+    assert shown["run_id"] == run.manifest.run_id
+    assert sum(shown["series"]["done"]) == 400
+    wait_until(lambda: verdict["state"] in ended.live()["verdict_note"], "the verdict")
+    assert ended.live()["verdict"] is None
+
+
 @pytest.mark.browser
 def test_a_browser_shows_them_too(ended: Swarm) -> None:
     """The page in headless Chromium has the requests with their counts, and a rate."""
@@ -215,21 +234,42 @@ def test_locust_ends_with_the_verdict_after_the_ui(ended: Swarm) -> None:
 
 
 def test_the_stop_button_ends_a_run_in_order(cluster: Cluster, tmp_path: Path) -> None:
-    """POST /stop: load drains, agents hand over their FINAL, the archive says who stopped it."""
+    """POST /stop: load drains, agents hand over their FINAL, the archive says who stopped it.
+
+    Before it, Locust's start form has changed neither target nor rate nor where results go.
+    """
     with ExitStack() as stack:
         swarm = start_swarm(stack, cluster, tmp_path, "--autostart", seconds=60)
         wait_until(
             lambda: is_open(swarm) and swarm.figures()["stats"][-1]["num_requests"] > 0, "load"
         )
-        address = f"http://127.0.0.1:{swarm.web_port}/stop"
-        with urllib.request.urlopen(address, data=b"", timeout=10) as answer:
-            assert answer.status == 200
+        evil = b"user_count=9999&spawn_rate=99&host=http%3A%2F%2Fevil.example&results=%2Fevil"
+        assert post(swarm, "/swarm", evil, origin="http://evil.example") == 403
+        assert post(swarm, "/swarm", evil) == 200
+        shown = swarm.live()
+        assert (shown["agents_up"], shown["engines_up"], shown["stop_reason"]) == (2, 2, None)
+        assert post(swarm, "/stop", b"", origin="") == 403
+        assert post(swarm, "/stop", b"") == 200
         wait_until(lambda: complete_runs(tmp_path / "results"), "the archive")
         swarm.master.process.send_signal(signal.SIGINT)
         assert swarm.master.wait() == 4, swarm.master.text()
     run = only_run(tmp_path / "results")
     assert run.manifest.outcome is Outcome.ABORTED
     assert [agent.has_final for agent in run.manifest.agents] == [True, True]
+    rates = run.windows.groupby("window_s")["planned"].sum()
+    assert rates.iloc[1:-1].max() <= 101
+
+
+def post(swarm: Swarm, path: str, form: bytes, *, origin: str | None = None) -> int:
+    """Status of a form sent by the UI's own page, or by another one."""
+    own = f"http://127.0.0.1:{swarm.web_port}"
+    headers = {"Origin": own if origin is None else origin} if origin != "" else {}
+    request = urllib.request.Request(f"{own}{path}", data=form, headers=headers)
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def test_ctrl_c_ends_a_run_in_order(cluster: Cluster, tmp_path: Path) -> None:
@@ -251,8 +291,9 @@ def test_ctrl_c_ends_a_run_in_order(cluster: Cluster, tmp_path: Path) -> None:
         (["--master", "--headless"], "--scenario"),
         (["--master", "--headless", "--scenario", "nowhere.toml"], "nowhere.toml"),
         (["--headless"], "headroom run"),
+        (["--master", "--web-host", "0.0.0.0"], "--web-login"),
     ],
-    ids=["no scenario", "a missing file", "neither master nor worker"],
+    ids=["no scenario", "a missing file", "neither master nor worker", "an open web UI"],
 )
 def test_a_users_mistake_is_a_sentence_and_exit_2(
     tmp_path: Path, words: list[str], expected: str
