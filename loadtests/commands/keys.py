@@ -33,20 +33,31 @@ def add_parser(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     verbs = keys.add_subparsers(dest="verb", metavar="VERB", required=True)
-    create = verbs.add_parser("create", help="make a key of this host, and print its public half")
+    create = _verb(verbs, "create", "make a key of this host, and print its public half", "agent-1")
     create.add_argument("name", metavar="NAME", help="master, or the agent's name")
     create.add_argument("--replace", action="store_true", help="instead of the one it has")
     create.set_defaults(execute=create_one)
-    authorise = verbs.add_parser("authorise", help="trust the public key of another host")
+    authorise = _verb(
+        verbs, "authorise", "trust the public key of another host", "agent-1 PUBLIC_KEY"
+    )
     authorise.add_argument("name", metavar="NAME", help="master, or the agent's name")
     authorise.add_argument("public", metavar="PUBLIC_KEY", help="as `create` printed it there")
     authorise.set_defaults(execute=authorise_one)
-    revoke = verbs.add_parser("revoke", help="trust it no longer, from a master's next start on")
+    revoke = _verb(verbs, "revoke", "trust it no longer, from a master's next start on", "agent-1")
     revoke.add_argument("name", metavar="NAME", help="master, or the agent's name")
     revoke.set_defaults(execute=revoke_one)
-    listing = verbs.add_parser("list", help="own and authorised keys, public halves only")
+    listing = _verb(verbs, "list", "own and authorised keys, public halves only", "--json")
     add_json(listing)
     listing.set_defaults(execute=list_all)
+
+
+def _verb(verbs: Commands, name: str, what: str, example: str) -> argparse.ArgumentParser:
+    return verbs.add_parser(
+        name,
+        help=what,
+        description=f"{what[0].upper()}{what[1:]}.",
+        epilog=f"example: headroom keys {name} {example}",
+    )
 
 
 def create_one(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:

@@ -24,6 +24,7 @@ SCENARIOS = Path(__file__).resolve().parents[2] / "scenarios"
 COMMANDS = (
     *("demo", "run", "worker", "check", "cluster", "calibrate", "size", "runs", "show", "baseline"),
     *("report", "compare", "trend", "capacity", "failover", "nightly", "prune", "verify"),
+    *("keys", "stop"),
 )
 
 
@@ -196,7 +197,7 @@ def test_check_as_json_is_one_document() -> None:
 
 def test_every_shipped_scenario_is_valid() -> None:
     """Shipped files have no mistakes; small scales of the profiles can run here."""
-    for path in sorted(SCENARIOS.glob("*.toml")):
+    for path in sorted(set(SCENARIOS.glob("*.toml")) - {SCENARIOS / "nightly.toml"}):  # a plan
         code, _, stderr = call("check", str(path), "--scale", "0.001")
         assert code is ExitCode.PASS, (path, stderr)
 
