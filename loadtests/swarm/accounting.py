@@ -75,7 +75,7 @@ def build_account(books: Books) -> Account:
             if index in books.holdings:
                 engine = _engine_sums(member, states.get(index), books.holdings[index])
                 engines.append(engine)
-                lost += _lost(books, member, index)
+                lost += _lost(books, member, index, has_final=engine.has_final)
                 breaches += _breaches(books, states.get(index), engine)
     handed_over = NO_TOTALS
     for engine in engines:
@@ -131,14 +131,16 @@ def _total(handed_over: Totals, engines: Sequence[EngineSums]) -> Sums:
     return _sums(handed_over, sum(engine.sums.in_flight_at_stop for engine in engines))
 
 
-def _lost(books: Books, member: Member, index: int) -> list[LostWindow]:
+def _lost(books: Books, member: Member, index: int, *, has_final: bool) -> list[LostWindow]:
     if books.t0_unix_ns is None:
         return []
     holding, counted = books.holdings[index], member.ledger.totals(index).planned
     if holding.loss is not None:
         # An aborted run does not wait for the lease of an engine that is out of sight: what
-        # that one may have sent until then reached the target, and is stated.
-        unseen_ns = 0 if member.has_handed_over else holding.loss.free_ns
+        # that one may have sent until then reached the target, and is stated. So is what one
+        # sent that was killed after the stop, of which it may not have heard yet.
+        seen_ns = holding.loss.last_ns if member.has_handed_over else holding.loss.free_ns
+        unseen_ns = 0 if has_final else seen_ns
         return lost_windows(
             holding,
             counted=counted,
