@@ -28,7 +28,7 @@ from loadtests.record.directory import MANIFEST_FILE, RUNS
 from loadtests.record.files import read_file, replace_file
 
 FOLDER: Final = ".digests"
-RULES: Final = 1  # raised when judging changes what a digest says
+RULES: Final = 2  # raised when judging changes what a digest says
 
 
 class Digest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

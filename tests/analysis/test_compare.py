@@ -322,7 +322,7 @@ def test_hostile_names_are_harmless_in_markdown(base: Subject, again: Subject) -
 
 def test_silence_is_a_regression(folder: Path, base: Subject) -> None:
     """A rate that fell to 0 has no logarithm, and is no small sample: 100 % less, decided."""
-    silent = build_subject(drawn_run(folder, 40, change=failing(1, "timeout")))
+    silent = build_subject(drawn_run(folder, 80, change=failing(1, "timeout")))
     found = held(base, silent, Aspect.VERDICT)
     rate = effect(found, "throughput")
     assert (rate.contrast.after, rate.change, rate.low) == (0.0, -1.0, -1.0)
@@ -339,7 +339,7 @@ def test_silence_is_a_regression(folder: Path, base: Subject) -> None:
 def test_two_runs_against_one_could_show_nothing(folder: Path, base: Subject) -> None:
     """One degree of freedom: no figure with thirteen digits, but that none could be shown."""
     others = [
-        build_subject(drawn_run(folder, n, change=slower(f))) for n, f in ((41, 1), (42, 1.3))
+        build_subject(drawn_run(folder, n, change=slower(f))) for n, f in ((81, 1), (82, 1.3))
     ]
     found = held(others, base)
     median = effect(found, "p50")
@@ -368,7 +368,7 @@ def ranked(before: Sequence[AnySubject], after: Sequence[AnySubject]) -> Compari
 
 def test_a_rank_test_is_over_blocks_of_windows(folder: Path, base: Subject) -> None:
     """The p-value is scipy's on the percentile of each block; the interval stays."""
-    slow = build_subject(drawn_run(folder, 43, change=slower(1.2)))
+    slow = build_subject(drawn_run(folder, 83, change=slower(1.2)))
     median = effect(ranked([base], [slow]), "p50")
     assert median.contrast.method == RANKS
     assert median.decision is Decision.REGRESSED
@@ -389,7 +389,7 @@ def test_a_rank_test_of_few_runs_has_nothing_to_say(
     folder: Path, base: Subject, again: Subject
 ) -> None:
     """Two runs against two: no order of four values is significant."""
-    others = [build_subject(drawn_run(folder, n)) for n in (44, 45)]
+    others = [build_subject(drawn_run(folder, n)) for n in (84, 85)]
     one = effect(ranked([base, again], others), "p50")
     assert (one.contrast.method, one.decision) == (RANKS_OF_RUNS, Decision.TOO_SMALL)
     assert one.reason == "n too small: 2 values a side, needs 4"

@@ -23,7 +23,7 @@ def _verdicts(results: Results) -> dict[str, bool | None]:
 def test_every_claim_of_good_results_is_met() -> None:
     """All figures are judged, and good ones are met."""
     verdicts = _verdicts(good_results())
-    assert len(verdicts) == 28
+    assert len(verdicts) == 30
     assert set(verdicts.values()) == {True}
 
 
@@ -179,9 +179,10 @@ def test_the_report_holds_claims_machine_and_every_part() -> None:
         "Memory",
         "Leak check",
         "Master fan-in",
+        "CURVE on the control channel",
         "Showing an archive",
         "Reporting an archive",
     ]
-    assert text.count("| met |") == 28
+    assert text.count("| met |") == 30
     assert "| closed | 1.20 | 1.20 (1.20-1.20) |" in text
     assert "## Send lag" not in write_report(replace(good_results(), lag=None))

@@ -119,7 +119,7 @@ def test_the_sections_on_server_metrics_are_sections(tmp_path: Path, number: int
 
 def test_the_readmes_failover_holds_together(tmp_path: Path) -> None:
     """The section on nodes and faults completes the README's first scenario, examples and all."""
-    whole = blocks("toml")[0].replace('"5 s"', '"5 min"') + blocks("toml")[4] + blocks("toml")[5]
+    whole = blocks("toml")[0].replace('"12 s"', '"5 min"') + blocks("toml")[4] + blocks("toml")[5]
     (tmp_path / "failover.toml").write_text(whole, encoding="utf-8")
     failover = resolve(load_scenario(tmp_path / "failover.toml")).failover
     assert failover is not None
@@ -135,7 +135,7 @@ def test_the_readmes_conditions_and_rollout_are_understood(tmp_path: Path) -> No
         f'[[failover.nodes]]\nname = "n{number}"\nversion = "{version}"\n'
         for number, version in enumerate(("11.0.0", "11.1.0"))
     )
-    whole = blocks("toml")[0].replace('"5 s"', '"30 h"') + '\n[failover]\nsystem = "embedded"\n'
+    whole = blocks("toml")[0].replace('"12 s"', '"30 h"') + '\n[failover]\nsystem = "embedded"\n'
     (tmp_path / "rollout.toml").write_text(whole + section + nodes, encoding="utf-8")
     failover = resolve(load_scenario(tmp_path / "rollout.toml")).failover
     assert failover is not None
