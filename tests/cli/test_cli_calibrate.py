@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import socket
 from collections.abc import Iterator, Sequence
@@ -11,11 +12,19 @@ import grpc
 import msgspec
 import pandas as pd
 import pytest
+from synthetic_run import good_plan, write_run
 
 from loadtests.cluster.canned import canned_peer
 from loadtests.cluster.launch import Node
 from loadtests.commands import calibrate as module
-from loadtests.commands.calibrate import DISTURBED, calibrate, cost_ns, describe
+from loadtests.commands.calibrate import (
+    DISTURBED,
+    STAGE,
+    calibrate,
+    cost_ns,
+    describe,
+    read_saturation,
+)
 from loadtests.commands.calibration import (
     Calibration,
     ProtocolCost,
@@ -26,6 +35,7 @@ from loadtests.commands.calibration import (
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import HarnessError
 from loadtests.plan.feasibility import RequestKind
+from loadtests.record.window import Count, Window
 
 
 @pytest.fixture(autouse=True)
@@ -68,6 +78,34 @@ def seconds(*us_each: float) -> pd.DataFrame:
 def test_a_try_costs_what_its_median_second_does() -> None:
     """One second in which a neighbour had the core does not decide."""
     assert cost_ns(seconds(10.0, 10.5, 40.0)) == 10_500.0
+
+
+def with_bytes(window: Window) -> Window:
+    """7 bytes out for each request sent, 9 in for each that was answered well."""
+    counters = window.counters.copy()
+    counters[:, Count.BYTES_SENT] = 7 * counters[:, Count.SENT]
+    counters[:, Count.BYTES_RECEIVED] = 9 * counters[:, Count.OK]
+    return dataclasses.replace(window, counters=counters)
+
+
+def test_seconds_are_read_from_the_archive(tmp_path: Path) -> None:
+    """Answers, CPU and bytes of each whole second of the saturated stage, the last left out."""
+    plan = good_plan()
+    stages = tuple(
+        dataclasses.replace(stage, name=STAGE if stage.is_judged else stage.name)
+        for stage in plan.stages
+    )
+    plan = dataclasses.replace(plan, stages=stages, objectives=())
+    run = write_run(tmp_path, plan, change_window=with_bytes)
+    found = read_saturation(run)
+    assert len(found) >= 9
+    rows = run.windows[(run.windows["stage"] == STAGE) & run.windows["judged"]]
+    first = rows[rows["window_s"] == found.index[0]]
+    assert found["bytes_sent"].iloc[0] == first["bytes_sent"].sum() > 0
+    assert found["bytes_received"].iloc[0] == first["bytes_received"].sum() > 0
+    assert found["done"].iloc[0] == first[["ok", "client_error", "failed"]].to_numpy().sum()
+    engines = run.engines[run.engines["window_s"] == found.index[0]]
+    assert found["cpu_ns"].iloc[0] == engines["cpu_ns"].sum()
 
 
 @pytest.fixture
