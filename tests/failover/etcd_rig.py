@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+import pytest
 from failover_rig import why_no_namespaces
 from system_rig import free_port, wait_until
 
@@ -249,10 +250,26 @@ class EtcdRig:
 
 
 @contextmanager
+def members_authorised(folder: Path) -> Iterator[None]:
+    """What the rig itself asks of its members goes the product's way, which needs an entry."""
+    configuration = folder / "rig.toml"
+    configuration.write_text(
+        '[authorised_targets."10.77.0.0/24"]\nowner = "the test"\nmax_rate = "5000 rps"\n'
+        "expires = 2099-12-31\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADROOM_CONFIG", str(configuration))
+        yield
+
+
+@contextmanager
 def etcd_running(folder: Path) -> Iterator[EtcdRig]:
     """A rig, started and closed; its data in memory where there is some."""
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as data:
+    with (
+        members_authorised(folder),
+        tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as data,
+    ):
         rig = EtcdRig(folder, Path(data), as_hosts=not why_no_namespaces())
         try:
             rig.start()

@@ -145,7 +145,7 @@ def _stands_on_the_pages(run: Run, folder: Path) -> None:
         return
     promote(run, verdict, folder)
     page = (folder / "BASELINES.md").read_text(encoding="utf-8").partition("## Hardening")[2]
-    assert "traffic_off < 5 min" in page
+    assert "traffic_off &lt; 5 min" in page
 
 
 def test_errors_roll_back_and_a_version_that_keeps_well_is_left_alone(tmp_path: Path) -> None:
