@@ -65,7 +65,7 @@ def audited(etcd: EtcdRig, folder: Path) -> tuple[Run, list[str]]:
     text = etcd.scenario("audited", KILL, 12)
     key = base64.b64encode(b"foo").decode()
     text = text.replace(f'"key":"{key}"', f'"key":"{ID}"').replace("\n[failover]\n", AUDIT)
-    text = text.replace('"error_ratio < 1 %"', '"error_ratio < 1 %", "lost_writes == 0"')
+    text = text.replace('"error_ratio < 2 %"', '"error_ratio < 2 %", "lost_writes == 0"')
     scenario = folder / "audited.toml"
     scenario.write_text(text)
     configuration = folder / "headroom.toml"
