@@ -57,6 +57,13 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     words: str  # the end of what it said
     took_ns: int
 
+    @property
+    def end(self) -> str:
+        """How it ended, where it had nothing to say."""
+        if self.code is not None and self.code < 0:
+            return f"ended by {signal.Signals(-self.code).name}"
+        return f"exit code {self.code}"
+
 
 class Signals:
     """What this process was asked: the first SIGINT or SIGTERM ends the night."""
@@ -206,7 +213,7 @@ def attempt_of(done: Done) -> Attempt:
     if done.code in set(ExitCode) and not done.is_late:
         state = _STATES.get(ExitCode(done.code), NightState.HARNESS)
     reasons = verdict.get("reasons") or ([done.words] if done.words else [])
-    words = "; ".join(map(str, reasons[:2])) or f"exit code {done.code}"
+    words = "; ".join(map(str, reasons[:2])) or done.end
     if done.is_late:
         words = f"hung, and was {'killed' if done.code is None else 'stopped'}: {words}"
     return Attempt(
@@ -240,12 +247,12 @@ def _judged_runs(step: StepRecord) -> tuple[str, ...]:
 def _decision(done: Done) -> str:
     if isinstance(done.document, dict) and "decision" in done.document:
         return str(done.document["decision"])
-    return done.words or f"exit code {done.code}"
+    return done.words or done.end
 
 
 def _changes(done: Done) -> str:
     if not isinstance(done.document, dict):
-        return done.words or f"exit code {done.code}"
+        return done.words or done.end
     series = done.document.get("series", ())
     changed = [one for one in series if one.get("changes")]
     return f"{len(changed)} of {len(series)} series changed in {done.document.get('runs')} runs"

@@ -49,6 +49,7 @@ if TYPE_CHECKING:  # importing the swarm loads Locust
     from loadtests.swarm.run import ExpectedWorkers, LocalWorkers, RunOutcome
 
 DEFAULT_MASTER_PORT = 5557  # Locust's own
+_LOOPBACK = ("127.0.0.1", None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +106,10 @@ def add_parser(commands: Commands) -> None:
     parser.add_argument(
         "--bind",
         type=address,
-        default=("127.0.0.1", None),
+        default=_LOOPBACK,
         metavar="ADDR[:PORT]",
-        help=f"where workers connect (default: 127.0.0.1:{DEFAULT_MASTER_PORT})",
+        help="with --expect-workers: where workers connect "
+        f"(default: 127.0.0.1:{DEFAULT_MASTER_PORT})",
     )
     key(parser, "the key to listen with, other than master")
     parser.add_argument(
@@ -149,8 +151,7 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     plan = build_plan(
         arguments.scenario, scale=arguments.scale, seed=arguments.seed, targets=arguments.target
     )
-    if arguments.expect_workers is not None:
-        refuse_open_channel(arguments)
+    refuse_open_channel(arguments)
     hosts = arguments.expect_workers or 1
     if arguments.expect_workers is None:
         total = local_engine_count(arguments.engines, arguments.workers) * arguments.workers
@@ -175,7 +176,15 @@ def refuse_open_channel(arguments: argparse.Namespace) -> None:
     """ScenarioError, before anything starts, where others reach the master and it has no keys."""
     from loadtests.swarm.keys import keys_of_master  # noqa: PLC0415 - loads ZeroMQ
 
-    keys_of_master(arguments.bind[0], arguments.key)
+    if arguments.expect_workers is None and arguments.bind != _LOOPBACK:
+        mistake = Mistake(
+            where="--bind",
+            seen="an address without --expect-workers",
+            expected="both: workers of this host alone are on loopback",
+        )
+        raise ScenarioError("run", (mistake,))
+    if arguments.expect_workers is not None:
+        keys_of_master(arguments.bind[0], arguments.key)
 
 
 def run_and_judge(

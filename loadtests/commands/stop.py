@@ -64,7 +64,9 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     reason += f": {arguments.reason}" if arguments.reason else ""
     for path in runs:
         ask_to_stop(path, reason)
-        terminal.say(f"asked to stop: {path.name.removesuffix(PARTIAL)}")
+        name = path.name.removesuffix(PARTIAL)
+        seen = "" if is_being_written(path) else ", although nobody seems to be writing it"
+        terminal.say(f"asked to stop: {name}{seen}")
     left = _wait(runs, arguments.wait, terminal)
     rows = [{"run_id": p.name.removesuffix(PARTIAL), "has_ended": p not in left} for p in runs]
     if arguments.json:

@@ -53,6 +53,9 @@ EXIT_CODES: Final = {
 }
 
 
+_RESULTS: Final = {NightState.PASS, NightState.FAIL, NightState.INCONCLUSIVE}
+
+
 class _Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base: immutable, unknown keys refused."""
 
@@ -133,7 +136,9 @@ def write_record(results: Path, record: NightRecord) -> Path:
 
 
 def write_last_result(results: Path, record: NightRecord, now_unix_ns: int) -> None:
-    """Say that a night came to a result."""
+    """Say that a night came to a result; one that measured nothing leaves the older one."""
+    if record.state not in _RESULTS:
+        return
     last = LastResult(night=record.night, state=record.state, written_unix_ns=now_unix_ns)
     _write(results / FOLDER / LAST_RESULT, last)
 

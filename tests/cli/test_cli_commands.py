@@ -369,3 +369,12 @@ def test_a_web_ui_for_everybody_needs_a_login_and_tls(tmp_path: Path) -> None:
     assert code is ExitCode.USAGE
     assert "--web with it" in stderr
     assert not (tmp_path / "results").exists()
+
+
+def test_an_address_without_workers_is_refused() -> None:
+    """--bind is where expected workers connect: alone it would do nothing, and say nothing."""
+    code, _, stderr = call("run", str(SCENARIOS / "smoke.toml"), "--bind", "203.0.113.9")
+    assert (code, "--bind: saw an address without --expect-workers" in stderr) == (
+        ExitCode.USAGE,
+        True,
+    )

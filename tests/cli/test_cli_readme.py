@@ -191,6 +191,6 @@ def test_the_demo_runs_the_profiles_and_leaves_nothing_behind(tmp_path: Path) ->
     for run in runs:
         assert run.name in table or f"{run.name} is no baseline" in done.stderr
     assert "scale 0." in done.stderr
-    assert re.search(r"kill-leader \(kill of node-\d\): unavailable for [\d.]+ m?s", done.stdout)
+    assert re.search(r"kill-leader \(kill of node-\d\): unavailable for [\d.]+ [mu]?s", done.stdout)
     assert "requests failed" in done.stdout
     assert not leftovers(tmp_path)

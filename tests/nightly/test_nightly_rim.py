@@ -291,7 +291,7 @@ HOST = NightState.INCONCLUSIVE
         (done(2, None, "error: no such file"), NightState.USAGE, "error: no such file"),
         (done(4, None, "stopped"), NightState.ABORTED, "stopped"),
         (done(5), NightState.HARNESS, "exit code 5"),
-        (done(-11), NightState.HARNESS, "exit code -11"),
+        (done(-11), NightState.HARNESS, "ended by SIGSEGV"),
         (done(141), NightState.HARNESS, "exit code 141"),
         (done(4, late=True), NightState.HARNESS, "hung, and was stopped: exit code 4"),
         (done(None, late=True), NightState.HARNESS, "hung, and was killed: exit code None"),
@@ -367,13 +367,17 @@ def test_the_host_is_measured(tmp_path: Path) -> None:
 
 
 def test_check_fails_where_nights_have_stopped(tmp_path: Path) -> None:
-    """0 with a result of the last 26 h, whatever it was; 1 without."""
+    """0 with a PASS, FAIL or INCONCLUSIVE of the last 26 h; what measured nothing is none."""
     results = ["--results", str(tmp_path)]
     code, _, err = call("nightly", "--check", *results)
     assert (code, "no night has ended yet" in err) == (ExitCode.FAIL, True)
     write_last_result(tmp_path, night(), time.time_ns())
     code, out, _ = call("nightly", "--check", *results)
     assert (code, "night 2026-11-26: FAIL" in out) == (ExitCode.PASS, True)
+    for state in (NightState.ABORTED, NightState.HARNESS, NightState.VOID, NightState.USAGE):
+        nothing = msgspec.structs.replace(night(), state=state, night="2026-11-27")
+        write_last_result(tmp_path, nothing, time.time_ns())
+        assert "2026-11-26: FAIL" in call("nightly", "--check", *results)[1], state
     write_last_result(tmp_path, night(), time.time_ns() - 27 * 3600 * 10**9)
     code, out, _ = call("nightly", "--check", "--json", *results)
     assert (code, json.loads(out)["is_alive"]) == (ExitCode.FAIL, False)
