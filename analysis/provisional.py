@@ -22,7 +22,7 @@ import msgspec
 import pandas as pd
 
 from analysis.conservation import data_findings, histogram_findings
-from analysis.figures import Figures, StageFigures, build_figures
+from analysis.figures import NS_PER_S, Figures, StageFigures, build_figures
 from analysis.findings import Finding
 from analysis.generator import generator_findings
 from analysis.judging import Case, ObjectiveResult, State, judge_objective
@@ -34,8 +34,6 @@ from loadtests.plan.objectives import FAILOVER_KINDS
 from loadtests.record.archive import Run
 from loadtests.record.manifest import Manifest
 from loadtests.record.window import Count
-
-_NS_PER_S = 1_000_000_000
 
 
 class Standing(Enum):
@@ -111,7 +109,7 @@ def find_so_far(run: Run, plan: Plan, stages: Sequence[StageFigures]) -> tuple[F
 
 def _cut(manifest: Manifest, through_s: int) -> Manifest:
     """The stages end where the windows do; those that have not begun are empty."""
-    end_ns = (through_s + 1) * _NS_PER_S - (manifest.t0_unix_ns or 0)
+    end_ns = (through_s + 1) * NS_PER_S - (manifest.t0_unix_ns or 0)
     stages = tuple(
         msgspec.structs.replace(stage, end_ns=max(stage.start_ns, min(stage.end_ns, end_ns)))
         for stage in manifest.stages

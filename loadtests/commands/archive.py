@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from analysis.cells import number_column, whole_column
@@ -39,10 +39,7 @@ def add_parser(commands: Commands) -> None:
         "The exit code is the verdict.",
         epilog="example: headroom show latest",
     )
-    show.add_argument("run", metavar="RUN", help="run id, its beginning, a folder, or `latest`")
-    add_results(show)
-    add_json(show)
-    show.set_defaults(execute=show_archive)
+    _add_run(show, show_archive)
     check = commands.add_parser(
         "verify",
         help="read every byte of an archived run against its checksums and sums",
@@ -50,10 +47,16 @@ def add_parser(commands: Commands) -> None:
         "against each other. Exit code 0: sound; 5: damaged, with each thing that is wrong.",
         epilog="example: headroom verify latest",
     )
-    check.add_argument("run", metavar="RUN", help="run id, its beginning, a folder, or `latest`")
-    add_results(check)
-    add_json(check)
-    check.set_defaults(execute=verify_archive)
+    _add_run(check, verify_archive)
+
+
+def _add_run(
+    parser: argparse.ArgumentParser, execute: Callable[[argparse.Namespace, Terminal], ExitCode]
+) -> None:
+    parser.add_argument("run", metavar="RUN", help="run id, its beginning, a folder, or `latest`")
+    add_results(parser)
+    add_json(parser)
+    parser.set_defaults(execute=execute)
 
 
 def find_run(results: Path, name: str) -> Path:

@@ -105,11 +105,7 @@ def _step_table(plan: NightPlan) -> Table:
                 words(step.name),
                 words(step.kind.value if step.scenario is None else str(step.scenario)),
                 Cell(text=format_duration(step.length_ns), value=step.length_ns / NS_PER_S),
-                words(
-                    "all"
-                    if step.days == EVERY_DAY
-                    else " ".join(DAYS[d] for d in sorted(step.days))
-                ),
+                words(_days(step.days)),
             )
             for step in plan.steps
         ),

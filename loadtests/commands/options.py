@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn, TypeAlias
 
 from loadtests.errors import Mistake, ScenarioError
+from loadtests.swarm.run_log import FORMATS, LEVELS
 
 RESULTS = Path("results")
 _HIGHEST: Final = 2**63 - 1
@@ -119,14 +120,14 @@ def add_logs(parser: argparse.ArgumentParser) -> None:
     """`--log-level` and `--log-format`: what a long-lived process says of itself."""
     parser.add_argument(
         "--log-level",
-        choices=("debug", "info", "warning", "error"),
+        choices=LEVELS,
         default="warning",
         help="log to standard error from this level on; info has the run's events "
         "(default: warning)",
     )
     parser.add_argument(
         "--log-format",
-        choices=("text", "json"),
+        choices=FORMATS,
         default="text",
         help="json: one object a line, with the run's id (default: text)",
     )

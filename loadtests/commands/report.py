@@ -10,7 +10,7 @@ from analysis.baselines import read_baselines
 from loadtests.commands.archive import find_run
 from loadtests.commands.index import renew_index
 from loadtests.commands.options import Commands, add_json, add_results
-from loadtests.commands.size import HOST_TYPES
+from loadtests.commands.size import add_hosts
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, Mistake, ScenarioError
 from loadtests.plan.host_types import load_host_types
@@ -39,13 +39,7 @@ def add_parser(commands: Commands) -> None:
         "runs", nargs="+", metavar="RUN", help="run id, its beginning, a folder, or `latest`"
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="write there instead")
-    parser.add_argument(
-        "--hosts",
-        type=Path,
-        default=HOST_TYPES,
-        metavar="FILE",
-        help="host types and prices (default: scenarios/costs/aws-hosts.toml)",
-    )
+    add_hosts(parser)
     add_results(parser)
     add_json(parser)
     parser.set_defaults(execute=write_reports)

@@ -72,6 +72,13 @@ def add_parser(commands: Commands) -> None:
         metavar="FILE",
         help="a calibration.json of another machine (default: of this one)",
     )
+    add_hosts(parser)
+    add_json(parser)
+    parser.set_defaults(execute=execute)
+
+
+def add_hosts(parser: argparse.ArgumentParser) -> None:
+    """`--hosts`: what can be rented, and for how much."""
     parser.add_argument(
         "--hosts",
         type=Path,
@@ -79,8 +86,6 @@ def add_parser(commands: Commands) -> None:
         metavar="FILE",
         help="host types and prices (default: scenarios/costs/aws-hosts.toml)",
     )
-    add_json(parser)
-    parser.set_defaults(execute=execute)
 
 
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:

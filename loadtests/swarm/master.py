@@ -202,6 +202,7 @@ class MasterShell:
                 self._archive.manifest, warnings=found.anchor.warnings
             )
             self._coordinator = found.coordinator()
+        name_run(self._draft.run_id)
         self._board = ProgressBoard(self._draft.run_id, self._order.plan, self._order.agents)
         self._live.open(self._draft, self._sums)
         self._page = MetricsPage(self._order.plan, self._draft.run_id, self._sums, self._look)
@@ -220,7 +221,6 @@ class MasterShell:
             target_version=target_version,
             warnings=warnings,
         )
-        name_run(self._draft.run_id)
         self._archive = create_archive(self._order.results, self._draft, self._plan_bytes)
         host, port = self._order.bind
         anchor = Anchor(

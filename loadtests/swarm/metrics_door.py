@@ -15,7 +15,6 @@ from gevent.pywsgi import WSGIServer
 from loadtests.errors import HarnessError
 from loadtests.swarm.metrics_page import MetricsPage
 
-DEFAULT_HOST: Final = "127.0.0.1"
 _STOP_S: Final = 0.5
 _TEXT: Final = [("Content-Type", "text/plain; charset=utf-8")]
 

@@ -99,8 +99,8 @@ def run_plan(
     `on_progress` is called about twice a second, `on_web` once with the web UI's port,
     `on_metrics` with that of the metrics for Prometheus.
     TargetError for a host that nobody authorised, before anything starts; HarnessError when
-    this process may not open a connection to every worker,
-    when the archive cannot be written, a port is taken or local agents die before load.
+    this process may not open a connection to every worker, the archive cannot be written, a
+    port is taken or local agents die before load.
     """
     _refuse_foreign(plan, authorised_hosts)
     refuse_too_few_descriptors(workers.count)

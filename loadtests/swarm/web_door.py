@@ -7,13 +7,13 @@ from the environment alone: an option would show in the process list and in the 
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from loadtests.errors import Mistake, ScenarioError
+from loadtests.plan.model import is_loopback
 
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 8089  # Locust's
@@ -75,14 +75,6 @@ class WebWish:
     is_read_only: bool  # --web-read-only
     names: tuple[str, ...]  # --web-name
     base_path: str = ""
-
-
-def is_loopback(host: str) -> bool:
-    """True if only this host can connect to it; a name other than localhost may be anybody's."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def build_door(wish: WebWish, environment: MutableMapping[str, str]) -> WebDoor:
