@@ -123,14 +123,21 @@ def rate_cells(part: Part) -> SumCells | str:
     return str(found) if isinstance(found, TooSmall) else found
 
 
-def rate_value(part: Part) -> LogValue | str:
-    """Throughput as a logarithm of answers per second."""
+def _rate_and_block(part: Part) -> tuple[SumCells, int] | str:
+    """Throughput, and how many windows make a block of it."""
     found = rate_cells(part)
     if isinstance(found, str):
         return found
     block = block_of(found.cells, found.deviation)
-    if isinstance(block, TooSmall):
-        return str(block)
+    return str(block) if isinstance(block, TooSmall) else (found, block)
+
+
+def rate_value(part: Part) -> LogValue | str:
+    """Throughput as a logarithm of answers per second."""
+    rate = _rate_and_block(part)
+    if isinstance(rate, str):
+        return rate
+    found, block = rate
     return LogValue(
         log=math.log(found.per_window),
         error=total_error(found.deviation, block) / found.per_window,
@@ -153,12 +160,10 @@ def percentiles_of_blocks(part: Part, q: float) -> NDArray[np.float64] | str:
 
 def rates_of_blocks(part: Part) -> NDArray[np.float64] | str:
     """The throughput of each block of windows."""
-    found = rate_cells(part)
-    if isinstance(found, str):
-        return found
-    block = block_of(found.cells, found.deviation)
-    if isinstance(block, TooSmall):
-        return str(block)
+    rate = _rate_and_block(part)
+    if isinstance(rate, str):
+        return rate
+    found, block = rate
     begins = np.arange(0, found.sums.size - block + 1, block)
     whole = slice(0, int(begins[-1]) + block)
     rates: NDArray[np.float64] = np.add.reduceat(found.sums[whole], begins) / np.add.reduceat(

@@ -21,12 +21,11 @@ from analysis.recovery.sentence import recovery_sentences
 from analysis.verdict import Verdict, merge_states
 from loadtests.clock import NS_PER_S
 from loadtests.cluster.launch import DISCLAIMER, Cluster
-from loadtests.commands.audit import audit_writes
 from loadtests.commands.calibrate import SCENARIOS, START_TIMEOUT_S, saturation_per_s
 from loadtests.commands.embedded import free_ports, system_under_test
 from loadtests.commands.failover_page import say_prediction
 from loadtests.commands.interrupts import ignoring_after_start
-from loadtests.commands.judgement import exit_code_of, judge_and_store, print_run
+from loadtests.commands.judgement import conclude, exit_code_of, print_run
 from loadtests.commands.options import Commands, add_results
 from loadtests.commands.preparation import build_plan
 from loadtests.commands.run import load_swarm, run_local
@@ -130,8 +129,7 @@ def _run(plan: Plan, arguments: argparse.Namespace, terminal: Terminal) -> Judge
     terminal.say(f"running {plan.scenario_name}, {plan.duration_ns / NS_PER_S:.0f} s")
     with ignoring_after_start() as begun:
         outcome = run_local(plan, arguments.results, terminal, begun)
-        audit_writes(outcome.path, plan, terminal)
-        run, verdict = judge_and_store(outcome.path)
+        run, verdict = conclude(outcome.path, plan, terminal)
         print_run(terminal, run, verdict, as_json=False)
     return run, verdict
 

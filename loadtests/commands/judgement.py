@@ -15,8 +15,10 @@ from analysis.judging import State
 from analysis.show import show, to_json, write_verdict
 from analysis.trend.digests import store_digest
 from analysis.verdict import Verdict, judge
+from loadtests.commands.audit import audit_writes
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
+from loadtests.plan.model import Plan
 from loadtests.record.archive import Run, load_run
 from loadtests.record.manifest import Outcome
 
@@ -45,6 +47,12 @@ def judge_and_store(path: Path) -> tuple[Run, Verdict]:
     if run.is_complete:
         store_digest(run, verdict)
     return run, verdict
+
+
+def conclude(path: Path, plan: Plan, terminal: Terminal) -> tuple[Run, Verdict]:
+    """What follows a run: its logged writes are read back, then it is judged and that stored."""
+    audit_writes(path, plan, terminal)
+    return judge_and_store(path)
 
 
 def print_run(terminal: Terminal, run: Run, verdict: Verdict, *, as_json: bool) -> None:

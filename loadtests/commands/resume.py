@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from loadtests.commands.archive import find_run
-from loadtests.commands.audit import audit_writes
 from loadtests.commands.interrupts import ignoring_after_start
-from loadtests.commands.judgement import exit_code_of, judge_and_store, print_run
+from loadtests.commands.judgement import conclude, exit_code_of, print_run
 from loadtests.commands.run import load_swarm, pages_of, run_with
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, Mistake, ScenarioError
@@ -41,8 +40,7 @@ def execute_resume(
         else:
             terminal.say(f"{found.manifest.run_id} cannot go on: {why_not}; closing its archive")
             outcome = close(found, why_not)
-        audit_writes(outcome.path, found.plan, terminal)
-        run, verdict = judge_and_store(outcome.path)
+        run, verdict = conclude(outcome.path, found.plan, terminal)
         print_run(terminal, run, verdict, as_json=arguments.json)
     return exit_code_of(run.manifest.outcome, verdict.state)
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.verdict import Verdict
-from loadtests.commands.audit import audit_writes
 from loadtests.commands.embedded import system_under_test
 from loadtests.commands.failover_page import say_prediction
 from loadtests.commands.interrupts import ending_at_once, ignoring_after_start
-from loadtests.commands.judgement import exit_code_of, judge_and_store, print_run
+from loadtests.commands.judgement import conclude, exit_code_of, print_run
 from loadtests.commands.options import (
     Commands,
     add_json,
@@ -194,8 +193,7 @@ def run_and_judge(
     load_swarm()
     with ignoring_after_start() as begun:
         outcome = run_swarm(plan, arguments, terminal, begun, web)
-        audit_writes(outcome.path, plan, terminal)
-        run, verdict = judge_and_store(outcome.path)
+        run, verdict = conclude(outcome.path, plan, terminal)
         print_run(terminal, run, verdict, as_json=arguments.json)
     return run, verdict
 

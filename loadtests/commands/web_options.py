@@ -12,9 +12,8 @@ from loadtests.swarm.web_door import (
     DEFAULT_PORT,
     TOKEN_VARIABLE,
     LiveWeb,
-    WebAddress,
-    WebWish,
     build_door,
+    wish_of,
 )
 
 LIVE_JUDGE = "loadtests.commands.provisional"  # a process of its own
@@ -73,15 +72,7 @@ def web_of(arguments: argparse.Namespace) -> LiveWeb | None:
     if not arguments.web:
         _refuse_orphans(arguments)
         return None
-    wish = WebWish(
-        address=WebAddress(host=arguments.web_host, port=arguments.web_port),
-        has_login=arguments.web_login,
-        certificate=arguments.tls_cert,
-        key=arguments.tls_key,
-        is_clear_text_allowed=arguments.web_without_tls,
-        is_read_only=arguments.web_read_only,
-        names=tuple(arguments.web_name),
-    )
+    wish = wish_of(arguments, host=arguments.web_host)
     return LiveWeb(door=build_door(wish, os.environ), judge=LIVE_JUDGE)
 
 

@@ -247,14 +247,20 @@ def _slot_numbers(rows: pd.DataFrame, slots: SlotSpace) -> NDArray[np.int64]:
     return (stages * len(slots.requests) + requests) * len(slots.nodes) + nodes
 
 
-def _load_partial(path: Path, manifest: Manifest) -> Run:
-    """Rebuild a run from its journal: what a crash left is all there, to the last frame."""
+def read_plan(path: Path, manifest: Manifest) -> bytes:
+    """The plan of a partial archive; HarnessError unless it is what the run began with."""
     plan = read_file(path / PLAN_FILE)
     if hashlib.sha256(plan).hexdigest() != manifest.plan_sha256:
         raise HarnessError(
             where=str(path / PLAN_FILE), seen="another checksum than the draft says",
             expected="the plan that the run was started with",
         )  # fmt: skip
+    return plan
+
+
+def _load_partial(path: Path, manifest: Manifest) -> Run:
+    """Rebuild a run from its journal: what a crash left is all there, to the last frame."""
+    plan = read_plan(path, manifest)
     findings = [_partial_state(path, manifest)]
     # A run that died between two files being made has no journal or no events yet.
     rebuilt = RunSoFar(manifest)

@@ -9,7 +9,6 @@ can be taken up again.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +21,6 @@ from loadtests.record.directory import (
     JOURNAL_FILE,
     LATENCY_FILE,
     MANIFEST_FILE,
-    PLAN_FILE,
     READ_BACK_FILE,
     REPORT_FILES,
     TOTALS_FILE,
@@ -34,6 +32,7 @@ from loadtests.record.event import decode_events
 from loadtests.record.files import AppendFile, read_file, writing
 from loadtests.record.journal import Journal, JournalReader
 from loadtests.record.manifest import Manifest, Outcome, decode_manifest
+from loadtests.record.reader import read_plan
 from loadtests.record.tables import ALL_SCHEMAS
 from loadtests.record.writer import ArchiveWriter, KeptFiles
 
@@ -56,12 +55,7 @@ def reopen_archive(path: Path) -> tuple[ArchiveWriter, Manifest]:
             where=str(path), seen="a complete run", expected="a partial one: nothing is missing"
         )
     manifest = decode_manifest(read_file(path / MANIFEST_FILE), str(path / MANIFEST_FILE))
-    plan = read_file(path / PLAN_FILE)
-    if hashlib.sha256(plan).hexdigest() != manifest.plan_sha256:
-        raise HarnessError(
-            where=str(path / PLAN_FILE), seen="another checksum than the draft says",
-            expected="the plan that the run was started with",
-        )  # fmt: skip
+    plan = read_plan(path, manifest)
     kept = _kept_files(path, manifest)
     for name in _MADE_AGAIN:
         with writing(path / name):

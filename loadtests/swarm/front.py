@@ -52,7 +52,7 @@ from loadtests.swarm.metrics_page import MetricsPage
 from loadtests.swarm.resumption import RunOutcome
 from loadtests.swarm.sockets import guard_sockets, key_name_of
 from loadtests.swarm.timing import Timing
-from loadtests.swarm.web_door import WebAddress, WebDoor, WebWish, build_door
+from loadtests.swarm.web_door import WebDoor, build_door, wish_of
 from loadtests.swarm.web_page import open_page
 
 Judge = Callable[[Path], ExitCode]  # of an archive
@@ -173,19 +173,8 @@ def _load_plan(options: Any) -> Plan:
 
 def _door(options: Any) -> WebDoor:
     """The terms of Locust's web UI; ScenarioError when they are not enough."""
-    wish = WebWish(
-        address=WebAddress(
-            host="" if options.web_host == "*" else options.web_host, port=options.web_port
-        ),
-        has_login=options.web_login,
-        certificate=options.tls_cert,
-        key=options.tls_key,
-        is_clear_text_allowed=options.web_without_tls,
-        is_read_only=options.web_read_only,
-        names=tuple(options.web_name),
-        base_path=options.web_base_path,
-    )
-    return build_door(wish, os.environ)
+    host = "" if options.web_host == "*" else options.web_host
+    return build_door(wish_of(options, host=host, base_path=options.web_base_path), os.environ)
 
 
 class FrontMaster:
@@ -240,6 +229,7 @@ class FrontMaster:
             authorised_hosts=authorised_hosts(own_configuration(), datetime.now(UTC)),
             user_code=_user_code(self._environment),
             live_judge=None if self._environment.web_ui is None else self._live_judge,
+            has_metrics=self._options.metrics_port is not None,
         )
         self._shell = MasterShell(self._runner, order, self._locust_start)
         self._stops.shell = self

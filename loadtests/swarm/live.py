@@ -24,7 +24,7 @@ from loadtests.record.window import Window
 from loadtests.swarm.live_fleet import LONGEST_NAME, AgentRow, LiveFleet
 from loadtests.swarm.live_seconds import Column, LiveSeconds
 from loadtests.swarm.metrics import RunSums
-from loadtests.swarm.metrics_page import RunView
+from loadtests.swarm.run_state import RunView
 
 SHOWN_EVENTS: Final = 50
 SHOWN_ERRORS: Final = 20

@@ -18,7 +18,7 @@ from loadtests.record.window import Window
 from loadtests.swarm.live import Judged, LiveDocument, LiveRun
 from loadtests.swarm.live_judge import NOTHING, LiveJudge
 from loadtests.swarm.metrics import RunSums
-from loadtests.swarm.metrics_page import RunView
+from loadtests.swarm.run_state import RunView
 
 _LOG: Final = logging.getLogger(__name__)
 

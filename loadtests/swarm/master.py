@@ -51,13 +51,13 @@ from loadtests.swarm.live_desk import LiveDesk
 from loadtests.swarm.local_agents import LocalAgents
 from loadtests.swarm.messages import Ack, Hello, MessageError, decode_to_master, encode_message
 from loadtests.swarm.metrics import RunSums
-from loadtests.swarm.metrics_page import MetricsPage, RunView
+from loadtests.swarm.metrics_page import MetricsPage
 from loadtests.swarm.progress import Progress, ProgressBoard
 from loadtests.swarm.recollection import Anchor, cleaned, encode_frame, encode_note
 from loadtests.swarm.refusals import REFUSALS
 from loadtests.swarm.resumption import Found, RunOutcome, recall
 from loadtests.swarm.run_log import log_event, name_run
-from loadtests.swarm.run_state import EndCause, RunPhase, RunSetup
+from loadtests.swarm.run_state import EndCause, RunPhase, RunSetup, RunView
 from loadtests.swarm.scraper import ScraperProcess
 from loadtests.swarm.sockets import is_secured
 from loadtests.swarm.target import fetch_version
@@ -92,6 +92,7 @@ class Order:
     user_code: Mapping[str, str] = field(default_factory=dict)  # digests, besides this package's
     found: Found | None = None
     live_judge: str | None = None  # module that judges as it goes; None: nobody watches
+    has_metrics: bool = False  # somebody may ask for `metrics_page`
 
 
 class MasterShell:
@@ -490,7 +491,8 @@ class MasterShell:
 
     def _show(self, release: actions.Release) -> None:
         self._board.add_window(release.window)
-        self._sums.add(release.window)
+        if self._order.has_metrics or self._order.live_judge is not None:
+            self._sums.add(release.window)
         self._live.released(release.window)
         if self._view is None:  # not before Locust's own start has cleared its statistics
             t0_unix_ns = self._draft.t0_unix_ns or release.window.start_s * NS_PER_S

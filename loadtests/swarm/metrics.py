@@ -58,12 +58,13 @@ class RunSums:
 
     def __init__(self, plan: Plan) -> None:
         slots = plan.slots
+        edges = edges_us(plan)
         self.slots: SlotSpace = slots
-        self.edges_s = tuple(edge / _US_PER_S for edge in edges_us(plan))
+        self.edges_s = tuple(edge / _US_PER_S for edge in edges)
         # Overflow lies above every edge.
         self._edge_of_bucket = np.full(LENGTH, len(self.edges_s), dtype=np.int64)
         self._edge_of_bucket[: len(LOWEST_EQUIVALENT_US)] = np.searchsorted(
-            np.array(edges_us(plan)), LOWEST_EQUIVALENT_US, side="left"
+            np.array(edges), LOWEST_EQUIVALENT_US, side="left"
         )
         requests = len(slots.requests)
         self.counters = np.zeros((requests, len(slots.nodes), len(Count)), dtype=np.int64)

@@ -7,8 +7,7 @@ prometheus_client reads it. Rendering takes milliseconds of the master's time, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from itertools import accumulate
 from typing import Final
 
@@ -29,7 +28,7 @@ from loadtests.clock import NS_PER_S
 from loadtests.plan.model import Plan
 from loadtests.record.window import CONNECTION, Count, Kind
 from loadtests.swarm.metrics import RunSums
-from loadtests.swarm.run_state import AgentStatus, RunPhase, Status
+from loadtests.swarm.run_state import RunPhase, RunView
 
 _OUTCOMES: Final = {
     "ok": Count.OK,
@@ -63,22 +62,12 @@ _TIMES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunView:
-    """What the master knows of a run at the moment of a scrape."""
-
-    status: Status
-    unix_ns: int  # of that moment, on the clock that labels windows
-    stage: str | None
-    agents: list[AgentStatus]
-    refused: Mapping[str, int]  # messages not acted on, by reason
-
-
 class MetricsPage(Collector):
     """The page of one run; `look` is called once a scrape."""
 
     def __init__(self, plan: Plan, run_id: str, sums: RunSums, look: Callable[[], RunView]) -> None:
         self._plan, self._run_id, self._sums, self._look = plan, run_id, sums, look
+        self._edges = (*(f"{edge:.10g}" for edge in sums.edges_s), "+Inf")
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self)
 
@@ -165,9 +154,7 @@ class MetricsPage(Collector):
     ) -> None:
         row = self._row(request)
         counts: NDArray[np.int64] = self._sums.buckets[kind, row]
-        edges = [*(f"{edge:.10g}" for edge in self._sums.edges_s), "+Inf"]
-        cumulative = accumulate(counts.tolist())
-        buckets = list(zip(edges, cumulative, strict=True))
+        buckets = list(zip(self._edges, accumulate(counts.tolist()), strict=True))
         family.add_metric(labels, buckets, sum_value=float(self._sums.sums_s[kind, row]))
 
     def _row(self, request: str) -> int:

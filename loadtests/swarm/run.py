@@ -119,6 +119,7 @@ def run_plan(
             users=workers.count,
             authorised_hosts=authorised_hosts,
             live_judge=None if web is None else web.judge,
+            has_metrics=metrics is not None,
         )
         shell = MasterShell(runner, order, take_over(runner, lambda: shell.request_stop("web UI")))
         stops.shell = shell

@@ -75,6 +75,17 @@ class AgentStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """What the master knows of a run at the moment that somebody looks."""
+
+    status: Status
+    unix_ns: int  # of that moment, on the clock that labels windows
+    stage: str | None
+    agents: list[AgentStatus]
+    refused: Mapping[str, int]  # messages not acted on, by reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class End:
     """Why and when a run is being ended; times on the master's clock."""
 

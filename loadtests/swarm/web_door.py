@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from loadtests.errors import Mistake, ScenarioError
 from loadtests.plan.model import is_loopback
@@ -75,6 +75,20 @@ class WebWish:
     is_read_only: bool  # --web-read-only
     names: tuple[str, ...]  # --web-name
     base_path: str = ""
+
+
+def wish_of(options: Any, *, host: str, base_path: str = "") -> WebWish:
+    """What the options of either way in say, which have the same names."""
+    return WebWish(
+        address=WebAddress(host=host, port=options.web_port),
+        has_login=options.web_login,
+        certificate=options.tls_cert,
+        key=options.tls_key,
+        is_clear_text_allowed=options.web_without_tls,
+        is_read_only=options.web_read_only,
+        names=tuple(options.web_name),
+        base_path=base_path,
+    )
 
 
 def build_door(wish: WebWish, environment: MutableMapping[str, str]) -> WebDoor:

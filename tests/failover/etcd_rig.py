@@ -24,7 +24,7 @@ from system_rig import free_port, wait_until
 
 from loadtests.clock import NS_PER_S
 from loadtests.failover.asking import ask, find_leader, get_status
-from loadtests.failover.balancer import tell_haproxy
+from loadtests.failover.balancer import server_states, tell_haproxy
 from loadtests.failover.haproxy_file import Server, find_haproxy, write_configuration
 from loadtests.failover.processes import read_pid_file
 from loadtests.failover.stand import Stand
@@ -33,6 +33,7 @@ from loadtests.plan.failover import FaultNode, Haproxy, LeaderQuery
 
 ETCD: Final = shutil.which("etcd")
 MEMBERS: Final = 4
+_RUNNING: Final = 2  # HAProxy's srv_op_state
 LEADER: Final = LeaderQuery(
     method="POST",
     path="/v3/maintenance/status",
@@ -211,12 +212,15 @@ class EtcdRig:
                     continue
             found.append(f"{name} is not healthy")
         try:
-            lines = tell_haproxy(self.admin, "show servers state").splitlines()
+            states = server_states(tell_haproxy(self.admin, "show servers state"))
         except OSError as error:
             return [*found, str(error)]
-        rows = [line.split() for line in lines if len(line.split()) > 8]
-        found += [f"HAProxy: {r[1]}/{r[3]}" for r in rows if r[3] in self.clients and r[5] != "2"]
-        return [*found, *(f"{r[3]} state {r[6]}" for r in rows if r[6].isdigit() and r[6] != "0")]
+        for server, state in states.items():
+            if server.partition("/")[2] in self.clients and state.operational != _RUNNING:
+                found.append(f"HAProxy: {server}")
+            if state.admin:
+                found.append(f"{server} state {state.admin}")
+        return found
 
     def wait_whole(self) -> None:
         """Until nothing is wrong."""

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from counting_target import ABANDONED
 from hosts_rig import AGENTS, LEASE_S, why_not
-from side_by_side import SideBySide
+from side_by_side import SideBySide, archived, asked_for, lost_planned
 from stories import AT_A_TIME, DEAD, DISTURBED, HARMLESS, LOST, STORIES, Evidence, Story, play
 
 from analysis.judging import State
@@ -51,26 +51,12 @@ def evidence(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Judge]:
     """Plays the stories that the selected tests ask for."""
-    wanted = {
-        item.callspec.params["story"]
-        for item in request.session.items
-        if item.path == request.path and isinstance(item, pytest.Function)
-    }
+    wanted = asked_for(request, "story")
     folder = tmp_path_factory.mktemp("fleet")
     stories = [story for story in STORIES if story in wanted]
     played = SideBySide(stories, lambda story: play(story, folder / story.name), AT_A_TIME)
     yield played.evidence
     played.close()
-
-
-def archived(seen: Evidence, column: str) -> int:
-    """Sum of a counter over the archive's windows."""
-    return int(seen.run.windows[column].sum())
-
-
-def lost_planned(seen: Evidence) -> int:
-    """Arrivals that the archive states as lost."""
-    return sum(lost.planned for lost in seen.run.manifest.lost_windows)
 
 
 def away_s(seen: Evidence) -> float:

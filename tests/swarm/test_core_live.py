@@ -38,8 +38,7 @@ from loadtests.swarm.live_fleet import SHOWN_AGENTS, LiveFleet
 from loadtests.swarm.live_judge import LiveJudge
 from loadtests.swarm.live_seconds import SHOWN_S, LiveSeconds
 from loadtests.swarm.metrics import RunSums
-from loadtests.swarm.metrics_page import RunView
-from loadtests.swarm.run_state import AgentStatus, RunPhase, Status
+from loadtests.swarm.run_state import AgentStatus, RunPhase, RunView, Status
 
 SMOKE = Path(__file__).parents[2] / "scenarios" / "smoke.toml"
 NOTHING = Judged(verdict=b"null", note="nothing has been judged yet")

@@ -15,8 +15,8 @@ from loadtests.plan.scenario import load_scenario, resolve
 from loadtests.record.tally import tally_of
 from loadtests.record.window import CONNECTION, Count, EngineHealth, Kind, Window, merge_windows
 from loadtests.swarm.metrics import RunSums, edges_us
-from loadtests.swarm.metrics_page import MetricsPage, RunView
-from loadtests.swarm.run_state import AgentStatus, RunPhase, Status
+from loadtests.swarm.metrics_page import MetricsPage
+from loadtests.swarm.run_state import AgentStatus, RunPhase, RunView, Status
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"

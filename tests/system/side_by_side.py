@@ -1,10 +1,17 @@
-"""Plays runs of real processes side by side: most of their time is waiting."""
+"""Plays runs of real processes side by side: most of their time is waiting.
+
+And what all that play them ask: which of them the selected tests want, what an archive counted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
+
+import pytest
+
+from loadtests.record.archive import Run
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 EvidenceT = TypeVar("EvidenceT")
@@ -28,3 +35,30 @@ class SideBySide(Generic[KeyT, EvidenceT]):
     def close(self) -> None:
         """Wait for what runs; what has not begun does not."""
         self._pool.shutdown(cancel_futures=True)
+
+
+class Evidence(Protocol):
+    """What a play leaves, its archive among it."""
+
+    @property
+    def run(self) -> Run:
+        """The archive."""
+
+
+def asked_for(request: pytest.FixtureRequest, name: str) -> set[Any]:
+    """Values of a parameter that the selected tests of a file have."""
+    return {
+        item.callspec.params[name]
+        for item in request.session.items
+        if item.path == request.path and isinstance(item, pytest.Function)
+    }
+
+
+def archived(seen: Evidence, column: str) -> int:
+    """Sum of a counter over the archive's windows."""
+    return int(seen.run.windows[column].sum())
+
+
+def lost_planned(seen: Evidence) -> int:
+    """Arrivals that the archive states as lost."""
+    return sum(lost.planned for lost in seen.run.manifest.lost_windows)

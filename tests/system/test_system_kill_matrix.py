@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from counting_target import ABANDONED
 from kill_matrix import AT_A_TIME, CELLS, LEASE_S, RATE, Cell, Evidence, Victim, play
-from side_by_side import SideBySide
+from side_by_side import SideBySide, archived, asked_for, lost_planned
 
 from analysis.judging import State
 from analysis.verdict import judge
@@ -56,26 +56,12 @@ def evidence(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Judge]:
     """Plays the cells that the selected tests ask for."""
-    wanted = {
-        item.callspec.params["cell"]
-        for item in request.session.items
-        if item.path == request.path and isinstance(item, pytest.Function)
-    }
+    wanted = asked_for(request, "cell")
     folder = tmp_path_factory.mktemp("matrix")
     cells = [cell for cell in CELLS if cell in wanted]
     matrix = SideBySide(cells, lambda cell: play(cell, folder / cell.name), AT_A_TIME)
     yield matrix.evidence
     matrix.close()
-
-
-def archived(seen: Evidence, column: str) -> int:
-    """Sum of a counter over the archive's windows."""
-    return int(seen.run.windows[column].sum())
-
-
-def lost_planned(seen: Evidence) -> int:
-    """Arrivals that the archive states as lost."""
-    return sum(lost.planned for lost in seen.run.manifest.lost_windows)
 
 
 def first_event(seen: Evidence, kind: str) -> Event:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from counting_target import ABANDONED
 from fault_runs import FAULTS, HARMLESS, LEASE_S, RATE, Evidence, play
-from side_by_side import SideBySide
+from side_by_side import SideBySide, archived, lost_planned
 from test_core_simulation import run_seed
 
 from analysis.judging import State
@@ -51,9 +51,7 @@ def test_a_real_run_accounts_for_every_request(played: Play, seed: int) -> None:
     seen = played(seed)
     what = f"HEADROOM_FAULT_SEED={seed} {seen.fault}, {seen.policy}\n{seen.text}"
     manifest = seen.run.manifest
-    sent = int(seen.run.windows["sent"].sum())
-    ok = int(seen.run.windows["ok"].sum())
-    lost = sum(window.planned for window in manifest.lost_windows)
+    sent, ok, lost = archived(seen, "sent"), archived(seen, "ok"), lost_planned(seen)
     assert seen.survivors == (), what
     assert "Traceback" not in seen.text, what
     assert seen.requests["number"].is_unique, what
