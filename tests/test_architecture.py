@@ -13,15 +13,23 @@ ROOT = Path(__file__).resolve().parent.parent
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "loadtests.errors": frozenset(),
     "loadtests.clock": frozenset(),
+    "loadtests.parentage": frozenset(),
     "loadtests.record": frozenset({"loadtests.errors", "loadtests.clock"}),
     "loadtests.plan": frozenset({"loadtests.errors", "loadtests.clock", "loadtests.record"}),
     "loadtests.engine": frozenset(
-        {"loadtests.errors", "loadtests.clock", "loadtests.record", "loadtests.plan"}
+        {
+            "loadtests.errors",
+            "loadtests.clock",
+            "loadtests.parentage",
+            "loadtests.record",
+            "loadtests.plan",
+        }
     ),
     "loadtests.swarm": frozenset(
         {
             "loadtests.errors",
             "loadtests.clock",
+            "loadtests.parentage",
             "loadtests.record",
             "loadtests.plan",
             "loadtests.engine.messages",
@@ -33,13 +41,20 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
         {
             "loadtests.errors",
             "loadtests.clock",
+            "loadtests.parentage",
             "loadtests.record",
             "loadtests.plan",
             "loadtests.engine.tls",
         }
     ),
     "loadtests.failover": frozenset(
-        {"loadtests.errors", "loadtests.clock", "loadtests.record", "loadtests.plan"}
+        {
+            "loadtests.errors",
+            "loadtests.clock",
+            "loadtests.parentage",
+            "loadtests.record",
+            "loadtests.plan",
+        }
     ),
     "loadtests.audit": frozenset(
         {
@@ -53,7 +68,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "loadtests.nightly": frozenset(
         {"loadtests.errors", "loadtests.clock", "loadtests.record", "loadtests.plan"}
     ),
-    "loadtests.cluster": frozenset({"loadtests.errors", "loadtests.clock"}),
+    "loadtests.cluster": frozenset({"loadtests.errors", "loadtests.clock", "loadtests.parentage"}),
     "analysis": frozenset({"loadtests.record", "loadtests.plan", "loadtests.errors"}),
 }
 # The two front doors put the rooms together; nobody may import them.

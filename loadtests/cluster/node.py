@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import ipaddress
 import json
 import os
@@ -35,9 +34,9 @@ from loadtests.cluster.site import NodeSite
 from loadtests.cluster.status_paths import VERSION
 from loadtests.cluster.workings import TICK_S, Workings
 from loadtests.errors import ExitCode, HarnessError, HeadroomError
+from loadtests.parentage import lives_with
 
 _BACKLOG: Final = 4_096
-_PR_SET_PDEATHSIG: Final = 1
 _SWITCH_INTERVAL_S: Final = 0.0005  # the committer needs the interpreter for microseconds only
 
 
@@ -154,10 +153,8 @@ def _die_with_parent(parent_pid: int) -> None:
     The signal of prctl(2) comes when the parent's *thread* that started us ends; the launcher
     therefore asks for it only from its main thread, and the end of standard input always works.
     """
-    if parent_pid:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent_pid:
-            os._exit(ExitCode.HARNESS)
+    if parent_pid and not lives_with(parent_pid):
+        os._exit(ExitCode.HARNESS)
 
 
 def _watch_stdin() -> None:

@@ -7,7 +7,6 @@ in order. Its JSON is read; of its progress the last line is kept.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -16,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -30,8 +30,8 @@ from loadtests.errors import ExitCode
 from loadtests.nightly.plan import Step
 from loadtests.nightly.records import Attempt, NightState, StepRecord
 from loadtests.nightly.spec import StepKind
+from loadtests.parentage import follow_parent
 
-_PR_SET_PDEATHSIG: Final = 1
 _POLL_S: Final = 0.2
 _GRACE_S: Final = 90.0  # after SIGINT: drain, FINAL snapshots, archive
 _OVER_S: Final = 600.0  # a run that takes so much longer than its load hangs
@@ -85,10 +85,6 @@ class Signals:
         finally:
             for number, handler in zip(numbers, before, strict=True):
                 signal.signal(number, handler)
-
-
-def _end_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Steps:
@@ -153,7 +149,8 @@ class Steps:
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,  # noqa: PLW1509 - one prctl, no thread holds a lock
+                # One prctl, no thread holds a lock.
+                preexec_fn=partial(follow_parent, signal.SIGTERM),  # noqa: PLW1509 - see above
             )
             code, is_late = self._wait(child, started_ns + round(limit_s * NS_PER_S))
             took_ns = time.monotonic_ns() - started_ns

@@ -10,7 +10,6 @@ feed to the verdict's room.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import select
 import signal
@@ -26,6 +25,7 @@ from analysis.judging import ObjectiveResult
 from analysis.provisional import SoFar, judge_so_far, standing_of
 from analysis.text import clean, reading_text
 from loadtests.errors import HarnessError
+from loadtests.parentage import lives_with
 from loadtests.record.archive import Run, RunSoFar
 from loadtests.record.manifest import Manifest
 from loadtests.record.window import Window
@@ -34,7 +34,6 @@ from loadtests.swarm.feed import Fed, FedReader
 MODULE: Final = "loadtests.commands.provisional"
 EVERY_S: Final = 3.0
 _REST: Final = 19  # times as long as it judged
-_PR_SET_PDEATHSIG: Final = 1
 _READ_BYTES: Final = 1 << 20
 MOST_ROWS: Final = 3_000_000  # about a gigabyte
 _SHOWN: Final = 60
@@ -143,8 +142,7 @@ def watch(descriptor: int) -> None:
 
 def _prepare(parent_pid: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the master's to act on
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:  # died before prctl: no signal will come
+    if not lives_with(parent_pid):
         sys.exit(0)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import os
 import signal
 import socket
@@ -33,11 +32,11 @@ from loadtests.engine.messages import (
     engine_side,
 )
 from loadtests.errors import ExitCode, HarnessError, HeadroomError, ScenarioError, TargetError
+from loadtests.parentage import lives_with
 
 if TYPE_CHECKING:
     from loadtests.engine import run as engine_run
 
-_PR_SET_PDEATHSIG: Final = 1
 _FLUSH_S: Final = 5.0
 
 
@@ -182,18 +181,13 @@ async def _serve(descriptor: int) -> int:
     return code
 
 
-def _die_with_parent(parent: int) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it died before the kernel knew
-        sys.exit(ExitCode.HARNESS)
-
-
 def main(argv: Sequence[str]) -> int:
     """Run one engine; returns an `ExitCode` value."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.engine.process")
     parser.add_argument("--fd", type=int, required=True, help="inherited socket to the agent")
     arguments = parser.parse_args(argv)
-    _die_with_parent(os.getppid())
+    if not lives_with(os.getppid()):
+        return ExitCode.HARNESS
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     return uvloop.run(_serve(arguments.fd))
 

@@ -15,7 +15,6 @@ Exit code 5 when something could not be undone.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import select
 import signal
@@ -43,11 +42,11 @@ from loadtests.failover.messages import (
     encode_line,
 )
 from loadtests.failover.striking import Told, undo_strikes
+from loadtests.parentage import lives_with
 from loadtests.record.event import Event, EventValue
 from loadtests.record.fault_events import INJECTOR
 
 TICK_S: Final = 0.01
-_PR_SET_PDEATHSIG: Final = 1
 _READ_BYTES: Final = 65_536
 
 
@@ -163,8 +162,7 @@ def _prepare(parent_pid: int, control: Control) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, control.on_signal)
     signal.signal(signal.SIGHUP, control.on_signal)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent_pid:  # died before prctl: no signal will come
+    if not lives_with(parent_pid, signal.SIGTERM):
         control.reason = "the master has ended"
 
 

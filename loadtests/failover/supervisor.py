@@ -18,7 +18,6 @@ parent, nor its standard input.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import select
 import signal
@@ -33,11 +32,11 @@ from typing import Final
 
 import msgspec
 
-_PR_SET_PDEATHSIG: Final = 1
+from loadtests.parentage import follow_parent, lives_with
+
 _TICK_S: Final = 0.05
 _GRACE_S: Final = 3.0
 _LONGEST: Final = 4096
-_LIBC: Final = ctypes.CDLL(None)
 
 
 class Network(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,11 +65,6 @@ class StandSpec(msgspec.Struct, frozen=True, kw_only=True):
     control: str
 
 
-def _follow_parent() -> None:
-    """In a child: it dies when this process does, even when it is stopped."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 def _run(*words: str) -> None:
     done = subprocess.run(words, check=False, capture_output=True, text=True)  # noqa: S603 - ours
     if done.returncode != 0:
@@ -97,7 +91,7 @@ class Supervisor:
         holder = subprocess.Popen(
             ["unshare", "--net", "sleep", "infinity"],  # noqa: S607 - util-linux, coreutils
             stdin=subprocess.DEVNULL,
-            preexec_fn=_follow_parent,  # noqa: PLW1509 - this process has one thread
+            preexec_fn=follow_parent,  # noqa: PLW1509 - this process has one thread
         )
         self._holders[name] = holder
         own = Path("/proc/self/ns/net").readlink()
@@ -153,7 +147,7 @@ class Supervisor:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    preexec_fn=_follow_parent,  # noqa: PLW1509 - this process has one thread
+                    preexec_fn=follow_parent,  # noqa: PLW1509 - this process has one thread
                     start_new_session=True,
                 )
             except OSError as error:
@@ -213,8 +207,7 @@ def main() -> int:
     stops: list[str] = []
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: stops.append("SIGTERM"))
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != options.parent:
+    if not lives_with(options.parent, signal.SIGTERM):
         return 1
     spec = msgspec.json.decode(options.spec.read_bytes(), type=StandSpec)
     supervisor = Supervisor(spec)

@@ -26,7 +26,7 @@ _PACKAGES: Final = (
     "hdrhistogram", "msgspec",
 )  # fmt: skip
 _GIT_TIMEOUT_S: Final = 5.0
-_SHARED_MODULES: Final = ("clock.py", "errors.py")
+_SHARED_MODULES: Final = ("clock.py", "errors.py", "parentage.py")
 _ROOMS_OF_AGENTS: Final = ("engine", "plan", "record", "swarm")
 LOCUSTFILE: Final = "locustfile"
 _DIGITS: Final = 16

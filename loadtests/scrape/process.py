@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import ctypes
 import os
 import signal
 import sys
@@ -25,13 +24,13 @@ from typing import Final
 from loadtests.clock import NS_PER_S
 from loadtests.engine.tls import build_context
 from loadtests.errors import HeadroomError
+from loadtests.parentage import lives_with
 from loadtests.plan.template import compile_template
 from loadtests.record.server import ServerRow, encode_rows
 from loadtests.scrape.fetch import Fetcher
 from loadtests.scrape.order import ScrapeOrder, decode_order
 from loadtests.scrape.rows import Scraper
 
-_PR_SET_PDEATHSIG: Final = 1
 _NICENESS: Final = 10
 
 
@@ -86,9 +85,8 @@ async def run(scraper: Scraper) -> None:
 
 def _prepare(parent_pid: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is the master's to act on
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     os.nice(_NICENESS)
-    if os.getppid() != parent_pid:  # died before prctl: no signal will come
+    if not lives_with(parent_pid):
         sys.exit(0)
 
 

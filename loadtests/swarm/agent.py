@@ -9,9 +9,7 @@ twice: at once. With `--parent` it dies with the master's process.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -21,6 +19,7 @@ from locust.env import Environment
 from locust.runners import WorkerRunner
 
 from loadtests.errors import ExitCode, HarnessError, HeadroomError
+from loadtests.parentage import lives_with
 from loadtests.plan.host import engine_count, own_configuration, raise_descriptor_limit
 from loadtests.swarm.agent_shell import AgentShell, agent_name
 from loadtests.swarm.interrupt import Stops
@@ -30,7 +29,6 @@ from loadtests.swarm.sockets import guard_sockets
 from loadtests.swarm.timing import Timing
 
 DEFAULT_PORT: Final = 5557  # Locust's
-_PR_SET_PDEATHSIG: Final = 1
 TELL_EVERY_S: Final = 10.0
 _LAST_WORDS_S: Final = 0.2  # for the bus to deliver what was said last
 
@@ -118,12 +116,6 @@ def _options() -> argparse.Namespace:
     )  # fmt: skip
 
 
-def _die_with(parent_pid: int) -> None:
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:  # it died before prctl: no signal will come
-        sys.exit(ExitCode.HARNESS)
-
-
 def main(argv: Sequence[str]) -> int:
     """Start an agent that a master on this host asked for."""
     parser = argparse.ArgumentParser(prog="loadtests.swarm.agent")
@@ -134,7 +126,8 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--parent", type=int, required=True)
     parser.add_argument("--without-ticker", action="store_true")
     options = parser.parse_args(argv)
-    _die_with(options.parent)
+    if not lives_with(options.parent):
+        return ExitCode.HARNESS
     try:
         return run_worker(
             options.master_host,

@@ -1,0 +1,26 @@
+"""Processes that do not outlive their parent: prctl(2), PR_SET_PDEATHSIG.
+
+The signal comes when the parent's *thread* that started the process ends, and not at all when
+that was before the request: so whoever must know asks who its parent is afterwards.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from typing import Final
+
+_PR_SET_PDEATHSIG: Final = 1
+_LIBC: Final = ctypes.CDLL(None)  # loaded here: a child between fork and exec must not load
+
+
+def follow_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Have this process sent a signal when its parent dies."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, number)
+
+
+def lives_with(parent_pid: int, number: signal.Signals = signal.SIGKILL) -> bool:
+    """The same; False when that parent is dead already, and no signal will come."""
+    follow_parent(number)
+    return os.getppid() == parent_pid
