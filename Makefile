@@ -22,32 +22,34 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-# What starts real processes waits most of its time: two at a time, a file in one piece.
+# What starts real processes waits most of its time: two at a time, a file in one piece. On a machine
+# whose cores others use too, what failed is run again on its own (tests/tried_again.sh).
 # The suites that take minutes each are targets of their own.
+REAL := tests/tried_again.sh $(BIN)/python
 LONGER := fuzz or nightly or faults or failover or fleet or interop or demo or statistics or capacity
 test: lint
 	$(BIN)/python -m pytest -m "not system and not ($(LONGER))" \
 	  --numprocesses auto --dist worksteal
-	$(BIN)/python -m pytest -m "system and not ($(LONGER))" \
+	$(REAL) -m "system and not ($(LONGER))" \
 	  --numprocesses 2 --dist loadfile
 
 # The demo as a newcomer runs it, to its end, and nothing left behind.
 test-demo: $(STAMP)
-	$(BIN)/python -m pytest -m demo
+	$(REAL) -m demo
 
 # The engine against servers and a client that share no code with it: grpcio, grpc-js, Go, nginx,
 # HAProxy, nghttpd. What is not installed is skipped, and said; grpc-js comes from npm.
 test-interop: $(STAMP)
-	$(BIN)/python -m pytest -m interop -rs
+	$(REAL) -m interop -rs
 
 # Kills, stops and starves real runs under every loss policy; minutes, so apart from `test`.
 test-faults: $(STAMP)
-	$(BIN)/python -m pytest -m faults
+	$(REAL) -m faults
 
 # Faults on real systems (50 kills of the harness, the embedded cluster behind HAProxy, etcd), two
 # files at a time, as they mostly wait. What is not installed or not allowed is skipped, and said.
 test-failover: $(STAMP)
-	$(BIN)/python -m pytest -m failover -k "not recovery_truth" -rs --numprocesses 2 --dist loadfile
+	$(REAL) -m failover -k "not recovery_truth" -rs --numprocesses 2 --dist loadfile
 
 # Outages known to the millisecond, measured: beside nothing else, on a machine that stands still
 # for less than a bin.
@@ -57,7 +59,7 @@ test-truth: $(STAMP)
 # Masters, agents and targets on hosts of their own (network namespaces, which take root's rights):
 # links are cut, masters stopped, killed and resumed. Where that is not permitted, skipped, and said.
 test-fleet: $(STAMP)
-	$(BIN)/python -m pytest -m fleet -rs
+	$(REAL) -m fleet -rs
 
 # What the statistics reach, simulated at length: false alarms, shifts found, coverage of
 # intervals, how often the bounds of a search hold the truth.
@@ -70,12 +72,12 @@ fuzz: $(STAMP)
 
 # Searches the embedded cluster's limit for real, and stops one half-way.
 test-capacity: $(STAMP)
-	$(BIN)/python -m pytest -m capacity
+	$(REAL) -m capacity
 
 # A real night from canary to message, nights that are stopped and killed, and what compose.yaml
 # starts, in a network namespace.
 test-nightly: $(STAMP)
-	$(BIN)/python -m pytest -m nightly -rs
+	$(REAL) -m nightly -rs
 
 # Side by side with wrk, hey, h2load, Locust and Python's gRPC clients; half an hour on a quiet machine.
 bench: $(STAMP)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import numpy as np
+import pytest
 from driver import EngineDriver, RunResult, run_plan
 from engine_plans import plan_for, request
 from hostile_server import hostile_server
@@ -14,6 +15,8 @@ from loadtests.engine.messages import Ready
 from loadtests.plan.model import Binning, LateMark
 from loadtests.record.bins import BIN_NS, TICK_NS, TICKS_PER_BIN, BinCount, sum_bins
 from loadtests.record.window import Count, Kind, check_bins
+
+pytestmark = pytest.mark.system
 
 MARKS = (
     LateMark(kind=Kind.RESPONSE, limit_ns=2 * NS_PER_MS),
@@ -74,9 +77,12 @@ def test_requests_that_time_out_are_bad_when_they_were_due() -> None:
     result.check_conservation()
     bins = sum_bins([window.bins for window in result.windows])
     bad = bins.ticks[bins.counters[:, BinCount.DUE_FAILED] > 0] * TICK_NS
-    # Due from the freeze on, until what is left of it is shorter than the timeout.
+    # Due from the freeze on, until what is left of it is shorter than the timeout. A server or
+    # an engine that gets no core is frozen too, for as long as they say themselves.
     assert -2 * TICK_NS <= bad.min() - frozen_ns <= 2 * TICK_NS
-    assert abs(bad.max() - (frozen_ns + NS_PER_S // 2 - timeout_ns)) <= 4 * TICK_NS
+    stood_still_ns = server.longest_gap_ns + result.histogram(Kind.SEND_LAG).max_us() * 1000
+    beyond_ns = bad.max() - (frozen_ns + NS_PER_S // 2 - timeout_ns)
+    assert -4 * TICK_NS <= beyond_ns <= 4 * TICK_NS + stood_still_ns
     ended = np.array(sorted(by_bin(result, BinCount.FAILED))) * TICK_NS
     assert ended.min() >= frozen_ns + timeout_ns - BIN_NS
     for window in result.windows:

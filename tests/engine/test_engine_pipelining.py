@@ -154,6 +154,7 @@ def test_any_cut_of_any_pipeline_is_conserved(depth: int, seed: int) -> None:
         assert bench.traffic.in_flight == 0
 
 
+@pytest.mark.system
 def test_pipelining_carries_what_one_connection_could_not() -> None:
     """20 ms each and one connection: alone it serves 50/s, with depth 8 all of 200/s."""
     with hostile_server() as server:
