@@ -14,24 +14,26 @@ import sys
 from pathlib import Path
 
 from loadtests.errors import ExitCode
+from loadtests.plan.model import Plan
 from loadtests.swarm.front import install
 from loadtests.swarm.placeholder import EngineUser
 
 __all__ = ["EngineUser"]
 
 
-def judge(path: Path) -> ExitCode:
-    """Judge an archive, print the verdict, return the exit code."""
+def judge(path: Path, plan: Plan) -> ExitCode:
+    """Read writes back, judge an archive, print the verdict, return the exit code."""
     # Workers import this file too, and have no use for analysis (pandas takes a second).
     from loadtests.commands.judgement import (  # noqa: PLC0415 - see above
+        conclude,
         exit_code_of,
-        judge_and_store,
         print_run,
     )
     from loadtests.commands.terminal import Terminal  # noqa: PLC0415 - see above
 
-    run, verdict = judge_and_store(path)
-    print_run(Terminal(stdout=sys.stdout, stderr=sys.stderr), run, verdict, as_json=False)
+    terminal = Terminal(stdout=sys.stdout, stderr=sys.stderr)
+    run, verdict = conclude(path, plan, terminal)
+    print_run(terminal, run, verdict, as_json=False)
     return exit_code_of(run.manifest.outcome, verdict.state)
 
 

@@ -17,7 +17,7 @@ from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, Mistake, ScenarioError
 from loadtests.record.archive import load_run, verify
 from loadtests.record.catalogue import RunState, RunSummary, list_runs
-from loadtests.record.directory import MANIFEST_FILE
+from loadtests.record.directory import MANIFEST_FILE, is_being_written, is_partial
 from loadtests.record.manifest import Outcome
 
 
@@ -153,6 +153,9 @@ def show_archive(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
 def verify_archive(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """Name everything that is wrong with an archive."""
     path = find_run(arguments.results, arguments.run)
+    if is_partial(path) and is_being_written(path):
+        mistake = Mistake(where="RUN", seen="a run that goes on", expected="one that has ended")
+        raise ScenarioError(str(path), (mistake,))
     findings = verify(path)
     if arguments.json:
         terminal.json({"path": str(path), "is_sound": not findings, "findings": list(findings)})

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from loadtests.clock import NS_PER_S
-from loadtests.errors import HarnessError
+from loadtests.errors import HarnessError, Mistake, ScenarioError
 from loadtests.plan.feasibility import GeneratorCosts, RequestKind
 from loadtests.plan.host import state_folder
 
@@ -46,16 +46,21 @@ def calibration_path() -> Path:
 
 
 def load_calibration(path: Path | None = None) -> Calibration | None:
-    """A calibration, else the last one of this user on this machine; None where there is none."""
-    path = calibration_path() if path is None else path
+    """A calibration, else the last one of this user on this machine; None where there is none.
+
+    Damaged, a file that the user named is their mistake (ScenarioError), our own a HarnessError.
+    """
+    ours = calibration_path() if path is None else path
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Calibration)
+        return msgspec.json.decode(ours.read_bytes(), type=Calibration)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
-        raise HarnessError(
-            where=str(path), seen=str(error), expected="a calibration (headroom calibrate)"
-        ) from error
+        where, seen, expected = str(ours), str(error), "a calibration (headroom calibrate)"
+        if path is not None:
+            mistake = Mistake(where="--calibration", seen=seen, expected=expected)
+            raise ScenarioError(where, (mistake,)) from error
+        raise HarnessError(where=where, seen=seen, expected=expected) from error
 
 
 def load_costs() -> GeneratorCosts | None:

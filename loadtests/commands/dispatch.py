@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     """All commands with their options."""
     parser = argparse.ArgumentParser(
         prog="headroom",
-        description="Drives REST load at a known schedule, measures it truthfully, judges it.",
+        description="Drives REST and gRPC load on a known schedule, measures it, judges it.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

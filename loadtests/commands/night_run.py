@@ -53,10 +53,12 @@ def run_night(
         if isinstance(found, NotDue):
             terminal.say(f"nothing is due: {found.why}")
             return None
-        records = read_records(results)
+        nights = read_records(results)
+        for problem in nights.damaged.values():
+            terminal.error(problem)
         terminal.say(f"night {found.night}: measuring the host")
         reading = measure_host(results)
-        judgement = judge_host(reading, history_of(records), plan.host_limits)
+        judgement = judge_host(reading, history_of(nights.records), plan.host_limits)
         record = conduct(
             plan,
             begin(plan, found, clock, reading),
@@ -65,7 +67,8 @@ def run_night(
             runner=Steps(results, terminal, signals),
             save=lambda one: _save(results, one),
         )
-        record = _after(plan, results, record, records[-1] if records else None, terminal)
+        previous = nights.records[-1] if nights.records else None
+        record = _after(plan, results, record, previous, terminal)
         write_last_result(results, record, clock.unix_ns())
     return record
 
@@ -87,7 +90,8 @@ def _after(
         problems.append(wrong)
     elif plan.retention_nights is not None:  # what is not safe elsewhere stays
         try:
-            prune.remove(results, prune.decide(results, plan.retention_nights))
+            begun = read_records(results)  # this one too
+            prune.remove(results, prune.decide(results, begun, plan.retention_nights))
         except HeadroomError as error:
             problems.append(f"retention: {error}")
     for problem in problems:

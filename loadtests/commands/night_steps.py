@@ -182,6 +182,8 @@ class Steps:
                 return None, is_late
 
 
+# Whoever stops a night (systemd, Ctrl-C) may signal all its processes, before they can say a word.
+_ASKED_TO_END: Final = {-signal.SIGTERM, -signal.SIGINT}
 # As the console script starts: the script itself may be on nobody's path.
 _HEADROOM: Final = "from loadtests.cli import console; console()"
 
@@ -207,7 +209,9 @@ def attempt_of(done: Done) -> Attempt:
     """What a run's exit code and JSON say."""
     verdict: Mapping[str, Any] = done.document if isinstance(done.document, dict) else {}
     state = NightState.HARNESS
-    if done.code in set(ExitCode) and not done.is_late:
+    if done.code in _ASKED_TO_END:
+        state = NightState.ABORTED
+    elif done.code in set(ExitCode) and not done.is_late:
         state = _STATES.get(ExitCode(done.code), NightState.HARNESS)
     reasons = verdict.get("reasons") or ([done.words] if done.words else [])
     words = "; ".join(map(str, reasons[:2])) or done.end

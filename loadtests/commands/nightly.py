@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -112,8 +112,8 @@ def _length_ns(scenario: Path, arguments: Sequence[str]) -> int:
 
 
 def _due(plan: NightPlan, arguments: argparse.Namespace, now: datetime) -> Due | NotDue:
-    records = read_records(arguments.results)
-    last = datetime.fromisoformat(records[-1].night).date() if records else None
+    begun = read_records(arguments.results).last
+    last = None if begun is None else date.fromisoformat(begun)
     if not arguments.now:
         return decide_due(
             now, plan.at_minute, timedelta(microseconds=plan.catch_up_ns / 1000), last

@@ -12,6 +12,7 @@ from loadtests.swarm.run_log import FORMATS, LEVELS
 
 RESULTS = Path("results")
 _HIGHEST: Final = 2**63 - 1
+_MOST: Final = 10**9  # of anything that is counted by hand
 
 if TYPE_CHECKING:
     # argparse's type of a subparsers object is private, and generic for mypy only.
@@ -59,7 +60,7 @@ def whole(text: str, lowest: int, highest: int, expected: str) -> int:
 
 def positive_int(text: str) -> int:
     """A whole number above zero."""
-    return whole(text, 1, _HIGHEST, "a whole number above 0")
+    return whole(text, 1, _MOST, f"a whole number from 1 to {_MOST}")
 
 
 def seed(text: str) -> int:
@@ -74,7 +75,8 @@ def port(text: str) -> int:
 
 def engines(text: str) -> int | None:
     """A number of engines, or None for `auto`."""
-    return None if text == "auto" else whole(text, 1, _HIGHEST, "a whole number above 0, or auto")
+    expected = f"a whole number from 1 to {_MOST}, or auto"
+    return None if text == "auto" else whole(text, 1, _MOST, expected)
 
 
 def address(text: str) -> tuple[str, int | None]:
@@ -94,11 +96,19 @@ def address(text: str) -> tuple[str, int | None]:
     return text, None
 
 
+def results_folder(text: str) -> Path:
+    """A folder that is there or is still to be made."""
+    path = Path(text)
+    if path.exists() and not path.is_dir():
+        _refuse(text, "a folder, or a name for a new one")
+    return path
+
+
 def add_results(parser: argparse.ArgumentParser) -> None:
     """`--results`: where archives and baseline tables live."""
     parser.add_argument(
         "--results",
-        type=Path,
+        type=results_folder,
         default=RESULTS,
         metavar="DIR",
         help="folder of archives and baseline tables (default: results)",

@@ -15,7 +15,7 @@ from analysis.tables import Table, to_rich, words
 from loadtests.commands.options import Commands, add_json, add_results, positive_int
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
-from loadtests.nightly.records import read_records
+from loadtests.nightly.records import Nights, read_records
 from loadtests.nightly.retention import Archive, Retention, decide_retention
 from loadtests.record.catalogue import RunState, list_runs
 from loadtests.record.directory import RUNS, check_run_directory
@@ -51,7 +51,10 @@ def add_parser(commands: Commands) -> None:
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """Decide, print, remove."""
     results: Path = arguments.results
-    decided = decide(results, arguments.nights)
+    nights = read_records(results)
+    for problem in nights.damaged.values():
+        terminal.error(f"its runs stay: {problem}")
+    decided = decide(results, nights, arguments.nights)
     if not arguments.dry_run:
         remove(results, decided)
     if arguments.json:
@@ -70,9 +73,9 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     return ExitCode.PASS
 
 
-def decide(results: Path, nights: int) -> Retention:
-    """What stays and what goes in a results folder."""
-    return decide_retention(read_records(results), _archives(results), nights)
+def decide(results: Path, nights: Nights, newest: int) -> Retention:
+    """What stays and what goes in a results folder; runs of a damaged night stay."""
+    return decide_retention(nights.records, _archives(results), newest)
 
 
 def _archives(results: Path) -> Mapping[str, Archive]:

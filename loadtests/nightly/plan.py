@@ -152,7 +152,7 @@ def _check(spec: NightlySpec, mistakes: Mistakes) -> None:
 def _step(
     spec: StepSpec, where: str, folder: Path, length_of: LengthOf, mistakes: Mistakes
 ) -> Step:
-    days = mistakes.attempt(f"{where}.days", list(spec.days), lambda: parse_days(spec.days))
+    days = mistakes.attempt(f"{where}.days", ", ".join(spec.days), lambda: parse_days(spec.days))
     scenario, length_ns = None, 0
     if spec.do is StepKind.RUN and spec.scenario is None:
         mistakes.add(f"{where}.scenario", "nothing", "the file of a scenario to run")
@@ -195,7 +195,7 @@ def _windows(key: str, specs: Sequence[WindowSpec], mistakes: Mistakes) -> tuple
 def _window(spec: WindowSpec, where: str, mistakes: Mistakes) -> Window:
     start = mistakes.attempt(f"{where}.from", spec.from_, lambda: parse_minute(spec.from_))
     end = mistakes.attempt(f"{where}.to", spec.to, lambda: parse_minute(spec.to))
-    days = mistakes.attempt(f"{where}.days", list(spec.days), lambda: parse_days(spec.days))
+    days = mistakes.attempt(f"{where}.days", ", ".join(spec.days), lambda: parse_days(spec.days))
     zone = mistakes.attempt(f"{where}.zone", spec.zone, lambda: _zone(spec.zone))
     return Window(
         from_minute=start or 0,

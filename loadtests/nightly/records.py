@@ -7,7 +7,8 @@ last of all: whoever watches it learns that nights have stopped, whatever the re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -174,14 +175,32 @@ def silence_of(last: LastResult | None, now_unix_ns: int, most_ns: int) -> str |
     return None
 
 
-def read_records(results: Path) -> tuple[NightRecord, ...]:
-    """All nights, oldest first; HarnessError for a damaged one."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nights:
+    """What a results folder knows of its nights, oldest first."""
+
+    records: tuple[NightRecord, ...]
+    damaged: Mapping[str, str]  # what is wrong, by night
+
+    @property
+    def last(self) -> str | None:
+        """The night that began last, damaged or not; ISO date."""
+        return max((*(one.night for one in self.records), *self.damaged), default=None)
+
+
+def read_records(results: Path) -> Nights:
+    """All nights; one whose file is damaged is named, and stands in the way of no other."""
     found: list[NightRecord] = []
+    damaged: dict[str, str] = {}
     for path in sorted((results / FOLDER).glob(_PATTERN)):
-        record = _read(path, NightRecord)
+        try:
+            record = _read(path, NightRecord)
+        except HarnessError as error:
+            damaged[path.stem] = str(error)
+            continue
         assert isinstance(record, NightRecord)
         found.append(record)
-    return tuple(found)
+    return Nights(records=tuple(found), damaged=damaged)
 
 
 def history_of(records: Sequence[NightRecord]) -> tuple[HostReading, ...]:

@@ -55,7 +55,7 @@ from loadtests.swarm.timing import Timing
 from loadtests.swarm.web_door import WebDoor, build_door, wish_of
 from loadtests.swarm.web_page import open_page
 
-Judge = Callable[[Path], ExitCode]  # of an archive
+Judge = Callable[[Path, Plan], ExitCode]  # of an archive, and what was planned
 Keys = TypeVar("Keys")
 
 LOOPBACK: Final = "127.0.0.1"
@@ -298,7 +298,7 @@ class FrontMaster:
         _LOG.info("archive: %s", end.path)
         if end.outcome is not Outcome.COMPLETE:
             _LOG.error("the run ended early: %s", end.reason)
-        return self._judge(end.path)
+        return self._judge(end.path, self._plan)
 
 
 class FrontWorker:

@@ -3,8 +3,9 @@
 A master or an agent that speaks over more than loopback proves who it is with a CURVE key
 (RFC 26 of ZeroMQ). All live in one folder, $HEADROOM_KEYS, else `keys` beside the user's
 configuration: `NAME.key` holds a secret of this host, `authorised` a line "NAME PUBLIC-KEY"
-for each peer. The law: a file that others than its owner can read or write is refused,
-never used with a warning. Keys are written in hexadecimal: nothing a shell would touch.
+for each peer. The law: a file that others than its owner can read or write is refused, never
+used with a warning; so is a folder in which others could put another file in its place. Keys
+are written in hexadecimal: nothing a shell would touch.
 
 The key called `master` is the master's: on its host a secret, on agents' an authorised one.
 Every other authorised key is an agent's, and its name is the agent's name.
@@ -35,6 +36,7 @@ SUFFIX: Final = ".key"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")  # of `messages.Name`
 _KEY_BYTES: Final = 32
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
 _ROOT: Final = 0
 _EXPECTED_NAME: Final = "a name such as agent-1: letters, digits, '.', '_' and '-'"
 _EXPECTED_KEY: Final = "a public key as `headroom keys create` prints it: 64 hexadecimal digits"
@@ -85,15 +87,23 @@ def _parse_key(text: str, where: str) -> bytes:
         key = bytes.fromhex(text)
     except ValueError:
         key = b""
-    if len(key) != _KEY_BYTES:
+    if len(key) != _KEY_BYTES or not any(key):  # all zero: what everybody has a secret for
         _refuse(where, repr(text), _EXPECTED_KEY)
     return key
+
+
+def _check_folder(folder: Path) -> None:
+    """ScenarioError where others than the owner could exchange what lies in it."""
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode & _OTHERS_WRITE:
+        _refuse(str(folder), f"mode {mode:04o}", f"0700, as: chmod 700 {folder}")
 
 
 def _read(path: Path) -> str | None:
     """A private file's text; None where there is none. ScenarioError when others reach it."""
     try:
         with path.open(encoding="ascii") as file:
+            _check_folder(path.parent)
             state = os.fstat(file.fileno())
             mode = stat.S_IMODE(state.st_mode)
             if mode & _OTHERS:
@@ -112,6 +122,7 @@ def _write(path: Path, text: str) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _check_folder(path.parent)
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="ascii") as file:
             file.write(text)

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from gevent.pywsgi import WSGIServer
 
-from loadtests.errors import HarnessError
 from loadtests.swarm.metrics_page import MetricsPage
+from loadtests.swarm.web_door import WebAddress
 
 _STOP_S: Final = 0.5
 _TEXT: Final = [("Content-Type", "text/plain; charset=utf-8")]
@@ -21,7 +21,7 @@ _TEXT: Final = [("Content-Type", "text/plain; charset=utf-8")]
 
 @contextmanager
 def metrics_door(host: str, port: int, page: Callable[[], MetricsPage | None]) -> Iterator[int]:
-    """Listen while a run is on; gives the port. HarnessError where it cannot.
+    """Listen while a run is on; gives the port. ScenarioError where it cannot.
 
     `page` gives the run's page, None before there is one: then the answer is 503.
     """
@@ -45,9 +45,7 @@ def metrics_door(host: str, port: int, page: Callable[[], MetricsPage | None]) -
     try:
         server.start()
     except OSError as error:
-        raise HarnessError(
-            where="metrics", seen=str(error), expected=f"{host}:{port} to be free"
-        ) from error
+        raise WebAddress(host=host, port=port).refused("metrics", error) from error
     try:
         yield int(server.server_port)
     finally:

@@ -18,7 +18,7 @@ from typing import Final
 import msgspec
 
 from loadtests.clock import NS_PER_S
-from loadtests.errors import HarnessError
+from loadtests.errors import HarnessError, Mistake, ScenarioError
 from loadtests.plan.codec import decode_plan
 from loadtests.plan.model import Plan
 from loadtests.plan.schedule import Schedule
@@ -97,11 +97,15 @@ class Found:
 
 
 def find(path: Path) -> Found:
-    """Read what is left of a partial run; HarnessError when there is nothing to take up."""
+    """Read what is left of a partial run.
+
+    ScenarioError for a run that nobody has to take up, HarnessError for what cannot be read.
+    """
     check_run_directory(path)
     if not is_partial(path) or is_being_written(path):
         seen = "a run that goes on" if is_partial(path) else "a complete run"
-        raise HarnessError(where=str(path), seen=seen, expected="a partial run: its master died")
+        mistake = Mistake(where="RUN", seen=seen, expected="a partial run: its master died")
+        raise ScenarioError(str(path), (mistake,))
     manifest = decode_manifest(read_file(path / MANIFEST_FILE), str(path / MANIFEST_FILE))
     plan_bytes = read_file(path / PLAN_FILE)
     anchor, checkpoint = _frames(path, manifest)

@@ -79,8 +79,4 @@ def _try_address(address: WebAddress) -> None:
         try:
             probe.bind((address.host, address.port))
         except OSError as error:
-            raise HarnessError(
-                where="web UI",
-                seen=str(error),
-                expected=f"{address.host}:{address.port} to be free",
-            ) from error
+            raise address.refused("web UI", error) from error

@@ -29,6 +29,12 @@ class WebAddress:
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
 
+    def refused(self, what: str, error: OSError) -> ScenarioError:
+        """What to raise where nothing can listen there."""
+        expected = "an address of this host, and a port of it that is free"
+        where = f"{self.host}:{self.port}"
+        return ScenarioError(what, (Mistake(where=where, seen=str(error), expected=expected),))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
@@ -157,6 +158,23 @@ def test_verify_names_what_is_wrong(tmp_path: Path) -> None:
     assert "verdict.json" in err
 
 
+def test_a_run_that_goes_on_is_not_verified(tmp_path: Path) -> None:
+    """It has no checksums yet, and that is no damage."""
+    path = archive(tmp_path)
+    partial = path.rename(path.with_name(f"{path.name}.partial"))
+    with (partial / "journal.bin").open("wb") as journal:
+        fcntl.flock(journal, fcntl.LOCK_EX)
+        code, _, err = call("verify", str(partial))
+    assert (code, "a run that goes on" in err) == (ExitCode.USAGE, True)
+
+
+def test_results_are_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file in its place is no empty list."""
+    (tmp_path / "file").touch()
+    assert call("runs", "--results", str(tmp_path / "file"))[0] is ExitCode.USAGE
+    assert "expected a folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -177,10 +195,10 @@ def test_a_mistake_with_resume_is_a_sentence(
 
 
 def test_a_complete_run_is_not_resumed(tmp_path: Path) -> None:
-    """Exit 5, and the archive is as it was."""
+    """A mistake of the user, and the archive is as it was."""
     path = archive(tmp_path)
     before = {file.name: file.read_bytes() for file in path.iterdir()}
     code, _, err = call("run", "--resume", "latest", "--results", str(tmp_path))
-    assert code is ExitCode.HARNESS
+    assert code is ExitCode.USAGE
     assert "a complete run" in err
     assert {file.name: file.read_bytes() for file in path.iterdir()} == before

@@ -114,3 +114,14 @@ def test_without_a_calibration_nothing_is_guessed(calibration: str) -> None:
     code, _, err = call("size", "--rate", "1", "--protocol", "rest", "--calibration", "/no.json")
     assert (code, "/no.json" in err) == (ExitCode.USAGE, True)
     assert calibration
+
+
+def test_a_file_that_is_no_calibration_is_the_users_mistake(
+    calibration: str, tmp_path: Path
+) -> None:
+    """The option is named, with what is wrong."""
+    assert calibration
+    (wrong := tmp_path / "wrong.json").write_text("{}", encoding="utf-8")
+    code, _, err = call("size", "--rate", "1", "--protocol", "rest", "--calibration", str(wrong))
+    assert code is ExitCode.USAGE
+    assert "--calibration: saw Object missing required field" in err

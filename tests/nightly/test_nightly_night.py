@@ -247,7 +247,7 @@ def test_records_are_read_back_as_they_were(tmp_path: Path) -> None:
         write_record(tmp_path, record)
     write_last_result(tmp_path, record_with(NightState.PASS), 5)
     (tmp_path / "nights" / "lock").touch()
-    found = read_records(tmp_path)
+    found = read_records(tmp_path).records
     assert [one.night for one in found] == ["2026-12-31", "2027-01-01"]
     assert history_of(found) == (READING, READING)
     last = read_last_result(tmp_path)

@@ -124,7 +124,7 @@ class Rig:
 
     def record(self) -> NightRecord:
         """The one night so far."""
-        (found,) = read_records(self.results)
+        (found,) = read_records(self.results).records
         return found
 
     def wait_archived(self) -> Path:
@@ -234,4 +234,4 @@ def test_after_a_night_that_was_killed_the_next_one_runs(rig: Rig) -> None:
     code, _, err = rig.run(str(rig.plan), "--now")
     assert code in {0, 3}
     assert "took over the lock of night" in err
-    assert len(read_records(rig.results)) == 2
+    assert len(read_records(rig.results).records) == 2

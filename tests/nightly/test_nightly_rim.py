@@ -32,6 +32,7 @@ from loadtests.nightly.plan import load_nightly, unset_variables
 from loadtests.nightly.records import (
     NightRecord,
     NightState,
+    read_records,
     write_last_result,
     write_record,
 )
@@ -292,13 +293,16 @@ HOST = NightState.INCONCLUSIVE
         (done(4, None, "stopped"), NightState.ABORTED, "stopped"),
         (done(5), NightState.HARNESS, "exit code 5"),
         (done(-11), NightState.HARNESS, "ended by SIGSEGV"),
+        (done(-9), NightState.HARNESS, "ended by SIGKILL"),
+        (done(-15), NightState.ABORTED, "ended by SIGTERM"),  # systemd: to the whole group
+        (done(-2), NightState.ABORTED, "ended by SIGINT"),
         (done(141), NightState.HARNESS, "exit code 141"),
         (done(4, late=True), NightState.HARNESS, "hung, and was stopped: exit code 4"),
         (done(None, late=True), NightState.HARNESS, "hung, and was killed: exit code None"),
     ],
 )
 def test_how_a_child_ends_is_what_the_step_is(child: Done, state: NightState, words: str) -> None:
-    """Exit codes as everywhere; what hung or crashed is a fault of ours."""
+    """Exit codes as everywhere; what hung or crashed is a fault of ours, what was stopped not."""
     tried = attempt_of(child)
     assert (tried.state, tried.words) == (state, words)
 
@@ -412,6 +416,23 @@ def test_prune_removes_what_may_go_and_nothing_else(tmp_path: Path) -> None:
     code, out, _ = call(*options)
     assert (code, f"{old}" in out, "1 gone, 1 stay" in out) == (ExitCode.PASS, True, True)
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {new, own}
+
+
+def test_a_damaged_record_of_a_night_stands_in_nobodys_way(tmp_path: Path) -> None:
+    """It is named; its runs stay, other nights' go; as the last one it was begun all the same."""
+    old, lost, new = (archived(tmp_path, number) for number in range(3))
+    for day, run in (("2026-11-23", old), ("2026-11-24", lost), ("2026-11-25", new)):
+        record, _ = run_night(
+            plan_of(step("rest")), script={"rest": [attempt(NightState.PASS, run_id=run)]}
+        )
+        write_record(tmp_path, msgspec.structs.replace(record, night=day))
+    (tmp_path / "nights" / "2026-11-24.json").write_text("{", encoding="utf-8")
+    code, _, err = call("prune", "--nights", "1", "--results", str(tmp_path))
+    assert (code, "2026-11-24.json" in err) == (ExitCode.PASS, True)
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {lost, new}
+    assert read_records(tmp_path).last == "2026-11-25"
+    (tmp_path / "nights" / "2026-11-25.json").write_text("{", encoding="utf-8")
+    assert read_records(tmp_path).last == "2026-11-25"
 
 
 def test_what_was_half_removed_goes_with_the_next(tmp_path: Path) -> None:

@@ -52,6 +52,15 @@ objectives = ["error_ratio < 1 %"]
 """
 
 
+AUDIT = """
+[audit]
+request = "submit"
+id = "w-${run}-${seq}"
+[audit.read]
+path = "/api/v11/blockchain/transactions/${id}"
+"""
+
+
 def write_scenario(
     folder: Path, *, seconds: int, rate: int = 100, policy: str = "abort", **_: object
 ) -> Path:
@@ -59,6 +68,13 @@ def write_scenario(
     path = folder / "rig.toml"
     path.write_text(SCENARIO.format(seconds=seconds, rate=rate, policy=policy), encoding="utf-8")
     return path
+
+
+def with_audit(scenario: Path) -> Path:
+    """The same scenario, its writes read back after the run."""
+    text = scenario.read_text(encoding="utf-8").replace("${uuid}", "w-${run}-${seq}")
+    scenario.write_text(text + AUDIT, encoding="utf-8")
+    return scenario
 
 
 def free_port() -> int:

@@ -14,7 +14,7 @@ from simulation_faults import CALM
 from analysis.judging import State
 from analysis.verdict import judge
 from loadtests.clock import NS_PER_S
-from loadtests.errors import HarnessError
+from loadtests.errors import HarnessError, ScenarioError
 from loadtests.plan.model import LossPolicy
 from loadtests.record.archive import ArchiveWriter, create_archive, list_runs, load_run, verify
 from loadtests.record.catalogue import RunState
@@ -153,14 +153,14 @@ def test_a_torn_end_is_cut_and_the_rest_is_kept(tmp_path: Path) -> None:
 def test_a_run_whose_master_lives_is_left_alone(tmp_path: Path) -> None:
     """The journal is locked: nobody takes up what is still being written, or twice."""
     partial = write(tmp_path, dead_master(), is_killed=False)
-    with pytest.raises(HarnessError, match="goes on"):
+    with pytest.raises(ScenarioError, match="goes on"):
         find(partial)
 
 
 def test_a_complete_run_is_left_alone(tmp_path: Path) -> None:
     """There is nothing to take up."""
     path = close(find(write(tmp_path, dead_master())), "done").path
-    with pytest.raises(HarnessError, match="a complete run"):
+    with pytest.raises(ScenarioError, match="a complete run"):
         find(path)
 
 

@@ -16,7 +16,9 @@ from test_engine_tls import Authority
 
 from loadtests.errors import ScenarioError
 from loadtests.swarm.live import Judged, LiveDocument
+from loadtests.swarm.metrics_door import metrics_door
 from loadtests.swarm.placeholder import EngineUser
+from loadtests.swarm.web import _try_address
 from loadtests.swarm.web_door import TlsFiles, WebAddress, WebDoor, WebWish, build_door
 from loadtests.swarm.web_guard import MOST_SESSIONS, SESSION_S, Guard, Sessions
 from loadtests.swarm.web_page import open_page
@@ -433,3 +435,14 @@ def test_a_form_is_read_no_further_than_a_token_is_long() -> None:
                "HTTP_HOST": "127.0.0.1:8089", "HTTP_ORIGIN": OWN}  # fmt: skip
     guard(environ, lambda *_: None)
     assert 0 < len(seen[0]) == body.read_bytes < 100_000
+
+
+def test_an_address_of_another_host_is_the_users_mistake() -> None:
+    """Named with what the system says, for the web UI and for the metrics alike."""
+    with (
+        pytest.raises(ScenarioError, match=r"metrics.*\n.*192\.0\.2\.1:9.*address of this host"),
+        metrics_door("192.0.2.1", 9, lambda: None),
+    ):
+        pass
+    with pytest.raises(ScenarioError, match=r"web UI.*\n.*192\.0\.2\.1:9.*address of this host"):
+        _try_address(WebAddress(host="192.0.2.1", port=9))

@@ -72,6 +72,18 @@ def test_a_file_that_others_reach_is_refused(folder: Path, name: str, mode: int)
         keys_of_master("0.0.0.0")
 
 
+@pytest.mark.parametrize("mode", [0o770, 0o707, 0o777])
+def test_a_folder_in_which_others_write_is_refused(folder: Path, mode: int) -> None:
+    """They could put a list of their own in the place of ours."""
+    create_key(folder, "master")
+    authorise(folder, "agent-1", key_pair("agent-1").public.hex())
+    folder.chmod(mode)
+    with pytest.raises(ScenarioError, match=f"mode {mode:04o}.*chmod 700"):
+        keys_of_master("0.0.0.0")
+    with pytest.raises(ScenarioError, match="chmod 700"):
+        authorise(folder, "agent-2", key_pair("agent-2").public.hex())
+
+
 def test_stricter_than_needed_is_fine(folder: Path) -> None:
     """0400, as secrets are mounted into containers."""
     made = create_key(folder, "agent-1")
@@ -88,9 +100,9 @@ def test_hostile_names_are_refused(folder: Path, name: str) -> None:
         authorise(folder, name, "0" * 64)
 
 
-@pytest.mark.parametrize("key", ["", "12", "0" * 63, "0" * 65, "x" * 64, "0" * 62 + "é"])
+@pytest.mark.parametrize("key", ["", "12", "0" * 63, "0" * 65, "x" * 64, "0" * 62 + "é", "0" * 64])
 def test_what_is_no_public_key_is_refused(folder: Path, key: str) -> None:
-    """64 hexadecimal digits, or the sentence says so."""
+    """64 hexadecimal digits and not all zero, whose secret everybody has."""
     with pytest.raises(ScenarioError, match="64 hexadecimal digits"):
         authorise(folder, "agent-1", key)
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from locust.stats import bucket_response_time, calculate_response_time_percentile
 from swarm_rig import (
@@ -28,11 +29,13 @@ from swarm_rig import (
     job,
     only_run,
     wait_until,
+    with_audit,
     write_scenario,
 )
 
 from loadtests.cluster.launch import Cluster
 from loadtests.record.archive import Run, verify
+from loadtests.record.directory import READ_BACK_FILE
 from loadtests.record.histogram import BUCKETS, HIGHEST_EQUIVALENT_US, LOWEST_EQUIVALENT_US
 from loadtests.record.manifest import Outcome
 from loadtests.record.window import Kind
@@ -80,16 +83,22 @@ class Swarm:
 
 
 def start_swarm(
-    stack: ExitStack, cluster: Cluster, folder: Path, *rest: str, seconds: int
+    stack: ExitStack,
+    cluster: Cluster,
+    folder: Path,
+    *rest: str,
+    seconds: int,
+    is_audited: bool = False,
 ) -> Swarm:
     """Master with a scenario, and two workers with an engine each."""
+    scenario = write_scenario(folder, seconds=seconds)
     port, web_port = str(free_port()), free_port()
     targets = [word for node in cluster.nodes for word in ("--target", node.url)]
     master = stack.enter_context(
         job(
             folder,
             "locust", "-f", LOCUSTFILE, "--master", "--master-bind-port", port,
-            "--scenario", str(write_scenario(folder, seconds=seconds)), *targets,
+            "--scenario", str(with_audit(scenario) if is_audited else scenario), *targets,
             "--expect-workers", "2", "--results", str(folder / "results"),
             "--web-port", str(web_port), *rest,
         )
@@ -148,6 +157,20 @@ def test_headless_writes_archive_csv_and_exit_code(cluster: Cluster, tmp_path: P
     for name in ("failures", "exceptions"):
         with (tmp_path / f"shown_{name}.csv").open(encoding="utf-8") as file:
             assert list(csv.DictReader(file)) == []
+
+
+def test_writes_are_read_back_as_by_headroom_run(cluster: Cluster, tmp_path: Path) -> None:
+    """Every acknowledged write is found once, and the verdict knows of it."""
+    with ExitStack() as stack:
+        swarm = start_swarm(stack, cluster, tmp_path, "--headless", seconds=2, is_audited=True)
+        swarm.master.wait()
+        text = swarm.master.text()
+    run = only_run(tmp_path / "results")
+    assert verify(run.path) == ()
+    found = pd.read_parquet(run.path / READ_BACK_FILE)
+    submitted = run.windows[run.windows["request"] == "submit"]["ok"].sum()
+    assert len(found) == submitted > 0, text
+    assert set(found["copies"]) == {1}, text
 
 
 @pytest.fixture(scope="module")
