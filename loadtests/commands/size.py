@@ -27,6 +27,7 @@ from loadtests.plan.engines import RequestKind, parts_of
 from loadtests.plan.feasibility import HostLimits, assess
 from loadtests.plan.host_types import HostTypes, load_host_types
 from loadtests.plan.model import LoadModel, Plan
+from loadtests.plan.resolve import HIGHEST_SCALE
 from loadtests.plan.sizing import Demand, Traffic, size_fleets
 from loadtests.plan.spread import Spread, exactly
 from loadtests.plan.stages import peak_level
@@ -145,6 +146,10 @@ def _plan_at(path: Path, per_s: float, targets: list[str]) -> Plan:
     if whole.load_model is not LoadModel.OPEN:
         expected = "open load, which has a rate to be scaled"
         mistake = Mistake(where="load.model", seen=whole.load_model.value, expected=expected)
+        raise ScenarioError(str(path), (mistake,))
+    if per_s > peak * HIGHEST_SCALE:
+        expected = f"at most {HIGHEST_SCALE:g} times the scenario's {peak:g} requests/s"
+        mistake = Mistake(where="--rate", seen=f"{per_s:g} requests/s", expected=expected)
         raise ScenarioError(str(path), (mistake,))
     return build_plan(path, scale=per_s / peak, seed=None, targets=targets)
 

@@ -85,6 +85,7 @@ def test_more_nodes_take_fewer_ports(calibration: str) -> None:
         (("--protocol", "grpc"), "no calibrated cost of gRPC"),
         (("--scenario", "scenarios/calibration.toml"), "expected open load"),
         (("--protocol", "rest", "--hosts", "/nowhere.toml"), "/nowhere.toml"),
+        (("--protocol", "rest", "--rate", "1e15"), "--rate: saw 1e+15 requests/s; expected at"),
     ],
 )
 def test_mistakes_are_named(calibration: str, arguments: tuple[str, ...], said: str) -> None:
