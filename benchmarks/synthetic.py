@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 
 from loadtests.record.histogram import LENGTH, buckets_of_ns
 from loadtests.record.window import (
-    CONNECTION,
     Count,
     EngineHealth,
     Hiccup,
     Kind,
-    SlotSpace,
     Window,
 )
 
@@ -35,11 +33,6 @@ _S = 1_000_000_000
 def endpoint_names() -> tuple[str, ...]:
     """Name the ten requests."""
     return tuple(f"endpoint {number}" for number in range(1, ENDPOINTS + 1))
-
-
-def ten_endpoints(stage: str, node: str) -> SlotSpace:
-    """Ten requests and the connection pseudo request, one stage, one node."""
-    return SlotSpace(stages=(stage,), requests=(*endpoint_names(), CONNECTION), nodes=(node,))
 
 
 def _sparse(key: int, values_ns: NDArray[np.float64]) -> tuple[NDArray[np.int64], ...]:

@@ -142,11 +142,6 @@ class Pacer:
             parts.append(_Stretch(found.offsets_ns, found.sequences, at))
         return _merged(parts)
 
-    @property
-    def is_exhausted(self) -> bool:
-        """True when every arrival of the plan has been handed out."""
-        return self._traffic.due_ns == NEVER_NS
-
     def _advance(self) -> None:
         """Make the next arrivals current; NEVER_NS is due when there are none."""
         while self._slice_from >= len(self._stretch.offsets_ns):

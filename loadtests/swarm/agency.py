@@ -361,18 +361,12 @@ class Agency:
         self._is_dirty = True
 
     def hiccup(self, start_s: int, hiccup: Hiccup, now_ns: int) -> list[AgentAction]:
-        """Take the ticker's figures of a second (unix, as labelled by `window_label`)."""
+        """Take the ticker's figures of a second (unix)."""
         first_s = None if self._start is None else self._start.t0_unix_ns // NS_PER_S
         is_running = self._phase in (AgentPhase.RUNNING, AgentPhase.DRAINING)
         if is_running and first_s is not None and start_s >= first_s:
             self._batcher.add_hiccup(start_s, hiccup)
         return self._flush(now_ns)
-
-    def window_label(self, at_ns: int) -> int | None:
-        """Label of the window that a monotonic time lies in; None before T0 is known."""
-        if self._start is None:
-            return None
-        return (self._start.t0_unix_ns + at_ns - self._start.t0_ns) // NS_PER_S
 
     def request_stop(self, reason: str, now_ns: int) -> list[AgentAction]:
         """SIGTERM or SIGINT of this agent: stop its engines, hand everything over."""

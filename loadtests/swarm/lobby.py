@@ -89,7 +89,6 @@ class Lobby:
             peer=peer,
             hello=hello,
             clock=ClockEstimate(is_same_kernel=is_same_kernel),
-            joined_ns=now_ns,
             heard_ns=now_ns,
             ledger=Ledger(range(0), self._setup.plan.slots),
         )

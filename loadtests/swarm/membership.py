@@ -31,7 +31,6 @@ class Member:
     peer: str
     hello: Hello
     clock: ClockEstimate
-    joined_ns: int
     heard_ns: int
     ledger: Ledger  # of no engine until the barrier
     standing: Standing = Standing.ALIVE

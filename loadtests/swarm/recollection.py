@@ -205,7 +205,6 @@ def restored_members(
             peer=note.peer,
             hello=note.hello,
             clock=ClockEstimate(is_same_kernel=False, first=note.clock),
-            joined_ns=heard_ns,
             heard_ns=heard_ns if note.lost_ns is None else note.lost_ns,
             ledger=Ledger(range(first, first + engines), slots),
             standing=Standing.ALIVE if note.lost_ns is None else Standing.LOST,

@@ -154,8 +154,3 @@ def fit_usl(n: Floats, x: Floats, errors: Errors = Errors.RELATIVE) -> Usl:
     if len(n) < LEAST_POINTS or distinct <= PARAMETERS:
         raise ValueError(f"{len(n)} points at {distinct} different N")
     return solve(n, x, errors)
-
-
-def residuals_of(law: Usl, n: Floats, x: Floats) -> Floats:
-    """X / X(N) - 1 of each point."""
-    return x / law.throughput(n) - 1
