@@ -53,6 +53,8 @@ _RENEWAL: Final = _CONNECTION_WINDOW // 2
 _PREFIX_BYTES: Final = PREFIX.size
 _PREFIX_AT: Final = PREFIX.unpack_from
 _LAST: Final = END_HEADERS | END_STREAM
+_KIND_AT: Final = 3  # in a frame's head
+_MEASURING: Final = bytes((FrameType.PING, FrameType.WINDOW_UPDATE))
 
 
 class Http2:
@@ -144,6 +146,8 @@ class Http2:
         try:
             while before < at < size:  # until a frame is cut off
                 before = at
+                if data[at + _KIND_AT : at + _KIND_AT + 1] in _MEASURING:
+                    at = frames.take_measuring(data, at)
                 if forms.known and not frames.is_blocked:
                     at = forms.take(data, at)
                 if at < size:

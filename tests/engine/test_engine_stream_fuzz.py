@@ -82,13 +82,14 @@ def _piece(source: random.Random, newest: int, encoder: Encoder) -> bytes:
         lambda: window_update(source.choice([0, stream]), increment),
         lambda: _settings(source),
         lambda: frame(FrameType.PING, source.randrange(2), 0, b"12345678"),
+        lambda: window_update(0, increment) + frame(FrameType.PING, 0, 0, b"12345678"),
         lambda: goaway(source.choice([0, stream, (1 << 31) - 1])),
         lambda: frame(FrameType.HEADERS, 0, stream, GRPC_HEAD[:4]),
         lambda: frame(FrameType.CONTINUATION, END_HEADERS, stream, GRPC_HEAD[4:]),
         lambda: frame(source.randrange(256), source.randrange(256), stream, source.randbytes(9)),
         lambda: source.randbytes(source.randrange(1, 30)),
     ]  # fmt: skip
-    weights = [6, 4, 4, 3, 4, 5, 3, 1, 1.5, 2, 1, 1, 0.4, 0.7, 0.7, 0.4, 0.2]
+    weights = [6, 4, 4, 3, 4, 5, 3, 1, 1.5, 2, 1, 1, 1, 0.4, 0.7, 0.7, 0.4, 0.2]
     return source.choices(choices, weights)[0]()
 
 
