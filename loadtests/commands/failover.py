@@ -7,7 +7,7 @@ import argparse
 from loadtests.commands.options import Commands, add_json
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
-from loadtests.failover.ledger import Ledger, ledger_folder
+from loadtests.failover.ledger import Ledger, ledger_folder, strikes_in
 from loadtests.failover.striking import Told, repair_of, undo_strikes
 from loadtests.record.fault_events import FaultEvent
 
@@ -35,7 +35,7 @@ def add_parser(commands: Commands) -> None:
     showing = verbs.add_parser(
         "show",
         help="print what may still be in force",
-        description="Prints the undo ledger; changes nothing.",
+        description="Prints the undo ledger, also while a failover is under way; changes nothing.",
         epilog="example: headroom failover show --json",
     )
     add_json(showing)
@@ -63,9 +63,8 @@ def undo(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
 
 
 def show(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
-    """The ledger, the newest first."""
-    with Ledger(ledger_folder()) as ledger:
-        left = ledger.left
+    """The ledger, the newest first, also while a failover is under way."""
+    left = strikes_in(ledger_folder())
     if arguments.json:
         terminal.json([{"strike": one, "repair": repair_of(one)} for one in left])
         return ExitCode.PASS

@@ -46,6 +46,42 @@ def ledger_folder() -> Path:
     return state_folder() / "failover"
 
 
+def _read_ledger(path: Path) -> tuple[dict[str, Strike], int, bool]:
+    """Strikes that may be in force, the oldest first; bytes of whole lines, and if more follow.
+
+    HarnessError for a file that is damaged or cannot be read.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return {}, 0, False
+    except OSError as error:
+        raise HarnessError(
+            where=str(path), seen=str(error), expected="a ledger that can be read"
+        ) from error
+    *lines, torn = data.split(b"\n")
+    found: dict[str, Strike] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = _DECODER.decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise HarnessError(
+                where=f"{path}, line {number}",
+                seen=str(error),
+                expected="an undo ledger: look into it, undo by hand, then remove it",
+            ) from error
+        if isinstance(entry, Began):
+            found[entry.strike.key] = entry.strike
+        else:
+            found.pop(entry.key, None)
+    return found, len(data) - len(torn), bool(torn)
+
+
+def strikes_in(folder: Path) -> tuple[Strike, ...]:
+    """What may be in force, the newest first: a look that needs no lock and changes nothing."""
+    return tuple(reversed(_read_ledger(folder / LEDGER_NAME)[0].values()))
+
+
 class Ledger:
     """The ledger of a folder, locked from construction until `close`.
 
@@ -88,27 +124,9 @@ class Ledger:
 
     def _read(self) -> dict[str, Strike]:
         """Strikes that may be in force, the oldest first; a torn last line is cut off."""
-        try:
-            data = self.path.read_bytes()
-        except FileNotFoundError:
-            return {}
-        *lines, torn = data.split(b"\n")
-        found: dict[str, Strike] = {}
-        for number, line in enumerate(lines, start=1):
-            try:
-                entry = _DECODER.decode(line)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                raise HarnessError(
-                    where=f"{self.path}, line {number}",
-                    seen=str(error),
-                    expected="an undo ledger: look into it, undo by hand, then remove it",
-                ) from error
-            if isinstance(entry, Began):
-                found[entry.strike.key] = entry.strike
-            else:
-                found.pop(entry.key, None)
-        if torn:
-            os.truncate(self.path, len(data) - len(torn))
+        found, whole_bytes, has_torn = _read_ledger(self.path)
+        if has_torn:
+            os.truncate(self.path, whole_bytes)
         return found
 
     @property

@@ -11,7 +11,7 @@ import pytest
 from failover_rig import settings
 
 from loadtests.errors import ExitCode, HarnessError, TargetError
-from loadtests.failover.ledger import Ledger
+from loadtests.failover.ledger import Ledger, strikes_in
 from loadtests.failover.strike import Strike
 from loadtests.plan.failover import FaultNode
 
@@ -112,3 +112,17 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(HarnessError, match="a folder that can be written"):
         Ledger(tmp_path / "file" / "below")
+
+
+def test_a_look_needs_no_lock_and_changes_nothing(tmp_path: Path) -> None:
+    """While it is held, and where nothing can be written; without a ledger there is nothing."""
+    assert strikes_in(tmp_path / "nowhere") == ()
+    with Ledger(tmp_path) as ledger:
+        ledger.began(strike("a"))
+        ledger.began(strike("b"))
+        with ledger.path.open("ab") as torn:
+            torn.write(b'{"type"')
+        before = ledger.path.read_bytes()
+        assert strikes_in(tmp_path) == (strike("b"), strike("a"))
+        assert ledger.path.read_bytes() == before
+    assert not (tmp_path / "nowhere").exists()
