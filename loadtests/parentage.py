@@ -1,7 +1,10 @@
 """Processes that do not outlive their parent: prctl(2), PR_SET_PDEATHSIG.
 
-The signal comes when the parent's *thread* that started the process ends, and not at all when
-that was before the request: so whoever must know asks who its parent is afterwards.
+The signal comes when the parent's *thread* that started the process ends, and again when each
+thread ends that the kernel made the parent after it: when a process of several threads is killed,
+any number of times. A child that ends in order is therefore sent SIGHUP, which may be repeated
+(`swarm/interrupt.py`). It does not come at all when the parent was dead before the request: so
+whoever must know asks who its parent is afterwards.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The steps of a night as child processes: `headroom run`, `compare` and `trend`.
 
 A child has a session of its own and ends with this process (PR_SET_PDEATHSIG): a killed night
-leaves no load behind. SIGINT and SIGTERM are handed on once, as the SIGTERM that a run ends by
-in order. Its JSON is read; of its progress the last line is kept.
+leaves no load behind. What this process is asked is handed on once, as the SIGTERM that a run
+ends by in order. Its JSON is read; of its progress the last line is kept.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Signals:
-    """What this process was asked: the first SIGINT or SIGTERM ends the night."""
+    """What this process was asked: the first SIGINT, SIGTERM or SIGHUP ends the night."""
 
     def __init__(self) -> None:
         self.reason = ""
@@ -77,8 +77,10 @@ class Signals:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Catch both for as long as the night lasts."""
-        numbers = (signal.SIGINT, signal.SIGTERM)
+        """Catch them for as long as the night lasts; a SIGHUP that is ignored (nohup) stays so."""
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
         before = [signal.signal(number, self.on_signal) for number in numbers]
         try:
             yield
@@ -150,7 +152,7 @@ class Steps:
                 stderr=err,
                 start_new_session=True,
                 # One prctl, no thread holds a lock.
-                preexec_fn=partial(follow_parent, signal.SIGTERM),  # noqa: PLW1509 - see above
+                preexec_fn=partial(follow_parent, signal.SIGHUP),  # noqa: PLW1509 - see above
             )
             code, is_late = self._wait(child, started_ns + round(limit_s * NS_PER_S))
             took_ns = time.monotonic_ns() - started_ns
@@ -183,7 +185,7 @@ class Steps:
 
 
 # Whoever stops a night (systemd, Ctrl-C) may signal all its processes, before they can say a word.
-_ASKED_TO_END: Final = {-signal.SIGTERM, -signal.SIGINT}
+_ASKED_TO_END: Final = {-signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
 # As the console script starts: the script itself may be on nobody's path.
 _HEADROOM: Final = "from loadtests.cli import console; console()"
 

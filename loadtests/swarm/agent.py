@@ -2,7 +2,7 @@
 
 `headroom worker` calls `run_worker`; a master that spawns agents on its own host starts
 `python -m loadtests.swarm.agent`. It joins one master, takes part in one run and ends.
-SIGINT or SIGTERM once: its engines stop, what they counted is handed over, then it ends;
+SIGINT, SIGTERM or SIGHUP once: its engines stop, what they counted is handed over, then it ends;
 twice: at once. With `--parent` it dies with the master's process.
 """
 

@@ -1,4 +1,7 @@
-"""SIGINT and SIGTERM in a gevent process: once in order, again at once.
+"""SIGINT, SIGTERM and SIGHUP in a gevent process: once in order, again at once.
+
+SIGHUP says that whoever started the process has gone (a terminal, a night that was killed). It may
+come more than once for one death, so again it says nothing new; ignored (nohup), it stays so.
 
 Never a KeyboardInterrupt wherever the process just is, which is in the hub for the most
 part: it would print a traceback and leave an archive unclosed. Before there is anything to
@@ -12,7 +15,7 @@ from typing import Any, Final, Protocol, Self
 
 import gevent
 
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stoppable(Protocol):
@@ -30,6 +33,7 @@ class Stops:
 
     Reasons are `once` or `again` and the signal's name. `before`: the signals that are a
     KeyboardInterrupt as long as there is no shell; others are left to other listeners.
+    SIGHUP always is one: nobody else listens to it.
     """
 
     def __init__(
@@ -41,7 +45,7 @@ class Stops:
         before: tuple[signal.Signals, ...] = _SIGNALS,
     ) -> None:
         self.shell = shell
-        self._once, self._again, self._raising = once, again, before
+        self._once, self._again, self._raising = once, again, {*before, signal.SIGHUP}
         self._is_stopping = False
         self._previous: dict[signal.Signals, Any] = {}
         self._handlers: list[Any] = []
@@ -49,7 +53,10 @@ class Stops:
     def listen(self) -> Self:
         """Take the signals over."""
         for number in _SIGNALS:
-            self._previous[number] = signal.getsignal(number)
+            before = signal.getsignal(number)
+            if number == signal.SIGHUP and before is signal.SIG_IGN:
+                continue
+            self._previous[number] = before
             self._handlers.append(gevent.signal_handler(number, self._on_signal, number))
         return self
 
@@ -66,6 +73,8 @@ class Stops:
         if self.shell is None:
             if number in self._raising:
                 _raise_in_main()
+        elif self._is_stopping and number == signal.SIGHUP:
+            pass
         elif self._is_stopping:
             self.shell.stop_at_once(f"{self._again} {number.name}")
         else:

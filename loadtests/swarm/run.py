@@ -2,8 +2,8 @@
 
 Makes a Locust master in this process, brings or awaits its agents, serves the web UI if
 asked, turns signals into stops, and leaves nothing behind: no socket, no child, no
-handler. SIGINT or SIGTERM once ends the run gracefully with a complete archive; twice, at
-once with a partial one.
+handler. SIGINT, SIGTERM or SIGHUP once ends the run gracefully with a complete archive; one of
+the first two again, at once with a partial one.
 """
 
 from __future__ import annotations

@@ -159,7 +159,12 @@ def test_however_a_run_ends_nothing_is_left(tmp_path: Path, number: signal.Signa
     scenario = shortened(tmp_path, "failover-grey", **{'at = "22 s"': 'at = "8 s"'})
     process = start(tmp_path, scenario)
     path = tmp_path / "state" / "headroom" / "failover" / "undo.jsonl"
-    wait_until(lambda: path.exists() and path.stat().st_size > 0, "a fault in force", seconds=120)
+
+    def is_in_force() -> bool:
+        return path.exists() and path.stat().st_size > 0
+
+    wait_until(lambda: is_in_force() or process.poll() is not None, "a fault", seconds=120)
+    assert process.poll() is None, process.communicate()[0]  # such as: no steady state
     time.sleep(0.5)
     process.send_signal(number)
     text, _ = process.communicate()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 import subprocess
 from pathlib import Path
 
@@ -47,7 +48,9 @@ def under_load(started: Fleet, counted: Target) -> Started:
     return run
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda n: n.name
+)
 def test_one_signal_stops_gracefully(tmp_path: Path, number: signal.Signals) -> None:
     """Exit 4 with a complete archive that holds exactly what the target has counted."""
     with target(tmp_path) as counted, fleet(tmp_path) as started:
@@ -66,6 +69,20 @@ def test_one_signal_stops_gracefully(tmp_path: Path, number: signal.Signals) -> 
     # Due in the very moment of the stop and not yet on the wire: shed, and said.
     assert 0 <= sums.dropped == sums.planned - sums.sent <= 2
     assert sums.ok == int((requests["replied_ns"] != ABANDONED).sum())
+
+
+def test_a_parents_death_may_be_told_many_times(tmp_path: Path) -> None:
+    """The kernel says it once for each thread of the parent: still in order, and complete."""
+    with target(tmp_path) as counted, fleet(tmp_path) as started:
+        run = under_load(started, counted)
+        for _ in range(5):
+            run.process.send_signal(signal.SIGHUP)
+            time.sleep(0.05)
+        assert run.wait(20) == 4, run.text()
+        counted.end()
+    archive = only_run(started.results)
+    assert verify(archive.path) == ()
+    assert "SIGHUP" in archive.manifest.outcome_reason
 
 
 def test_two_signals_stop_at_once(tmp_path: Path) -> None:
