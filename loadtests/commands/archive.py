@@ -108,12 +108,16 @@ def _document(summary: RunSummary) -> dict[str, object]:
 
 def list_archives(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """One line a run; a damaged archive is a line that says so."""
-    summaries = list_runs(arguments.results)
+    results: Path = arguments.results
+    if results.exists() and not results.is_dir():
+        mistake = Mistake(where="--results", seen=f"{str(results)!r}", expected="a folder")
+        raise ScenarioError("headroom runs", (mistake,))
+    summaries = list_runs(results)
     if arguments.json:
         terminal.json([_document(summary) for summary in summaries])
         return ExitCode.PASS
     if not summaries:
-        terminal.say(f"no runs in {arguments.results}")
+        terminal.say(f"no runs in {results}")
         return ExitCode.PASS
     terminal.out.print(to_rich(_table(summaries)))
     for summary in summaries:

@@ -96,19 +96,11 @@ def address(text: str) -> tuple[str, int | None]:
     return text, None
 
 
-def results_folder(text: str) -> Path:
-    """A folder that is there or is still to be made."""
-    path = Path(text)
-    if path.exists() and not path.is_dir():
-        _refuse(text, "a folder, or a name for a new one")
-    return path
-
-
 def add_results(parser: argparse.ArgumentParser) -> None:
     """`--results`: where archives and baseline tables live."""
     parser.add_argument(
         "--results",
-        type=results_folder,
+        type=Path,
         default=RESULTS,
         metavar="DIR",
         help="folder of archives and baseline tables (default: results)",

@@ -21,7 +21,9 @@ _TEXT: Final = [("Content-Type", "text/plain; charset=utf-8")]
 
 @contextmanager
 def metrics_door(host: str, port: int, page: Callable[[], MetricsPage | None]) -> Iterator[int]:
-    """Listen while a run is on; gives the port. ScenarioError where it cannot.
+    """Listen while a run is on; gives the port.
+
+    HarnessError where the port is taken, ScenarioError where the address is not this host's.
 
     `page` gives the run's page, None before there is one: then the answer is 503.
     """

@@ -7,12 +7,13 @@ from the environment alone: an option would show in the process list and in the 
 
 from __future__ import annotations
 
+import errno
 import ssl
 from collections.abc import MutableMapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from loadtests.errors import Mistake, ScenarioError
+from loadtests.errors import HarnessError, HeadroomError, Mistake, ScenarioError
 from loadtests.plan.model import is_loopback
 
 DEFAULT_HOST: Final = "127.0.0.1"
@@ -29,11 +30,13 @@ class WebAddress:
     host: str = DEFAULT_HOST
     port: int = DEFAULT_PORT
 
-    def refused(self, what: str, error: OSError) -> ScenarioError:
-        """What to raise where nothing can listen there."""
-        expected = "an address of this host, and a port of it that is free"
-        where = f"{self.host}:{self.port}"
-        return ScenarioError(what, (Mistake(where=where, seen=str(error), expected=expected),))
+    def refused(self, what: str, error: OSError) -> HeadroomError:
+        """What to raise where nothing can listen: a taken port is nobody's mistake."""
+        where, seen = f"{self.host}:{self.port}", str(error)
+        if error.errno == errno.EADDRINUSE:
+            return HarnessError(where=what, seen=seen, expected=f"{where} to be free")
+        mistake = Mistake(where=where, seen=seen, expected="an address of this host")
+        return ScenarioError(what, (mistake,))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
