@@ -38,8 +38,9 @@ from typing import Final
 from analysis.figures import Figures, Span, StageFigures
 from analysis.findings import GENERATOR_LAWS, Finding, Law
 from analysis.pool_use import PoolUse, read_pool
-from analysis.reading import FROM_INTENDED, QUANTILE_KINDS, Reading, Unit, Unknown, read, read_with
+from analysis.reading import FROM_INTENDED, QUANTILE_KINDS, Reading, Unknown, read, read_with
 from analysis.server_side.levels import Level, read_level
+from analysis.unit import Unit
 from analysis.unmeasured import CRASHES, crash_text
 from loadtests.plan.model import LoadModel, MeasureKind, Objective, Plan
 from loadtests.plan.objectives import RATE_KINDS, RATIO_KINDS, is_met

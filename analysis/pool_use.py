@@ -21,7 +21,8 @@ import numpy as np
 
 from analysis.attribution import generator_parts
 from analysis.figures import Span, StageFigures
-from analysis.reading import Reading, Unit
+from analysis.reading import Reading
+from analysis.unit import Unit
 from loadtests.plan.model import Objective, Plan
 from loadtests.plan.objectives import is_met, sustained_windows
 from loadtests.record.archive import Run

@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from enum import Enum
 from typing import Final
 
 from analysis.figures import Figures, Span
+from analysis.unit import Unit
 from loadtests.plan.model import Measure, MeasureKind, Objective
 from loadtests.plan.objectives import (
     COUNT_KINDS,
@@ -26,18 +26,6 @@ from loadtests.plan.objectives import (
 from loadtests.record.histogram import OVERFLOW, SIGNIFICANT_DIGITS, Histogram
 from loadtests.record.tally import Tally
 from loadtests.record.window import Count
-
-
-class Unit(Enum):
-    """What a value is in."""
-
-    NANOSECONDS = "ns"
-    RATIO = "ratio"
-    PER_SECOND = "per_s"  # requests
-    BYTES = "bytes"
-    COUNT = "count"
-    COUNT_PER_SECOND = "count_per_s"  # of whatever a counter of the target counts
-
 
 QUANTILE_KINDS: Final = frozenset(
     {

@@ -16,9 +16,12 @@ import math
 import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from analysis.reading import Reading, Unit
+from analysis.unit import Unit
+
+if TYPE_CHECKING:  # whoever has one has loaded pandas; clean text needs none
+    from analysis.reading import Reading
 
 UNKNOWN: Final = "?"
 TOO_SMALL: Final = "n too small"

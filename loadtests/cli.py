@@ -19,8 +19,12 @@ from loadtests.errors import ExitCode
 def main(argv: Sequence[str], stdout: TextIO, stderr: TextIO) -> ExitCode:
     """Run one command and return its exit code."""
     with ending_at_once():
-        from loadtests.commands.dispatch import dispatch  # noqa: PLC0415 - guarded, see above
+        from loadtests.commands.dispatch import (  # noqa: PLC0415 - guarded, see above
+            dispatch,
+            load_commands,
+        )
 
+        load_commands(argv)
     return dispatch(argv, stdout, stderr)
 
 

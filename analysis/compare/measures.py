@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from analysis.reading import Unit
+from analysis.unit import Unit
 
 
 class MeasureKind(Enum):

@@ -15,11 +15,12 @@ from typing import Final
 
 from analysis.findings import GENERATOR_LAWS, Finding, Law, warning
 from analysis.judging import NUMBERS_LAWS, ObjectiveResult, Outcome, State, inconclusive
-from analysis.reading import Reading, Unit, unit_of
+from analysis.reading import Reading, unit_of
 from analysis.recovery.downtime import Downtime
 from analysis.recovery.measures import PartRecovery, Recoveries, Recovery
 from analysis.recovery.rollback import BIN_KINDS, judge_rollback, read_rollback
 from analysis.recovery.writes import WriteAudit, audit_writes, judge_writes
+from analysis.unit import Unit
 from analysis.unmeasured import CRASHES, Unmeasured, crash_text
 from loadtests.plan.model import MeasureKind, Objective, Plan
 from loadtests.plan.objectives import FAILOVER_KINDS, ROLLOUT_KINDS, WRITE_KINDS, is_met

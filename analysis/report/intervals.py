@@ -19,7 +19,6 @@ import numpy as np
 
 from analysis.blocks import Blocks, Key, WindowCounts, load_counts
 from analysis.figures import OVERALL, RESOLUTION_S, Span, StageFigures
-from analysis.reading import Unit
 from analysis.report.rows import added_up, judged_rows
 from analysis.report.spectrum import Confidence, drawn_stages
 from analysis.statistics.cells import MOST_CELLS, Population, population_of
@@ -28,6 +27,7 @@ from analysis.statistics.quantiles import interval_of_quantile
 from analysis.statistics.ratios import ratio_interval
 from analysis.statistics.totals import rate_interval
 from analysis.text import TOO_SMALL, with_unit
+from analysis.unit import Unit
 from analysis.verdict import Verdict
 from loadtests.plan.model import Measure, MeasureKind, Plan
 from loadtests.plan.objectives import RATE_KINDS, RATIO_KINDS

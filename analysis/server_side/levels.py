@@ -21,8 +21,9 @@ from typing import Final
 import numpy as np
 
 from analysis.figures import Span
-from analysis.reading import Reading, Unit
+from analysis.reading import Reading
 from analysis.server_side.series import ALL_NODES, NodeSeries, Numbers, ServerSide
+from analysis.unit import Unit
 from loadtests.plan.model import Objective
 from loadtests.plan.server_metrics import KNOWN_RATIO, MEAN_S, Scraping, ServerUnit
 

@@ -9,7 +9,6 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from analysis.cells import count_cell, number_column, text_column, whole_column
-from analysis.reading import Unit
 from analysis.show import Json, JsonValue
 from analysis.tables import Cell, Table, to_rich, words
 from analysis.text import UNKNOWN, clean, scale_text, significant, utc_date, with_unit
@@ -22,6 +21,7 @@ from analysis.trend.series import (
     State,
     Trend,
 )
+from analysis.unit import Unit
 
 TREND_SCHEMA: Final = 1
 _LONGEST_LINE: Final = 400

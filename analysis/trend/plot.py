@@ -15,9 +15,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from analysis.reading import Unit
 from analysis.text import clean, scale_text, utc_date, with_unit
 from analysis.trend.series import Change, SeriesTrend, State, Trend
+from analysis.unit import Unit
 
 _RUNS: Final = "#0072B2"
 _LEVEL: Final = "#000000"

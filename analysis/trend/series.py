@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.baseline_types import BaselineRow
-from analysis.reading import Unit
 from analysis.trend.change_points import SHIFT_TO_NOISE, find_change_points, noise_of
 from analysis.trend.history import History
+from analysis.unit import Unit
 
 LEAST_RUNS: Final = 10
 STRONG_EVIDENCE: Final = 0.01

@@ -8,39 +8,26 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from importlib import import_module
 from importlib.metadata import version
 from traceback import format_exc
-from typing import TextIO
+from types import ModuleType
+from typing import Final, TextIO
 
-from loadtests.commands import (
-    archive,
-    baseline,
-    calibrate,
-    capacity,
-    check,
-    cluster,
-    compare,
-    demo,
-    failover,
-    keys,
-    nightly,
-    prune,
-    report,
-    run,
-    size,
-    stop,
-    trend,
-    worker,
-)
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, HeadroomError
 
-COMMANDS = (
-    demo, run, worker, stop, check, keys, cluster, calibrate, size, failover,
-    archive, report, compare, trend, capacity, baseline, nightly, prune,
-)  # fmt: skip
+# In the order of the help text: whose module has the command. The others stay unloaded, with the
+# numerics and plots that they need: two seconds, of which an agent, or `--version`, needs nothing.
+MODULES: Final[Mapping[str, str]] = {
+    "demo": "demo", "run": "run", "worker": "worker", "stop": "stop", "check": "check",
+    "keys": "keys", "cluster": "cluster", "calibrate": "calibrate", "size": "size",
+    "failover": "failover", "runs": "archive", "show": "archive", "verify": "archive",
+    "report": "report", "compare": "compare", "trend": "trend", "capacity": "capacity",
+    "baseline": "baseline", "nightly": "nightly", "prune": "prune",
+}  # fmt: skip
 EPILOG = """\
 exit codes: 0 PASS, 1 FAIL, 2 usage or scenario error, 3 INCONCLUSIVE,
             4 aborted by the user or a guard, 5 harness error
@@ -51,8 +38,17 @@ example: headroom demo
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """All commands with their options."""
+def load_commands(argv: Sequence[str]) -> list[ModuleType]:
+    """Modules of the command that is asked for; of all where help, or a mistake, lists them."""
+    first = argv[0] if argv else ""
+    if first == "--version":
+        return []
+    asked = [MODULES[first]] if first in MODULES else dict.fromkeys(MODULES.values())
+    return [import_module(f"loadtests.commands.{name}") for name in asked]
+
+
+def build_parser(argv: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """The command of these arguments with its options; without any, all commands."""
     parser = argparse.ArgumentParser(
         prog="headroom",
         description="Drives REST and gRPC load on a known schedule, measures it, judges it.",
@@ -61,15 +57,15 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"headroom {version('headroom')}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        command.add_parser(commands)
+    for module in load_commands(argv):
+        module.add_parser(commands)
     return parser
 
 
 def dispatch(argv: Sequence[str], stdout: TextIO, stderr: TextIO) -> ExitCode:
     """Run one command and return its exit code."""
     try:
-        arguments = build_parser().parse_args(argv)
+        arguments = build_parser(argv).parse_args(argv)
     except SystemExit as ended:  # argparse has printed help, version or usage
         return ExitCode.PASS if ended.code in (0, None) else ExitCode.USAGE
     try:

@@ -102,7 +102,8 @@ def _length_ns(scenario: Path, arguments: Sequence[str]) -> int:
     from loadtests.commands.dispatch import build_parser  # noqa: PLC0415 - see above
 
     try:
-        parsed = build_parser().parse_args(["run", str(scenario), *arguments])
+        words = ["run", str(scenario), *arguments]
+        parsed = build_parser(words).parse_args(words)
     except SystemExit as ended:
         expected = "arguments of `headroom run`, as its help has them"
         mistake = Mistake(where="arguments", seen=" ".join(arguments), expected=expected)

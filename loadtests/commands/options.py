@@ -11,6 +11,7 @@ from loadtests.errors import Mistake, ScenarioError
 from loadtests.swarm.run_log import FORMATS, LEVELS
 
 RESULTS = Path("results")
+DEFAULT_MASTER_PORT: Final = 5557  # Locust's own
 _HIGHEST: Final = 2**63 - 1
 _MOST: Final = 10**9  # of anything that is counted by hand
 

@@ -15,6 +15,7 @@ from loadtests.commands.failover_page import say_prediction
 from loadtests.commands.interrupts import ending_at_once, ignoring_after_start
 from loadtests.commands.judgement import conclude, exit_code_of, print_run
 from loadtests.commands.options import (
+    DEFAULT_MASTER_PORT,
     Commands,
     add_json,
     add_logs,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:  # importing the swarm loads Locust
     from loadtests.swarm.resumption import Found
     from loadtests.swarm.run import ExpectedWorkers, LocalWorkers, RunOutcome
 
-DEFAULT_MASTER_PORT = 5557  # Locust's own
 _LOOPBACK = ("127.0.0.1", None)
 
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from loadtests.commands.options import Commands, add_logs, address, engines, key
-from loadtests.commands.run import DEFAULT_MASTER_PORT
+from loadtests.commands.options import (
+    DEFAULT_MASTER_PORT,
+    Commands,
+    add_logs,
+    address,
+    engines,
+    key,
+)
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
 from loadtests.swarm.run_log import write_logs

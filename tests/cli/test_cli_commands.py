@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.cli import main
-from loadtests.commands.dispatch import build_parser
+from loadtests.commands.dispatch import MODULES, build_parser
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
 
@@ -59,6 +59,28 @@ def test_all_commands_are_known_here() -> None:
     """The tests of every command are of every command."""
     assert {name.split(" ")[1] for name in PARSERS if " " in name} == set(COMMANDS)
     assert {"headroom baseline promote", "headroom baseline list"} < set(PARSERS)
+
+
+def test_each_command_is_found_where_it_is_looked_for() -> None:
+    """A command loaded alone is the one that all together have."""
+    assert set(MODULES) == set(COMMANDS)
+    for name in MODULES:
+        alone = {parser.prog for parser in parsers(build_parser([name]))}
+        assert f"headroom {name}" in alone
+
+
+@pytest.mark.parametrize("words", [("--version",), ("worker", "--help"), ("cluster", "--help")])
+def test_an_agent_loads_no_numerics_of_verdicts(words: tuple[str, ...]) -> None:
+    """Pandas, SciPy and Matplotlib take two seconds and 100 MB, which agents do not need."""
+    program = (
+        "import io, sys; from loadtests.cli import main; "
+        f"main({words!r}, io.StringIO(), io.StringIO()); "
+        "print([name for name in ('pandas', 'scipy', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 @pytest.mark.parametrize("name", PARSERS)
@@ -284,7 +306,7 @@ def test_no_colour_reaches_a_pipe() -> None:
         (("check", "x.toml", "--scale", "abc"), "saw 'abc'; expected a number above 0"),
         (
             ("check", "x.toml", "--engines", "x"),
-            "expected a whole number above 0, or auto",
+            "expected a whole number from 1 to 1000000000, or auto",
         ),
         (("worker", "--master", "h:x"), "saw 'x'; expected a port"),
         (("worker", "--master", ":1"), "expected HOST, HOST:PORT or [IPV6]:PORT"),

@@ -24,7 +24,7 @@ from enum import Enum
 from analysis.figures import StageFigures, build_figures
 from analysis.judging import ObjectiveResult, State
 from analysis.little import little_of
-from analysis.reading import Unit
+from analysis.unit import Unit
 from analysis.verdict import Verdict
 from loadtests.plan.model import LoadModel
 from loadtests.record.archive import Run
