@@ -19,7 +19,13 @@ _LIBC: Final = ctypes.CDLL(None)  # loaded here: a child between fork and exec m
 
 
 def follow_parent(number: signal.Signals = signal.SIGKILL) -> None:
-    """Have this process sent a signal when its parent dies."""
+    """Have this process sent a signal when its parent dies.
+
+    One that it was told to ignore, as `nohup` does for all below it, would change nothing: it
+    acts by default again.
+    """
+    if number != signal.SIGKILL and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
     _LIBC.prctl(_PR_SET_PDEATHSIG, number)
 
 

@@ -344,10 +344,14 @@ Steps(Path(sys.argv[1]), terminal, Signals()).call(forever, 60)
 
 
 @pytest.mark.system
-def test_a_killed_night_leaves_no_load_behind(tmp_path: Path) -> None:
-    """SIGKILL of the night ends its child."""
+@pytest.mark.parametrize("hang_up", [signal.SIG_DFL, signal.SIG_IGN], ids=["plain", "nohup"])
+def test_a_killed_night_leaves_no_load_behind(tmp_path: Path, hang_up: signal.Handlers) -> None:
+    """SIGKILL of the night ends its child, whatever the night itself was told to ignore."""
     with subprocess.Popen(
-        [sys.executable, "-c", ORPHAN, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", ORPHAN, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, hang_up),  # noqa: PLW1509 - one thread
     ) as parent:
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
