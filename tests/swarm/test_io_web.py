@@ -194,7 +194,9 @@ def page(run: Opened) -> Iterator[Page]:
     if shutil.which("chromium") is None:
         pytest.skip("chromium is not installed")
     ARTEFACTS.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as profile, opened(Path(profile)) as tab:
+    # Chromium's helpers may still write while its folder is removed.
+    folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    with folder as profile, opened(Path(profile)) as tab:
         tab.call("Security.setIgnoreCertificateErrors", ignore=True)
         tab.visit(f"{run.url}/headroom", width=1280, scheme="light")
         assert tab.evaluate("location.pathname") == "/headroom/login"

@@ -228,7 +228,7 @@ def test_a_browser_shows_them_too(ended: Swarm) -> None:
     """The page in headless Chromium has the requests with their counts, and a rate."""
     if shutil.which("chromium") is None:
         pytest.skip("chromium is not installed")
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         page = subprocess.run(
             [
                 *CHROMIUM, f"--user-data-dir={profile}", "--virtual-time-budget=6000",
