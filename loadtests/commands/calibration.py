@@ -50,13 +50,13 @@ def load_calibration(path: Path | None = None) -> Calibration | None:
 
     Damaged, a file that the user named is their mistake (ScenarioError), our own a HarnessError.
     """
-    ours = calibration_path() if path is None else path
+    file = calibration_path() if path is None else path
     try:
-        return msgspec.json.decode(ours.read_bytes(), type=Calibration)
+        return msgspec.json.decode(file.read_bytes(), type=Calibration)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:
-        where, seen, expected = str(ours), str(error), "a calibration (headroom calibrate)"
+        where, seen, expected = str(file), str(error), "a calibration (headroom calibrate)"
         if path is not None:
             mistake = Mistake(where="--calibration", seen=seen, expected=expected)
             raise ScenarioError(where, (mistake,)) from error
