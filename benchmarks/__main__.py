@@ -36,7 +36,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--only", action="append", choices=list(parts.PARTS), metavar="PART", default=[]
     )
     parser.add_argument("--quick", action="store_true", help="a smoke test of every part")
-    parser.add_argument("--soak", action="store_true", help="report a day as well; hours")
+    parser.add_argument(
+        "--soak",
+        type=Path,
+        metavar="FOLDER",
+        help="report a day as well; kept in FOLDER, and written there first, in an hour or so, "
+        "when it is not there",
+    )
     parser.add_argument("--list", action="store_true", help="name the parts and leave")
     parser.add_argument("--output", type=Path, help="folder of RESULTS.md and results.json")
     return parser
@@ -79,9 +85,7 @@ def main(argv: list[str]) -> int:
         quick_folder = Path(tempfile.gettempdir()) / "headroom-bench-quick"
         folder: Path = arguments.output or (quick_folder if arguments.quick else _HERE)
         folder.mkdir(parents=True, exist_ok=True)
-        settings = parts.settings_for(
-            Path(scratch), is_quick=arguments.quick, is_soak=arguments.soak
-        )
+        settings = parts.settings_for(Path(scratch), is_quick=arguments.quick, soak=arguments.soak)
         begin = time.monotonic()
         names = arguments.only or list(parts.PARTS)
         failed = [name for name in names if not _run_part(name, settings, folder)]

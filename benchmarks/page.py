@@ -3,11 +3,12 @@
 And `headroom compare`, of two archives of the first length. The archives are those of `show`,
 written by the real archive writer. Measured is the whole command, start of Python and loading
 of Matplotlib included, and the most resident memory that its processes had together. A day
-takes an hour to write, so it is only measured when asked for (--soak).
+takes an hour to write, so it is only measured when asked for (--soak), and is kept.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import psutil
 from benchmarks.process import ROOT
 from benchmarks.show import write_archive
 from loadtests.errors import ExitCode, HarnessError
+from loadtests.record.directory import RUNS, is_partial
 
 _START = "from loadtests.cli import console; console()"
 _LOOK_S = 0.02
@@ -77,23 +79,35 @@ def _timed(words: tuple[str, ...], codes: tuple[ExitCode, ...]) -> tuple[float, 
     return took_s, most
 
 
-def page_sample(*, seconds: int, rounds: int, has_compare: bool, scratch: Path) -> PageSample:
-    """Write the archive, report it so many times, and compare it with a second one."""
-    results = scratch / f"report-{seconds}"
-    archive = write_archive(results, seconds)
+def _archives(results: Path, seconds: int, number: int) -> list[Path]:
+    """So many archives of this length; those that are not there are written."""
+    found = sorted(runs.iterdir()) if (runs := results / RUNS).is_dir() else []
+    complete = [path for path in found if not is_partial(path)]
+    return [*complete, *(write_archive(results, seconds) for _ in range(number - len(complete)))]
+
+
+def page_sample(results: Path, *, seconds: int, rounds: int, scratch: Path) -> PageSample:
+    """Report the archive of so many seconds in a results folder, written if it is not there."""
+    archive = _archives(results, seconds, 1)[0]
     output = scratch / "report"
     report = ("report", str(archive), "--output", str(output))
     reports = [_timed(report, (ExitCode.PASS,)) for _ in range(rounds)]
-    compares = []
-    if has_compare:
-        compare = ("compare", str(archive), str(write_archive(results, seconds)))
-        compares = [_timed(compare, _DECISIONS) for _ in range(rounds)]
     return PageSample(
         windows=seconds,
         archive_bytes=sum(f.stat().st_size for f in archive.rglob("*") if f.is_file()),
         report_s=tuple(took_s for took_s, _ in reports),
         resident_bytes=max(resident for _, resident in reports),
         page_bytes=(output / "report.html").stat().st_size,
+    )
+
+
+def with_compare(sample: PageSample, results: Path, *, rounds: int) -> PageSample:
+    """The same, its archive compared with another of its length as well."""
+    before, after = _archives(results, sample.windows, 2)[:2]
+    compare = ("compare", str(before), str(after))
+    compares = [_timed(compare, _DECISIONS) for _ in range(rounds)]
+    return dataclasses.replace(
+        sample,
         compare_s=tuple(took_s for took_s, _ in compares),
-        compare_resident_bytes=max((resident for _, resident in compares), default=0),
+        compare_resident_bytes=max(resident for _, resident in compares),
     )

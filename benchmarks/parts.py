@@ -31,7 +31,7 @@ from benchmarks.machine import (
 )
 from benchmarks.memory import leak_samples, memory_samples
 from benchmarks.million import MILLION
-from benchmarks.page import page_sample
+from benchmarks.page import page_sample, with_compare
 from benchmarks.peers import versions
 from benchmarks.process import ROOT
 from benchmarks.results import (
@@ -89,7 +89,7 @@ class Settings:
     curve_rounds: int
     archive_s: int
     shows: int
-    soak_s: int  # 0: no soak is reported
+    soak: Path | None  # where the archive of a day is kept; None: none is reported
     grpc_rounds: int
     grpc_warm_s: float
     grpc_s: float
@@ -98,8 +98,8 @@ class Settings:
     grpc_requests: int
 
 
-def settings_for(scratch: Path, *, is_quick: bool, is_soak: bool) -> Settings:
-    """The full lengths, or those of a smoke test; with `is_soak` a day is reported as well."""
+def settings_for(scratch: Path, *, is_quick: bool, soak: Path | None) -> Settings:
+    """The full lengths, or those of a smoke test; with `soak` a day is reported as well."""
     if is_quick:
         return Settings(
             scratch=scratch,
@@ -119,7 +119,7 @@ def settings_for(scratch: Path, *, is_quick: bool, is_soak: bool) -> Settings:
             curve_rounds=1,
             archive_s=120,
             shows=1,
-            soak_s=0,
+            soak=None,
             grpc_rounds=1,
             grpc_warm_s=0.5,
             grpc_s=1.0,
@@ -145,7 +145,7 @@ def settings_for(scratch: Path, *, is_quick: bool, is_soak: bool) -> Settings:
         curve_rounds=4,
         archive_s=3_600,
         shows=3,
-        soak_s=_DAY_S if is_soak else 0,
+        soak=soak,
         grpc_rounds=3,
         grpc_warm_s=0.7,
         grpc_s=2.0,
@@ -334,19 +334,14 @@ def run_show(settings: Settings) -> ShowPart:
 
 def run_page(settings: Settings) -> PagePart:
     """`headroom report` and `compare` of an hour, a report of a day where that was asked for."""
-    lengths = (settings.archive_s, settings.soak_s)
+    hour, rounds, scratch = settings.scratch / "hour", settings.shows, settings.scratch
     with _stamped(settings) as stamper:
-        samples = tuple(
-            page_sample(
-                seconds=seconds,
-                rounds=settings.shows,
-                has_compare=seconds == settings.archive_s,
-                scratch=settings.scratch,
-            )
-            for seconds in lengths
-            if seconds
-        )
-        return PagePart(stamp=stamper.stamp(), samples=samples)
+        samples = [page_sample(hour, seconds=settings.archive_s, rounds=rounds, scratch=scratch)]
+        samples[0] = with_compare(samples[0], hour, rounds=rounds)
+        if settings.soak is not None:
+            soak = settings.soak
+            samples.append(page_sample(soak, seconds=_DAY_S, rounds=rounds, scratch=scratch))
+        return PagePart(stamp=stamper.stamp(), samples=tuple(samples))
 
 
 def run_grpc(settings: Settings) -> GrpcPart:

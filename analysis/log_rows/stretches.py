@@ -19,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
 
+from analysis.log_rows.memory import keep_freed_memory
 from loadtests.errors import HarnessError
 from loadtests.record.files import open_file, reading
 
@@ -86,7 +87,7 @@ def over_stretches(
         return
     # Not forked: Arrow's threads may hold locks that no child would ever see released.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(number, mp_context=context, initializer=_end_on_interrupt)
+    pool = ProcessPoolExecutor(number, mp_context=context, initializer=_begin_process)
     try:
         begun = [pool.submit(work, stretch) for stretch in stretches]
         yield lambda: [_result(future, path, number) for future in begun]
@@ -94,9 +95,10 @@ def over_stretches(
         pool.shutdown(cancel_futures=True)
 
 
-def _end_on_interrupt() -> None:
+def _begin_process() -> None:
     """Ctrl-C goes to all processes of a terminal: these end at once, without a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    keep_freed_memory()
 
 
 def _result(future: Future[Found], path: Path, number: int) -> Found:

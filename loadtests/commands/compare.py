@@ -15,6 +15,7 @@ from analysis.compare.likeness import Aspect
 from analysis.compare.measures import measures_of
 from analysis.compare.page import comparison_to_json, comparison_to_markdown, show_comparison
 from analysis.compare.subject import AnySubject, FiledSubject, build_subject
+from analysis.log_rows.memory import keep_freed_memory
 from loadtests.commands.archive import find_run
 from loadtests.commands.options import Commands, add_json, add_results
 from loadtests.commands.terminal import Terminal
@@ -167,6 +168,7 @@ def _file(text: str) -> Path:
 
 def compare_sides(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """The exit code is the decision."""
+    keep_freed_memory()
     sides = _read_sides(arguments.results, arguments.before, arguments.after, terminal)
     comparison = compare(
         *sides,
