@@ -61,7 +61,7 @@ def load_read_back(path: Path, sums: dict[str, str]) -> pd.DataFrame | None:
             where=str(where), seen=f"SHA-256 {seen}", expected="the one in SHA256SUMS"
         )
     try:
-        table = pq.read_table(pa.BufferReader(read_file(where)))
+        table = pq.ParquetFile(pa.BufferReader(read_file(where))).read()
         frame: pd.DataFrame = table.cast(READ_BACK).to_pandas()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise HarnessError(
