@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from analysis.baselines import read_baselines
+from analysis.log_rows.memory import keep_freed_memory
 from loadtests.commands.archive import find_run
 from loadtests.commands.index import renew_index
 from loadtests.commands.options import Commands, add_json, add_results
@@ -58,6 +59,7 @@ def _check_output(output: Path | None) -> None:
 
 def write_reports(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """One report a run, then the index; the exit code says only that they were written."""
+    keep_freed_memory()
     # Matplotlib takes a second to load, which no other command should wait for.
     from analysis.report.writing import write_report  # noqa: PLC0415 - see above
 
