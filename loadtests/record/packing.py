@@ -21,6 +21,8 @@ KeyCounts = tuple[NDArray[np.uint32], NDArray[np.int64]]  # sorted unique keys, 
 _FAR: Final = 255  # stands for a gap in `far_gaps`
 _KEYS: Final = 2**32
 _WIDTHS: Final = {1: "<u1", 2: "<u2", 4: "<u4", 8: "<i8"}
+# What every key adds to the gaps before it: none of a window of 10 requests has more keys.
+_NUMBERS: Final = np.arange(1 << 16, dtype=np.int64)
 
 
 class PackedCounts(msgspec.Struct, array_like=True):
@@ -61,12 +63,11 @@ def _unpack_keys(gaps: NDArray[np.uint8], far_gaps: bytes) -> NDArray[np.uint32]
     far = (gaps == _FAR).nonzero()[0]
     if len(far_gaps) != 4 * far.size:
         raise ValueError("window arrays differ in length")
-    steps = gaps.astype(np.int64)
-    steps[far] = np.frombuffer(far_gaps, dtype="<u4")
-    steps += 1
-    keys = steps.cumsum()
-    keys -= 1
-    if keys.size and int(keys[-1]) >= _KEYS:
+    keys = gaps.astype(np.int64)
+    keys[far] = np.frombuffer(far_gaps, dtype="<u4")
+    keys.cumsum(out=keys)
+    keys += _NUMBERS[: keys.size] if keys.size <= _NUMBERS.size else np.arange(keys.size)
+    if keys.size and keys[-1] >= _KEYS:
         raise ValueError("window names a slot beyond the key space")
     return keys.astype(np.uint32)
 
@@ -82,7 +83,7 @@ def _unpack_numbers(size: int, packed: PackedCounts) -> NDArray[np.int64]:
     if not places.size or rest or width not in _WIDTHS:
         raise ValueError("window arrays differ in length")
     many = np.frombuffer(packed.many, dtype=_WIDTHS[width])
-    if int(many.min()) <= 1:
+    if np.minimum.reduce(many) <= 1:
         raise ValueError("window holds a negative count, or a single one as many")
     counts[places] = many.astype(np.int64)  # cast first: scattering two widths takes twice as long
     return counts

@@ -77,7 +77,9 @@ class Count(IntEnum):
     CONNECT_FAILURES = 9
 
 
-MAX_SLOTS: Final = (2**32 - 1) // (LENGTH * len(Kind))
+_COLUMNS: Final = len(Count)
+_KEYS_A_SLOT: Final = LENGTH * len(Kind)
+MAX_SLOTS: Final = (2**32 - 1) // _KEYS_A_SLOT
 CONNECTION: Final = "(connection)"  # the pseudo request that connection figures belong to
 
 
@@ -248,11 +250,13 @@ def merge_windows(start_s: int, windows: Iterable[Window]) -> Window:
 
 def check_slots(window: Window, slots: SlotSpace) -> None:
     """ValueError when a window names a slot that the slot space does not have."""
-    seen = [*window.slots[-1:].tolist()]
-    seen.extend(key // (LENGTH * len(Kind)) for key in window.keys[-1:].tolist())
-    seen.extend(slot for slot, _ in (*window.errors, *window.messages))
-    seen.extend(window.bins.slots.tolist())
-    seen.extend(window.writes.rows[:, 1].tolist())
+    seen = window.slots[-1:].tolist()
+    seen += [key // _KEYS_A_SLOT for key in window.keys[-1:].tolist()]
+    seen += [slot for slot, _ in (*window.errors, *window.messages)]
+    if window.bins is not NO_BINS:
+        seen += window.bins.slots.tolist()
+    if window.writes is not NO_WRITES:
+        seen += window.writes.rows[:, 1].tolist()
     if seen and not 0 <= min(seen) <= max(seen) < len(slots):
         raise ValueError(f"window of slot {max(seen)}, this run has {len(slots)}")
 
@@ -323,16 +327,17 @@ def unpack_window(data: bytes) -> Window:
     slots = np.frombuffer(frame.slots, dtype="<u4").astype(np.uint32)
     keys, counts = unpack_counts(frame.histograms)
     counters = np.frombuffer(frame.counters, dtype="<i8").astype(np.int64)
-    if counters.size != slots.size * len(Count):
+    if counters.size != slots.size * _COLUMNS:
         raise ValueError("window arrays differ in length")
-    if (slots[1:] <= slots[:-1]).any():
+    numbers = slots.tolist()  # few: cheaper looked at here than by NumPy
+    if sorted(set(numbers)) != numbers:
         raise ValueError("window slots are not sorted and unique")
-    if counters.min(initial=0) < 0:
+    if counters.size and np.minimum.reduce(counters) < 0:
         raise ValueError("window holds a negative count")
     return Window(
         start_s=frame.start_s,
         slots=slots,
-        counters=counters.reshape(-1, len(Count)),
+        counters=counters.reshape(-1, _COLUMNS),
         keys=keys,
         counts=counts,
         errors={(slot, kind): n for slot, kind, n in frame.errors},

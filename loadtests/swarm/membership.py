@@ -93,6 +93,19 @@ class Member:
             lease_age_ns=None if until_ns is None else max(0, now_ns + lease_ns - until_ns),
         )
 
+    def is_settled(self, pinged_ns: int, renewed_ns: int) -> bool:
+        """Tell that nothing has to be said again: pinged and renewed since, no share taken over.
+
+        Said of nearly every one of 1,000 members, ten times a second.
+        """
+        sent_ns = self.sent_ns
+        return (
+            sent_ns.get("ping", 0) > pinged_ns
+            and sent_ns.get("lease", 0) > renewed_ns
+            and self.standing is Standing.ALIVE
+            and not self.takeovers
+        )
+
     def is_due(self, kind: str, every_ns: int, now_ns: int) -> bool:
         """Tell whether a repeated message should go out, and note that it does."""
         last_ns = self.sent_ns.get(kind)

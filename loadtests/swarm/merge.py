@@ -126,7 +126,8 @@ class Ledger:
             raise LedgerError("batch_bins", f"batch {number}: {error}") from error
         growths = [self._growth(entry) for entry in progress]
         growth = [sum(column) for column in zip((0,) * len(_COLUMNS), *growths, strict=True)]
-        seen = window.counters.sum(axis=0)[_COLUMNS].tolist()
+        sums = np.add.reduce(window.counters).tolist()
+        seen = [sums[column] for column in _COLUMNS]
         if seen != growth:
             raise LedgerError(
                 "batch_sums", f"batch {number}: windows add up to {seen}, totals to {growth}"
