@@ -7,12 +7,17 @@ STAMP := .venv/.installed
 
 setup: $(STAMP)
 
+# An environment of its own with the locked dependencies and the package: folder, Python.
+define install
+	test -x $(1)/bin/python || $(2) -m venv $(1)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(1)/bin/python -m pip check
+	touch $(1)/.installed
+endef
+
 $(STAMP): requirements.lock pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	$(BIN)/python -m pip check
-	touch $(STAMP)
+	$(call install,.venv,$(PYTHON))
 
 demo: $(STAMP)
 	$(BIN)/headroom demo
@@ -80,8 +85,16 @@ test-nightly: $(STAMP)
 	$(REAL) -m nightly -rs
 
 # Side by side with wrk, hey, h2load, Locust and Python's gRPC clients; half an hour on a quiet machine.
-bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+# On the system's Python, in an environment of its own: how an interpreter was built matters as much
+# as what runs on it (README, "Which Python").
+BENCH_PYTHON ?= $(firstword $(wildcard /usr/bin/python3) $(PYTHON))
+BENCH := .venv-bench
+bench: $(BENCH)/.installed
+	$(BENCH)/bin/python -m benchmarks $(ARGS)
+
+$(BENCH)/.installed: requirements.lock pyproject.toml
+	$(BENCH_PYTHON) -c "import ensurepip" || apt-get install -y python3-venv
+	$(call install,$(BENCH),$(BENCH_PYTHON))
 
 # Writes the Python messages of protos/; a test fails when they are not those of the .proto files.
 GENERATED := loadtests/cluster/generated
