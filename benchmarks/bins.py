@@ -1,9 +1,9 @@
 """What recording bins of 100 ms costs: the same engine and load, with and without, in turn.
 
 Open load, as failovers have it: the mix of five against nginx and unique transactions against
-nghttpd, each at half of its saturation: an engine that has no time to spare uses its core whole,
-whatever a request costs. With bins
-means what a scenario with faults asks for: counts of every bin, and two marks of lateness.
+nghttpd, each at a third of its saturation: an engine that has no time to spare uses its core
+whole, whatever a request costs. With bins means what a scenario with faults asks for: counts of
+every bin, and two marks of lateness.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from loadtests.plan.model import Binning, LateMark, Plan
 from loadtests.record.window import Kind
 
 PLAIN, BINS = "plain", "bins"
-OPEN_LEVEL: Final = 0.5
+OPEN_LEVEL: Final = 1 / 3
 BINNING: Final = Binning(
     marks=tuple(LateMark(kind=Kind.RESPONSE, limit_ns=ms * 1_000_000) for ms in (200, 500))
 )

@@ -11,7 +11,7 @@ from benchmarks.results import BinsPart
 from benchmarks.spread import spread_of
 
 _METHOD = """\
-The same engine under the same open load without and with bins, in turn, at 70 % of saturation;
+The same engine under the same open load without and with bins, in turn, at a third of saturation;
 cores, counting and "undisturbed" as for the CPU per request.
 """
 _HEADER = (

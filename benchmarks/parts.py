@@ -246,7 +246,7 @@ def run_bins(settings: Settings) -> BinsPart:
             server,
             plan_at,
             saturation,
-            rounds=settings.rounds,
+            rounds=2 * settings.rounds,
             warm_s=settings.warm_s,
             seconds=seconds,
             scratch=scratch,

@@ -9,6 +9,7 @@ answers later than the plan's marks.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,9 @@ Integers = NDArray[np.int64]
 
 _COLUMNS: Final = [int(Count[column.name]) for column in COUNTED]  # of a window's counters
 _DUE: Final = {Count.CLIENT_ERROR: BinCount.DUE_CLIENT_ERROR, Count.FAILED: BinCount.DUE_FAILED}
+
+
+_limit_ns = itemgetter(1)  # of a column and its mark
 
 
 class BinBook:
@@ -51,7 +55,10 @@ class BinBook:
 
     def ended_ok(self, kind: Kind, slots: Integers, values_ns: Integers) -> None:
         """Count the answers that are later than a mark."""
-        for column, limit_ns in self._marks[kind]:
+        marks = self._marks[kind]
+        if not marks or values_ns.max(initial=0) <= min(marks, key=_limit_ns)[1]:
+            return  # nearly always
+        for column, limit_ns in marks:
             late = slots[values_ns > limit_ns]
             if late.size:
                 np.add.at(self._late[:, column], late, 1)

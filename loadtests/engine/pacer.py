@@ -37,8 +37,8 @@ _SLICE_ARRIVALS: Final = 256
 _MOST_SLICES: Final = 2  # in one turn of the loop: up to 3 ms
 SHORTEST_QUANTUM_NS: Final = 120_000  # 60 us of send lag on average, where arrivals are denser
 LONGEST_QUANTUM_NS: Final = 400_000  # well below the 1 ms of send lag that voids a run
-_EASY_RATIO: Final = 0.65  # of its core: up to here an engine can afford to be exact
-_HARD_RATIO: Final = 0.8
+_EASY_RATIO: Final = 0.8  # of its core: up to here an engine can afford to be exact
+_HARD_RATIO: Final = 0.92
 
 Integers = NDArray[np.int64]
 
@@ -72,7 +72,7 @@ def _merged(parts: Sequence[_Stretch]) -> _Stretch:
 def quantum_ns(busy_ratio: float) -> int:
     """Quantum of an engine that used this part of its core lately: longer when it is busy.
 
-    Linear between 0.65 and 0.8, so that what a longer quantum saves cannot make it swing.
+    Linear between 0.8 and 0.92, so that what a longer quantum saves cannot make it swing.
     """
     strain = (busy_ratio - _EASY_RATIO) / (_HARD_RATIO - _EASY_RATIO)
     span_ns = LONGEST_QUANTUM_NS - SHORTEST_QUANTUM_NS
