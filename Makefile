@@ -87,13 +87,15 @@ test-nightly: $(STAMP)
 # Side by side with wrk, hey, h2load, Locust and Python's gRPC clients; half an hour on a quiet machine.
 # On the system's Python, in an environment of its own: how an interpreter was built matters as much
 # as what runs on it (README, "Which Python").
-BENCH_PYTHON ?= $(firstword $(wildcard /usr/bin/python3) $(PYTHON))
-BENCH := .venv-bench
+# `make bench BENCH_PYTHON=python3.13` takes another, in an environment of that name.
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+BENCH_PYTHON ?= $(shell /usr/bin/python3 -c "$(NEW_ENOUGH)" 2>/dev/null && echo /usr/bin/python3 || echo $(PYTHON))
+BENCH := .venv-bench$(subst /,-,$(BENCH_PYTHON))
 bench: $(BENCH)/.installed
 	$(BENCH)/bin/python -m benchmarks $(ARGS)
 
 $(BENCH)/.installed: requirements.lock pyproject.toml
-	$(BENCH_PYTHON) -c "import ensurepip" || apt-get install -y python3-venv
+	$(BENCH_PYTHON) -c "import ensurepip" || test $(BENCH_PYTHON) != /usr/bin/python3 || apt-get install -y python3-venv
 	$(call install,$(BENCH),$(BENCH_PYTHON))
 
 # Writes the Python messages of protos/; a test fails when they are not those of the .proto files.

@@ -22,7 +22,8 @@ def heading(title: str, stamp: Stamp) -> list[str]:
         f"## {title}{quick}",
         "",
         (
-            f"{machine.date_utc}, commit {stamp.commit or 'unknown'}, took {stamp.took_s:.0f} s,"
+            f"{machine.date_utc}, commit {stamp.commit or 'unknown'}, {machine.python},"
+            f" took {stamp.took_s:.0f} s,"
             f" others used {machine.busy_ratio:.0%} of the machine before, the hypervisor took"
             f" {stamp.stolen_ratio:.1%} of a core meanwhile."
         ),

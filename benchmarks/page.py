@@ -22,10 +22,13 @@ import psutil
 from benchmarks.process import ROOT
 from benchmarks.show import write_archive
 from loadtests.errors import ExitCode, HarnessError
-from loadtests.record.directory import RUNS, is_partial
+from loadtests.record.directory import MANIFEST_FILE, RUNS, is_partial
+from loadtests.record.files import read_file
+from loadtests.record.manifest import decode_manifest
 
 _START = "from loadtests.cli import console; console()"
 _LOOK_S = 0.02
+_S = 1_000_000_000
 _DECISIONS = (ExitCode.PASS, ExitCode.FAIL, ExitCode.INCONCLUSIVE)
 
 
@@ -81,9 +84,14 @@ def _timed(words: tuple[str, ...], codes: tuple[ExitCode, ...]) -> tuple[float, 
 
 def _archives(results: Path, seconds: int, number: int) -> list[Path]:
     """So many archives of this length; those that are not there are written."""
-    found = sorted(runs.iterdir()) if (runs := results / RUNS).is_dir() else []
-    complete = [path for path in found if not is_partial(path)]
-    return [*complete, *(write_archive(results, seconds) for _ in range(number - len(complete)))]
+    runs = sorted((results / RUNS).glob("*_benchmark_*"))
+    found = [path for path in runs if not is_partial(path) and _length_ns(path) == seconds * _S]
+    return [*found, *(write_archive(results, seconds) for _ in range(number - len(found)))]
+
+
+def _length_ns(archive: Path) -> int:
+    manifest = decode_manifest(read_file(archive / MANIFEST_FILE), str(archive))
+    return max(stage.end_ns for stage in manifest.stages)
 
 
 def page_sample(results: Path, *, seconds: int, rounds: int, scratch: Path) -> PageSample:

@@ -151,7 +151,6 @@ def _machine_section(stamp: Stamp) -> list[str]:
         ("cores", str(machine.cores)),
         ("memory", f"{machine.memory_bytes / 2**30:.0f} GiB"),
         ("kernel", machine.kernel),
-        ("Python", machine.python),
         ("descriptors", f"{machine.descriptors:,}"),
         *sorted(stamp.versions.items()),
     ]

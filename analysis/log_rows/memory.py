@@ -17,6 +17,6 @@ _KEPT_BYTES: Final = 128 << 20
 def keep_freed_memory() -> None:
     """For the rest of this process; without glibc, nothing."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
+    # Older ones take no threshold as high: the other alone would make it slower.
+    if mallopt is not None and mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES):
         mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)

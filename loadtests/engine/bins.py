@@ -8,8 +8,8 @@ answers later than the plan's marks.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
-from operator import itemgetter
 from typing import Final
 
 import numpy as np
@@ -25,13 +25,18 @@ _COLUMNS: Final = [int(Count[column.name]) for column in COUNTED]  # of a window
 _DUE: Final = {Count.CLIENT_ERROR: BinCount.DUE_CLIENT_ERROR, Count.FAILED: BinCount.DUE_FAILED}
 
 
-_limit_ns = itemgetter(1)  # of a column and its mark
-
-
 class BinBook:
     """Rows of the open second. `open_connections` gives (slot, connections) of every node."""
 
-    __slots__ = ("_before", "_late", "_marks", "_open_connections", "_parts", "_to_unix_ns")
+    __slots__ = (
+        "_before",
+        "_late",
+        "_lowest_ns",
+        "_marks",
+        "_open_connections",
+        "_parts",
+        "_to_unix_ns",
+    )
 
     def __init__(
         self,
@@ -45,6 +50,10 @@ class BinBook:
             kind: [(i, mark.limit_ns) for i, mark in enumerate(marks) if mark.kind is kind]
             for kind in (Kind.RESPONSE, Kind.SERVICE)
         }
+        self._lowest_ns = {
+            kind: min((limit_ns for _, limit_ns in marks), default=sys.maxsize)
+            for kind, marks in self._marks.items()
+        }
         self._open_connections = open_connections
         self._parts: list[Bins] = []
         self._to_unix_ns = 0
@@ -55,10 +64,9 @@ class BinBook:
 
     def ended_ok(self, kind: Kind, slots: Integers, values_ns: Integers) -> None:
         """Count the answers that are later than a mark."""
-        marks = self._marks[kind]
-        if not marks or values_ns.max(initial=0) <= min(marks, key=_limit_ns)[1]:
+        if values_ns.max(initial=0) <= self._lowest_ns[kind]:
             return  # nearly always
-        for column, limit_ns in marks:
+        for column, limit_ns in self._marks[kind]:
             late = slots[values_ns > limit_ns]
             if late.size:
                 np.add.at(self._late[:, column], late, 1)

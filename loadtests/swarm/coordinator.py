@@ -183,7 +183,7 @@ class Coordinator:
         self._forgive_stall(now_ns)
         self._notice_silence(now_ns)
         self._release()
-        is_running = self._phase is RunPhase.RUNNING and self._end is None
+        is_running = self._phase is RunPhase.RUNNING
         pinged_ns, renewed_ns = now_ns - self._timing.drift_ns, now_ns - self._timing.renew_ns
         for member in self._members.values():
             if not (is_running and member.is_settled(pinged_ns, renewed_ns)):

@@ -100,8 +100,8 @@ class Member:
         """
         sent_ns = self.sent_ns
         return (
-            sent_ns.get("ping", 0) > pinged_ns
-            and sent_ns.get("lease", 0) > renewed_ns
+            sent_ns.get("ping", pinged_ns) > pinged_ns
+            and sent_ns.get("lease", renewed_ns) > renewed_ns
             and self.standing is Standing.ALIVE
             and not self.takeovers
         )
