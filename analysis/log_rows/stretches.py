@@ -96,7 +96,8 @@ def over_stretches(
 
 
 def _begin_process() -> None:
-    """Ctrl-C goes to all processes of a terminal: these end at once, without a traceback."""
+    """Set up a process that only reads."""
+    # Ctrl-C goes to all processes of a terminal: these end at once, without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     keep_freed_memory()
 

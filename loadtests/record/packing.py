@@ -21,7 +21,7 @@ KeyCounts = tuple[NDArray[np.uint32], NDArray[np.int64]]  # sorted unique keys, 
 _FAR: Final = 255  # stands for a gap in `far_gaps`
 _KEYS: Final = 2**32
 _WIDTHS: Final = {1: "<u1", 2: "<u2", 4: "<u4", 8: "<i8"}
-# What every key adds to the gaps before it: none of a window of 10 requests has more keys.
+# What every key adds to the gaps before it, for as many keys as windows usually have.
 _NUMBERS: Final = np.arange(1 << 16, dtype=np.int64)
 
 
