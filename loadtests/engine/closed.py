@@ -61,7 +61,7 @@ class Supply:
         numbers = np.arange(position, position + _BATCH, dtype=np.int64)
         sequences = share.residue + share.modulus * numbers
         slots = self._schedule.mix(sequences)[0] * len(self._plan.nodes) + node
-        batch = list(self._catalogue.parcels(sequences, slots.tolist()))
+        batch = self._catalogue.parcels([0] * _BATCH, sequences, slots)
         batch.reverse()
         return batch
 
@@ -123,7 +123,7 @@ class ClosedPool(Pool):
         if not self.batch:
             self.batch = self._supply.batch(self.index)
             now_ns = monotonic_ns()
-        code, task, payload = self.batch.pop()
+        _, code, task, payload = self.batch.pop()
         traffic.planned += 1
         connection.begin(now_ns, now_ns, code + self.stage_code, task, payload)
         if gate is not None:

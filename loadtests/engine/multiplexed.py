@@ -140,14 +140,26 @@ class MultiplexedConnection(asyncio.Protocol):
             else:
                 self._pool.free.append(self)
 
+    def begin_part(self, parcels: list[Parcel]) -> None:
+        """Take requests that are due, to leave with the next `flush`; there must be room for all.
+
+        The pool has taken this connection from the front of its free ones.
+        """
+        if not self._unsent:
+            self._traffic.unsent.append(self)
+        self._unsent += parcels  # type: ignore[arg-type]  # as above
+        self._traffic.sent += len(parcels)
+        self.room -= len(parcels)
+        self._is_parked = self.room > 0
+        if self._is_parked:
+            self._pool.free.append(self)
+
     def begin_many(self, parcels: list[Parcel]) -> None:
         """Take requests of users whose last answers came here; there must be room for all."""
         if parcels:
             if not self._unsent:
                 self._traffic.unsent.append(self)
-            unsent = self._unsent
-            for code, task, payload in parcels:
-                unsent.append((0, code, task, payload))  # type: ignore[arg-type]  # as above
+            self._unsent += parcels  # type: ignore[arg-type]  # as above
             self._traffic.sent += len(parcels)
             self.room -= len(parcels)
         if self.room > 0:
@@ -155,11 +167,11 @@ class MultiplexedConnection(asyncio.Protocol):
         elif self._is_parked:
             self._unpark()
 
-    def send_next(self, code: int, task: Task, payload: bytes) -> None:
-        """Send a request of a user whose last answer came here, at once; there must be room."""
+    def send_next(self, parcels: list[Parcel]) -> None:
+        """Send the one request of a user whose last answer came here; there must be room."""
         self._traffic.sent += 1
         self.room -= 1
-        self._send([(0, code, task, payload)])  # type: ignore[list-item]  # as above
+        self._send(parcels)  # type: ignore[arg-type]  # as above
 
     def flush(self) -> None:
         """Send all that has been begun, and what the protocol has to say, at once."""

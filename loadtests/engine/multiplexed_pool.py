@@ -65,6 +65,39 @@ class MultiplexedPool(Pool):
         if self.backlog:
             self.serve(now_ns)
 
+    def begin_many(self, parcels: list[Parcel]) -> None:
+        """Take what is due at the same moment: a turn of it to each connection that is free."""
+        at = 0 if self.backlog else self._begin(parcels)
+        if at < len(parcels):
+            now_ns = monotonic_ns()
+            for due_ns, code, task, payload in parcels[at:]:
+                self.offer(due_ns, now_ns, code, task, payload)
+
+    def _begin(self, parcels: list[Parcel]) -> int:
+        """Begin requests on free connections, a turn of them on each; how many found room."""
+        free, at = self.free, 0
+        while at < len(parcels) and free:
+            connection = cast("MultiplexedConnection", free.popleft())
+            part = parcels[at : at + min(connection.room, self.turn)]
+            connection.begin_part(part)
+            at += len(part)
+        return at
+
+    def serve(self, now_ns: int) -> None:
+        """Send from the backlog: all that there is room for leaves together."""
+        traffic, backlog = self._traffic, self.backlog
+        if traffic.gate is not None or traffic.in_flight_limit < NEVER_NS:
+            super().serve(now_ns)  # each has to be asked for
+            return
+        self.expire_waiting(now_ns)
+        free = cast("deque[MultiplexedConnection]", self.free)
+        count = min(len(backlog), sum(connection.room for connection in free))
+        if count and traffic.is_sending:
+            self._begin([backlog.popleft() for _ in range(count)])
+            traffic.backlog_size -= count
+        if traffic.unsent:
+            traffic.flush()
+
     def leave(self, connection: MultiplexedConnection) -> None:
         """Keep a connection that takes no more requests apart; another one may replace it."""
         self.connections.discard(connection)
@@ -117,8 +150,7 @@ class ClosedMultiplexedPool(MultiplexedPool):
             and len(self.connections) <= self.wanted
         ):  # one user goes on where it was; all that follows would find just that
             traffic.planned += 1
-            code, task, payload = batch.pop()
-            connection.send_next(code + self.stage_code, task, payload)
+            connection.send_next(self._staged([batch.pop()]))
             return
         self.busy -= ended
         if len(self.connections) > self.wanted:
@@ -142,14 +174,19 @@ class ClosedMultiplexedPool(MultiplexedPool):
             count = sum(1 for _ in takewhile(gate.take, repeat(now_ns, count)))
         while len(self._batch) < count:
             self._batch = self._supply.batch(self.index) + self._batch
-        split, stage_code = len(self._batch) - count, self.stage_code
+        split = len(self._batch) - count
         taken = self._batch[split:]
         del self._batch[split:]
         self.busy += count
         self._traffic.planned += count
+        return self._staged(taken)
+
+    def _staged(self, parcels: list[Parcel]) -> list[Parcel]:
+        """Parcels of stage 0 as those of the current one."""
+        stage_code = self.stage_code
         if stage_code:
-            return [(code + stage_code, task, payload) for code, task, payload in taken]
-        return taken
+            return [(0, code + stage_code, task, payload) for _, code, task, payload in parcels]
+        return parcels
 
     def lost(
         self, connection: Carrier, *, was_idle: bool, why: tuple[str, str] | None = None
@@ -167,7 +204,7 @@ class ClosedMultiplexedPool(MultiplexedPool):
             taken = self._take(1, monotonic_ns())
             if not taken:
                 break
-            ((code, task, payload),) = taken
+            ((_, code, task, payload),) = taken
             free.popleft().begin(0, 0, code, task, payload)
         traffic.flush()
 

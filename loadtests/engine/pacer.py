@@ -1,11 +1,12 @@
 """Open load: hands every arrival of the engine's shares to its node when it is due.
 
 Arrivals are computed a *stretch* (250 ms) at a time and made into bytes a *slice* at a
-time, so that neither holds the loop for long. All that is due leaves together; the next
-time is that of the next arrival, but not sooner than a *quantum* after the last. At
-high rates that halves the kernel's work: sent one by one, arrivals wake the engine, and
-the target's process on its idle core, for each (`make bench`, open load). Whoever looks
-at the clock first sends: the timer, or a connection that has just ended a request.
+time: while one slice is handed out the next is prepared, in steps too short to hold up
+what is due. All that is due leaves together; the next time is that of the next arrival,
+but not sooner than a *quantum* after the last. At high rates that halves the kernel's
+work: sent one by one, arrivals wake the engine, and the target's process on its idle
+core, for each (`make bench`, open load). Whoever looks at the clock first sends: the
+timer, or a connection that has just ended a request.
 
 The law: an arrival keeps its intended time for ever, is planned in the second of that
 time, and is sent, dropped, failed or waiting exactly once.
@@ -14,9 +15,9 @@ time, and is sent, dropped, failed or waiting exactly once.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
 from time import monotonic_ns
 from typing import Final
 
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 from loadtests.clock import NS_PER_MS
 from loadtests.engine.catalogue import Catalogue
 from loadtests.engine.lanes import lanes_of, lanes_of_slots
+from loadtests.engine.multiplexed_pool import MultiplexedPool
 from loadtests.engine.pool import Pool
 from loadtests.engine.task import Parcel
 from loadtests.engine.traffic import NEVER_NS, Traffic
@@ -33,8 +35,9 @@ from loadtests.plan.model import Plan, Share
 from loadtests.plan.schedule import Schedule
 
 STRETCH_NS: Final = 250 * NS_PER_MS  # each takes 0.3 ms and more, whatever its length
-_SLICE_ARRIVALS: Final = 256
-_MOST_SLICES: Final = 2  # in one turn of the loop: up to 3 ms
+_SLICE_ARRIVALS: Final = 512
+_MOST_ARRIVALS: Final = 512  # in one turn of the loop: up to 3 ms
+_ARRIVALS_PER_STEP: Final = 32  # handed out for each step that prepares the next slice
 SHORTEST_QUANTUM_NS: Final = 120_000  # 60 us of send lag on average, where arrivals are denser
 LONGEST_QUANTUM_NS: Final = 400_000  # well below the 1 ms of send lag that voids a run
 _EASY_RATIO: Final = 0.8  # of its core: up to here an engine can afford to be exact
@@ -55,6 +58,16 @@ class _Stretch:
         return _Stretch(
             self.offsets_ns[begin:end], self.sequences[begin:end], self.slots[begin:end]
         )
+
+
+@dataclass(slots=True)
+class _Slice:
+    """Arrivals as they are handed out; parallel lists, times in ns of CLOCK_MONOTONIC."""
+
+    stretch: _Stretch
+    dues_ns: list[int]
+    pools: list[Pool]
+    parcels: list[Parcel] = field(default_factory=list)
 
 
 def _merged(parts: Sequence[_Stretch]) -> _Stretch:
@@ -83,19 +96,18 @@ class Pacer:
     """The arrivals of one engine in order of time; `begin` fixes T0."""
 
     __slots__ = (
-        "_arrivals",
         "_at",
         "_catalogue",
-        "_dues_ns",
+        "_coming",
+        "_gatherers",
         "_horizon_ns",
         "_plan",
         "_pools",
         "_schedule",
         "_shares",
-        "_size",
         "_slice",
         "_slice_from",
-        "_slots_of",
+        "_steps",
         "_stretch",
         "_t0_ns",
         "_traffic",
@@ -116,20 +128,25 @@ class Pacer:
         self._shares = [share]
         self._traffic = traffic
         self._pools = [pools[lane] for lane in lanes_of_slots(plan, lanes_of(plan))]
+        # Pools that take all that is due at once, where nothing has to be asked for each.
+        is_free = traffic.gate is None and traffic.in_flight_limit >= NEVER_NS
+        gatherers = [pool for pool in pools if isinstance(pool, MultiplexedPool)]
+        self._gatherers = gatherers if is_free and len(gatherers) == len(pools) else []
         self._t0_ns = 0
         self._horizon_ns = 0  # arrivals below this offset have been computed
         self._stretch = self._compute(0, 0)
-        self._slice = self._stretch
         self._slice_from = 0  # first arrival of the stretch that no slice has held
+        self._slice = _Slice(self._stretch, [], [])
+        self._at = 0  # first arrival of the slice that has not been handed out
+        self._coming: _Slice | None = None  # the slice behind it, as far as it is prepared
+        self._steps: Iterator[None] = iter(())  # what is left of preparing that
         self._uncounted: list[_Stretch] = []  # computed, not yet counted as planned
-        self._dues_ns: list[int] = []
-        self._arrivals: Iterator[tuple[int, Pool, Parcel]] = iter(())
-        self._at = self._size = 0
         self.quantum_ns = SHORTEST_QUANTUM_NS
 
     def begin(self, t0_ns: int) -> None:
         """Fix T0 and prepare the first arrivals."""
         self._t0_ns = t0_ns
+        self._steps = self._preparing()
         self._advance()
 
     def _compute(self, from_ns: int, to_ns: int, shares: Sequence[Share] | None = None) -> _Stretch:
@@ -144,23 +161,30 @@ class Pacer:
 
     def _advance(self) -> None:
         """Make the next arrivals current; NEVER_NS is due when there are none."""
+        deque(self._steps, maxlen=0)
+        coming, self._coming, self._at = self._coming, None, 0
+        if coming is None:
+            self._slice = _Slice(self._stretch.part(0, 0), [], [])
+            self._traffic.due_ns = NEVER_NS
+            return
+        self._slice = coming
+        self._traffic.due_ns = coming.dues_ns[0]
+        self._steps = self._preparing()
+
+    def _preparing(self) -> Iterator[None]:
+        """Prepare the slice behind the current one, in steps; none when there are no more."""
         while self._slice_from >= len(self._stretch.offsets_ns):
             if self._horizon_ns >= self._plan.duration_ns:
-                self._at = self._size = 0
-                self._traffic.due_ns = NEVER_NS
                 return
             self._extend()
-        end = self._slice_from + _SLICE_ARRIVALS
-        part = self._stretch.part(self._slice_from, end)
-        self._slice = part
+            yield
+        part = self._stretch.part(self._slice_from, self._slice_from + _SLICE_ARRIVALS)
         self._slice_from += len(part.offsets_ns)
-        slots, pools = part.slots.tolist(), self._pools
-        parcels = self._catalogue.parcels(part.sequences, slots)
-        to = [pools[slot] for slot in slots]
-        self._dues_ns = (part.offsets_ns + self._t0_ns).tolist()
-        self._arrivals = zip(self._dues_ns, to, parcels, strict=True)
-        self._at, self._size = 0, len(slots)
-        self._traffic.due_ns = self._dues_ns[0]
+        dues_ns = (part.offsets_ns + self._t0_ns).tolist()
+        to = list(map(self._pools.__getitem__, part.slots.tolist()))
+        self._coming = coming = _Slice(part, dues_ns, to)
+        yield
+        yield from self._catalogue.prepare(dues_ns, part.sequences, part.slots, coming.parcels)
 
     def _extend(self) -> None:
         """Compute one more stretch behind the current one, which is used up."""
@@ -177,25 +201,46 @@ class Pacer:
         due, so that answers are read in between.
         """
         traffic = self._traffic
-        slices = 0
-        while traffic.due_ns <= now_ns and slices < _MOST_SLICES:
-            slices += 1
-            self._dispatch_slice(now_ns)
-            if self._at == self._size:
+        count = 0
+        while traffic.due_ns <= now_ns and count < _MOST_ARRIVALS:
+            count += self._dispatch_slice(now_ns, _MOST_ARRIVALS - count)
+            if self._at == len(self._slice.dues_ns):
                 self._advance()
             else:
-                traffic.due_ns = self._dues_ns[self._at]
-            now_ns = monotonic_ns()
-        if slices and now_ns < traffic.due_ns < NEVER_NS:
+                traffic.due_ns = self._slice.dues_ns[self._at]
+            # What has become due meanwhile leaves as well, but not where requests leave in
+            # groups: a busy engine would go on in ever smaller ones, for milliseconds.
+            if not self._gatherers:
+                now_ns = monotonic_ns()
+        if count and now_ns < traffic.due_ns < NEVER_NS:
             traffic.due_ns = max(traffic.due_ns, now_ns + self.quantum_ns)
+        for _ in range(0, count, _ARRIVALS_PER_STEP):
+            next(self._steps, None)
 
-    def _dispatch_slice(self, now_ns: int) -> None:
+    def _dispatch_slice(self, now_ns: int, most: int) -> int:
+        """Hand out what is due of the current slice, at most so many; how many they were."""
         # While this runs nothing may dispatch again, or stop: connections that fail call back.
         traffic = self._traffic
         alarm_ns, traffic.alarm_ns, traffic.due_ns = traffic.alarm_ns, NEVER_NS, NEVER_NS
-        count = bisect_right(self._dues_ns, now_ns, self._at) - self._at
+        begin = self._at
+        end = min(bisect_right(self._slice.dues_ns, now_ns, begin), begin + most)
+        parcels, pools = self._slice.parcels[begin:end], self._slice.pools[begin:end]
+        if self._gatherers:
+            self._gather(parcels, pools)
+        else:
+            self._hand_out(parcels, pools)
+        if traffic.unsent or traffic.gate is not None:
+            traffic.flush()
+        self._at = end
+        traffic.planned += end - begin
+        traffic.alarm_ns = alarm_ns
+        return end - begin
+
+    def _hand_out(self, parcels: Sequence[Parcel], pools: Sequence[Pool]) -> None:
+        """Give each arrival to its pool's next free connection, with the time of its sending."""
+        traffic = self._traffic
         gate, is_bounded = traffic.gate, traffic.in_flight_limit < NEVER_NS
-        for due_ns, pool, (code, task, payload) in islice(self._arrivals, count):
+        for (due_ns, code, task, payload), pool in zip(parcels, pools, strict=True):
             sent_ns = monotonic_ns()
             if (
                 pool.free
@@ -206,11 +251,17 @@ class Pacer:
                 pool.free.popleft().begin(due_ns, sent_ns, code, task, payload)
             else:
                 pool.offer(due_ns, sent_ns, code, task, payload)
-        if traffic.unsent or gate is not None:
-            traffic.flush()
-        self._at += count
-        traffic.planned += count
-        traffic.alarm_ns = alarm_ns
+
+    def _gather(self, parcels: list[Parcel], pools: Sequence[Pool]) -> None:
+        """Give each pool what is due on it, all at once; it leaves with the next flush."""
+        if len(self._gatherers) == 1:
+            self._gatherers[0].begin_many(parcels)
+            return
+        gathered: dict[Pool, list[Parcel]] = {pool: [] for pool in self._gatherers}
+        for parcel, pool in zip(parcels, pools, strict=True):
+            gathered[pool].append(parcel)
+        for gatherer in self._gatherers:
+            gatherer.begin_many(gathered[gatherer])
 
     def count_planned(self, until_ns: int) -> None:
         """Count the arrivals intended before a CLOCK_MONOTONIC time, once each."""
@@ -235,14 +286,23 @@ class Pacer:
         self._horizon_ns = to_ns
         self._uncounted.append(more)
 
+    def _waiting(self) -> list[_Stretch]:
+        """All that has been computed and not handed out, in order."""
+        current = self._slice.stretch
+        coming = [] if self._coming is None else [self._coming.stretch]
+        return [
+            current.part(self._at, len(current.offsets_ns)),
+            *coming,
+            self._stretch.part(self._slice_from, len(self._stretch.offsets_ns)),
+        ]
+
     def take_over(self, share: Share) -> None:
         """Send another share, too: what of it is overdue goes at once, the rest on time."""
         added = self._compute(share.from_ns, self._horizon_ns, [share])
-        current = self._slice.part(self._at, self._size)
-        rest = self._stretch.part(self._slice_from, len(self._stretch.offsets_ns))
         self._shares.append(share)
-        self._stretch, self._slice_from = _merged([current, rest, added]), 0
+        self._stretch, self._slice_from = _merged([*self._waiting(), added]), 0
         self._uncounted.append(added)
+        self._coming, self._steps = None, self._preparing()
         self._advance()
 
     def stop(self, now_ns: int) -> None:
@@ -250,18 +310,13 @@ class Pacer:
         self.count_planned(now_ns + 1)
         until = now_ns - self._t0_ns
         traffic = self._traffic
-        for index in range(self._at, self._size):
-            if self._dues_ns[index] <= now_ns:
+        for stretch in self._waiting():
+            for slot in stretch.slots[stretch.offsets_ns <= until].tolist():
                 traffic.planned += 1
-                traffic.drop(int(self._slice.slots[index]))
-        rest = self._stretch.part(self._slice_from, len(self._stretch.offsets_ns))
-        for slot in rest.slots[rest.offsets_ns <= until].tolist():
-            traffic.planned += 1
-            traffic.drop(slot)
+                traffic.drop(slot)
         self._shares.clear()
-        self._at = self._size = 0
-        self._stretch = rest.part(0, 0)
-        self._slice_from = 0
-        self._uncounted.clear()
+        self._stretch, self._slice_from = self._stretch.part(0, 0), 0
+        self._coming, self._steps = None, iter(())
         self._horizon_ns = self._plan.duration_ns
-        traffic.due_ns = NEVER_NS
+        self._uncounted.clear()
+        self._advance()

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import repeat
+from itertools import repeat, tee
+from operator import add
 from typing import Final
 
 import numpy as np
@@ -29,6 +30,7 @@ from loadtests.engine.task import Messages, StreamTask
 from loadtests.plan.call import Call, Compression, Protocol
 from loadtests.plan.message import compile_message
 from loadtests.plan.model import Node, Plan, Request
+from loadtests.plan.placeholders import Values
 from loadtests.plan.template import Template, compile_template
 
 _SEPARATOR: Final = b"\x00"  # between the values of a head that varies; none can hold it
@@ -137,11 +139,19 @@ class StreamSource:
 
     def constant(self, node: int) -> bytes:
         """Return the payload that every sequence has on this node."""
-        return next(self.prepare(np.zeros(1, dtype=np.int64), [node]))
+        sequence = np.zeros(1, dtype=np.int64)
+        return next(self.payloads(list(self.columns_of(sequence)), sequence, [node]))
 
-    def prepare(self, sequences: Sequences, nodes: Sequence[int]) -> Iterator[bytes]:
-        """Payload for each sequence on its node: values now, bytes when taken."""
-        bodies = self._bodies(sequences)
+    def columns_of(self, sequences: Sequences) -> Iterator[Values]:
+        """Columns of the values of body or message, made when they are taken."""
+        content = self._body if self._message is None else self._message
+        return content.columns_of(sequences)
+
+    def payloads(
+        self, columns: Sequence[Values], sequences: Sequences, nodes: Sequence[int]
+    ) -> Iterator[bytes]:
+        """Payload for each sequence on its node, formatted when taken."""
+        bodies = self._bodies(columns, sequences.size)
         if all(head.constant is not None for head in self._heads):
             return bodies
         heads = self._heads
@@ -150,15 +160,15 @@ class StreamSource:
             for sequence, node, body in zip(sequences.tolist(), nodes, bodies, strict=True)
         )
 
-    def _bodies(self, sequences: Sequences) -> Iterator[bytes]:
+    def _bodies(self, columns: Sequence[Values], count: int) -> Iterator[bytes]:
         if self._message is None:
-            return self._body.prepare(sequences)
-        messages, compression = self._message.prepare(sequences), self._compression
+            return self._body.rows(columns, count)
+        messages, compression = self._message.rows(columns, count), self._compression
         if self._message.is_constant:
-            return repeat(framed(next(messages), compression), sequences.size)
-        if compression is Compression.IDENTITY:  # `framed`, without a call for each
-            prefix = PREFIX.pack
-            return (prefix(0, len(message)) + message for message in messages)
+            return repeat(framed(next(messages), compression), count)
+        if compression is Compression.IDENTITY:  # `framed`, with the whole loop in C
+            measured, messages = tee(messages)
+            return map(add, map(partial(PREFIX.pack, 0), map(len, measured)), messages)
         return (framed(message, compression) for message in messages)
 
 

@@ -57,5 +57,6 @@ class StreamTask(Task):
     messages: Messages | None  # None: no gRPC
 
 
-# What is sent for one arrival: its code (size and slot, see recorder), its task, its bytes.
-Parcel = tuple[int, Task, bytes]
+# What is sent for one arrival: its intended time (CLOCK_MONOTONIC ns; 0 in closed load, where
+# it is the time of sending), its code (size and slot, see recorder), its task, its bytes.
+Parcel = tuple[int, int, Task, bytes]

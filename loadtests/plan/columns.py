@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.plan.call import NumberEncoding
-from loadtests.plan.placeholders import Int, Maker, Seq, Value
+from loadtests.plan.placeholders import Int, Maker, Seq, Values
 from loadtests.plan.template import Template, escaped, template_of
 from loadtests.plan.wire import encode_number, lengths_before, number_encoder, number_width, varint
 
@@ -38,7 +38,7 @@ class Column(Protocol):
         """Bytes that it fills, where that is the same for every sequence."""
         ...
 
-    def many(self, sequences: Sequences) -> list[Sequence[Value]]:
+    def many(self, sequences: Sequences) -> list[Values]:
         """One column of values for each conversion."""
         ...
 
@@ -65,7 +65,7 @@ class EncodedNumbers:
             length = ends.pop() if len(ends) == 1 and (low < 0) == (high < 0) else None
         return EncodedNumbers(numbers=numbers, encoding=encoding, length=length)
 
-    def many(self, sequences: Sequences) -> list[Sequence[Value]]:
+    def many(self, sequences: Sequences) -> list[Values]:
         """One column."""
         return [number_encoder(self.encoding)(self.numbers.numbers(sequences))]
 
@@ -99,7 +99,7 @@ class DecodedTexts:
         characters = template_of(parts).length or 0
         return DecodedTexts(filled=template_of((*parts, b"A" * (-characters % 4))), length=length)
 
-    def many(self, sequences: Sequences) -> list[Sequence[Value]]:
+    def many(self, sequences: Sequences) -> list[Values]:
         """One column."""
         texts = b"".join(self.filled.render_many(sequences)).translate(_STANDARD)
         content, length = binascii.a2b_base64(texts), self.length
@@ -124,9 +124,13 @@ class Row:
             columns=tuple(node for node in nodes if not isinstance(node, bytes)),
         )
 
-    def prepare(self, sequences: Sequences) -> Iterator[bytes]:
+    def columns_of(self, sequences: Sequences) -> Iterator[Values]:
+        """Columns of values, one for each conversion of the format, made when they are taken."""
+        for column in self.columns:
+            yield from column.many(sequences)
+
+    def rows(self, columns: Sequence[Values]) -> Iterator[bytes]:
         """Bytes of each sequence, formatted when taken; there is at least one column."""
-        columns = [values for column in self.columns for values in column.many(sequences)]
         # A bound `%` and zip's tuples keep the whole loop in C, as templates do.
         return map(self.format.__mod__, zip(*columns, strict=True))
 
@@ -139,9 +143,9 @@ class Group:
     length: None = None
     spec: bytes = b"%b%b"
 
-    def many(self, sequences: Sequences) -> list[Sequence[Value]]:
+    def many(self, sequences: Sequences) -> list[Values]:
         """Lengths and contents: two columns."""
-        contents = list(self.content.prepare(sequences))
+        contents = list(self.content.rows(list(self.content.columns_of(sequences))))
         return [lengths_before(contents), contents]
 
 

@@ -30,7 +30,7 @@ from loadtests.plan.columns import (
     delimited,
 )
 from loadtests.plan.model import Feed
-from loadtests.plan.placeholders import Int, Maker, Pick, Seq
+from loadtests.plan.placeholders import Int, Maker, Pick, Seq, Values
 from loadtests.plan.template import Compiler, template_of
 from loadtests.plan.wire import encode_number
 
@@ -58,15 +58,19 @@ class MessageTemplate:
         """True when every sequence has the same bytes."""
         return self.constant is not None
 
-    def prepare(self, sequences: Sequences) -> Iterator[bytes]:
-        """Bytes of each sequence: values now, formatted when taken."""
+    def columns_of(self, sequences: Sequences) -> Iterator[Values]:
+        """Columns of values, made when they are taken; none where the message is constant."""
+        return self._content.columns_of(sequences)
+
+    def rows(self, columns: Sequence[Values], count: int) -> Iterator[bytes]:
+        """Bytes of the `count` sequences that the columns are of, formatted when taken."""
         if self.constant is not None:
-            return repeat(self.constant, sequences.size)
-        return self._content.prepare(sequences)
+            return repeat(self.constant, count)
+        return self._content.rows(columns)
 
     def render_many(self, sequences: Sequences) -> list[bytes]:
-        """All of `prepare` at once."""
-        return list(self.prepare(sequences))
+        """Bytes of each sequence."""
+        return list(self.rows(list(self.columns_of(sequences)), sequences.size))
 
 
 class _Parts:

@@ -184,8 +184,9 @@ def test_open_load_sends_transactions_that_differ_in_four_fields(nobody: Server)
     import numpy as np  # noqa: PLC0415 - as the catalogue wants its numbers
 
     catalogue = Catalogue(open_unique(nobody, 1.0, 1000.0), run_id="r", environment={})
-    parcels = catalogue.parcels(np.arange(200, dtype=np.int64), [0] * 200)
-    payloads = [payload for _, _, payload in parcels]
+    sequences = np.arange(200, dtype=np.int64)
+    parcels = catalogue.parcels([0] * 200, sequences, np.zeros(200, dtype=np.int64))
+    payloads = [payload for _, _, _, payload in parcels]
     assert len(set(payloads)) == 200
     assert all(55 <= len(payload) <= 75 for payload in payloads)
     fields = [(p[7:43], p[45:53], p[55:63], p[64:]) for p in payloads]

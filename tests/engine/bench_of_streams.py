@@ -153,11 +153,12 @@ class StreamBench(Bench):
 
     def ask(self, count: int = 1, *, request: int = 0, index: int = 0) -> None:
         """Send so many requests, due now, on the next free connections; one flush for all."""
-        slots = [self.plan.slots.slot(0, request, index)] * count
+        slots = np.full(count, self.plan.slots.slot(0, request, index))
         sequences = np.arange(self.sequence, self.sequence + count, dtype=np.int64)
         self.sequence += count
         now_ns = self.clock.now_ns
-        for code, task, payload in self.catalogue.parcels(sequences, slots):
+        parcels = self.catalogue.parcels([now_ns] * count, sequences, slots)
+        for _, code, task, payload in parcels:
             pool = self.many[index]
             if pool.free:
                 pool.free.popleft().begin(now_ns, now_ns, code, task, payload)

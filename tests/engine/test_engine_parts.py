@@ -23,7 +23,7 @@ from loadtests.engine.gate import Gate, gate_of
 from loadtests.engine.outcome import count_of_status, kind_of_connect_error, kind_of_loss
 from loadtests.engine.pacer import SHORTEST_QUANTUM_NS, quantum_ns
 from loadtests.engine.pool import backoff_ns
-from loadtests.engine.recorder import BATCH_EVENTS, MOST_KINDS, SLOT_BITS, Recorder
+from loadtests.engine.recorder import BATCH_EVENTS, MOST_KINDS, SLOT_BITS, SLOT_MASK, Recorder
 from loadtests.engine.shares import connections_per_node, portion, split_by_weight
 from loadtests.plan.model import BodyContains, Feed, JsonEquals, MaxBytes
 from loadtests.record.error_kinds import Trait, traits_of
@@ -412,8 +412,12 @@ def _payloads(
     slots = [
         plan.slots.slot(0, request, node) for request, node in zip(requests, nodes, strict=True)
     ]
-    parcels = catalogue.parcels(np.array(sequences, dtype=np.int64), slots)
-    return [payload for _, _, payload in parcels]
+    dues_ns = [number * 1000 for number in range(len(slots))]
+    parcels = catalogue.parcels(dues_ns, np.array(sequences, dtype=np.int64), np.array(slots))
+    assert [due_ns for due_ns, _, _, _ in parcels] == dues_ns
+    assert [code & SLOT_MASK for _, code, _, _ in parcels] == slots
+    assert all(code >> SLOT_BITS == len(payload) for _, code, _, payload in parcels)
+    return [payload for _, _, _, payload in parcels]
 
 
 def test_request_bytes_are_complete_http() -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import grpc
+import numpy as np
 
 from loadtests.clock import NS_PER_S
 from loadtests.engine.catalogue import Catalogue
@@ -107,7 +108,9 @@ async def _walk(plan: Plan) -> dict[str, Outcome]:
             strict=True,
         )
     ]
-    parcels = Catalogue(plan, run_id="run-1", environment={}).parcels(arrivals.sequences, slots)
+    catalogue = Catalogue(plan, run_id="run-1", environment={})
+    offsets_ns = arrivals.offsets_ns.tolist()
+    parcels = catalogue.parcels(offsets_ns, arrivals.sequences, np.array(slots))
     (node,) = plan.nodes
     options = [("grpc.max_receive_message_length", _LARGEST_BYTES)]
     async with grpc.aio.insecure_channel(node.authority, options=options) as channel:
@@ -115,9 +118,7 @@ async def _walk(plan: Plan) -> dict[str, Outcome]:
         client = _Client(plan, channel)
         t0_s = asyncio.get_running_loop().time() + _LEAD_S
         async with asyncio.TaskGroup() as group:
-            for offset_ns, (_, task, payload) in zip(
-                arrivals.offsets_ns.tolist(), parcels, strict=True
-            ):
+            for offset_ns, _, task, payload in parcels:
                 request = plan.requests[task.index]
                 group.create_task(client.call(t0_s + offset_ns / NS_PER_S, request, payload))
     return client.outcomes
