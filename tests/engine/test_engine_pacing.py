@@ -1,0 +1,177 @@
+"""Open load is handed out once each, in groups, whatever happens to the shares meanwhile."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from bench_of_connections import Bench
+from bench_of_streams import StreamBench, unary
+from engine_plans import node, plan_for, request
+from grpc_plans import call, grpc_plan
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loadtests.clock import NS_PER_MS, NS_PER_S
+from loadtests.engine.catalogue import Catalogue
+from loadtests.engine.pacer import Pacer
+from loadtests.engine.recorder import SLOT_MASK
+from loadtests.plan.model import Plan, Share
+from loadtests.plan.schedule import Schedule
+from loadtests.record.window import Count
+
+
+def _varied() -> Plan:
+    """4,000 requests/s for 1 s: bodies that vary in width and in length, and one that does not."""
+    return plan_for(
+        1,
+        [
+            request("/a", name="a", method="POST", body=b'{"seq": ${seq}, "id": "${uuid}"}'),
+            request("/b", name="b", method="POST", body=b'{"seq": ${seq}, "n": ${int:1:9}}'),
+            request("/c", name="c"),
+        ],
+        level=4000,
+        seconds=1,
+        backlog_limit=1_000_000,
+        nodes=(node(1), node(2, name="n2")),
+    )
+
+
+def _expected(plan: Plan, shares: list[Share], until_ns: int) -> list[tuple[int, int, bytes]]:
+    """Intended time, slot and payload of every arrival of the shares due by then."""
+    catalogue, slots = Catalogue(plan, run_id="run-1", environment={}), plan.slots
+    found = []
+    for share in shares:
+        arrivals = Schedule(plan).arrivals(share, 0, plan.duration_ns)
+        at = arrivals.stages * len(slots.requests) + arrivals.requests
+        places = at * len(slots.nodes) + arrivals.nodes
+        parcels = catalogue.parcels(arrivals.offsets_ns.tolist(), arrivals.sequences, places)
+        due = (parcel for parcel in parcels if parcel[0] <= until_ns)
+        found += [
+            (due_ns, slot, payload)
+            for (due_ns, _, _, payload), slot in zip(due, places.tolist(), strict=False)
+        ]
+    return sorted(found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    steps_ms=st.lists(st.integers(0, 300), min_size=1, max_size=12),
+    takes_over_at=st.integers(0, 11),
+    stops_at=st.integers(0, 11),
+)
+def test_every_arrival_is_handed_out_or_dropped_once(
+    steps_ms: list[int], takes_over_at: int, stops_at: int
+) -> None:
+    """Stalls, another share taken over in the middle of a slice, a stop: nothing twice or never."""
+    plan = _varied()
+    mine = Share(residue=0, modulus=2, from_ns=0)
+    with Bench.of(plan) as bench:
+        catalogue = Catalogue(plan, run_id="run-1", environment={})
+        pacer = Pacer(plan, mine, catalogue, bench.pools, bench.traffic)
+        t0_ns = bench.clock.now_ns
+        pacer.begin(t0_ns)
+        shares = [mine]
+        for number, step_ms in enumerate(steps_ms):
+            bench.clock.now_ns += step_ms * NS_PER_MS
+            offset_ns = bench.clock.now_ns - t0_ns
+            if number == takes_over_at and offset_ns < plan.duration_ns:
+                shares.append(Share(residue=1, modulus=2, from_ns=offset_ns // 2))
+                pacer.take_over(shares[-1])
+            if number == stops_at:
+                pacer.stop(bench.clock.now_ns)
+                break
+            pacer.dispatch(bench.clock.now_ns)
+            pacer.dispatch(bench.clock.now_ns)
+        handed = bench.traffic.backlog_size  # nobody is connected: all that is handed out waits
+        pacer.count_planned(bench.clock.now_ns + 1)
+        until_ns = bench.clock.now_ns - t0_ns
+        if not stops_at < len(steps_ms):  # what is due and was not handed out yet
+            pacer.stop(bench.clock.now_ns)
+        expected = _expected(plan, shares, until_ns)
+        got = [
+            (due_ns - t0_ns, code & SLOT_MASK, payload)
+            for pool in bench.pools
+            for due_ns, code, _, payload in pool.backlog
+        ]
+        assert bench.traffic.planned == len(expected) == handed + bench.traffic.dropped
+        assert len(got) == len(set(got)) == handed
+        assert set(got) <= set(expected)
+        assert bench.close().total(Count.PLANNED) == len(expected)
+
+
+def test_a_slice_made_in_steps_is_the_slice_made_at_once() -> None:
+    """Arrivals of three requests, a few due at a time: the plan's bytes in the plan's order."""
+    plan = _varied()
+    whole = Share(residue=0, modulus=1, from_ns=0)
+    with Bench.of(plan) as bench:
+        pacer, t0_ns = bench.pacer(), bench.clock.now_ns
+        pacer.begin(t0_ns)
+        for _ in range(1000):
+            bench.clock.now_ns += NS_PER_MS
+            pacer.dispatch(bench.clock.now_ns)
+        waiting = [parcel for pool in bench.pools for parcel in pool.backlog]
+        assert sorted(payload for *_, payload in waiting) == sorted(
+            payload for _, _, payload in _expected(plan, [whole], NS_PER_S)
+        )
+        for pool in bench.pools:
+            dues_ns = [parcel[0] for parcel in pool.backlog]
+            assert dues_ns == sorted(dues_ns)
+        bodies = [payload.partition(b"\r\n\r\n")[2] for *_, payload in waiting]
+        numbers = {json.loads(body)["seq"] for body in bodies if body}
+        assert len(numbers) == sum(1 for body in bodies if body) > 2000
+
+
+class _Passing:
+    """A clock on which every look takes a while."""
+
+    def __init__(self, bench: StreamBench, step_ns: int) -> None:
+        self._clock, self._step_ns = bench.clock, step_ns
+
+    def __call__(self) -> int:
+        """Stand in for time.monotonic_ns."""
+        self._clock.now_ns += self._step_ns
+        return self._clock.now_ns
+
+
+@pytest.mark.parametrize("nodes", [1, 3])
+def test_a_busy_engine_sends_what_was_due_in_one_piece_for_each_node(
+    nodes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a group leaves others become due: they wait for the next one, a quantum later."""
+    names = tuple(node(port, name=f"n{port}") for port in range(1, nodes + 1))
+    plan = grpc_plan(1, [call("Echo")], level=50_000, in_flight_limit=10_000, nodes=names)
+    with StreamBench.of(plan) as bench:
+        made = [bench.open(streams=100, index=index) for index in range(nodes)]
+        pacer, t0_ns = bench.pacer(), bench.clock.now_ns
+        pacer.begin(t0_ns)
+        for connection in made:
+            bench.own[connection].sent.clear()
+        now_ns = t0_ns + NS_PER_MS
+        bench.clock.now_ns = now_ns
+        for module in ("pacer", "multiplexed", "multiplexed_pool", "pool"):
+            passing = _Passing(bench, 100_000)
+            monkeypatch.setattr(f"loadtests.engine.{module}.monotonic_ns", passing)
+        pacer.dispatch(now_ns)
+        due = len(Schedule(plan).arrivals(Share(residue=0, modulus=1, from_ns=0), 0, NS_PER_MS + 1))
+        assert bench.traffic.sent == due == 50
+        assert [len(bench.own[connection].sent) for connection in made] == [1] * nodes
+        assert bench.traffic.due_ns == now_ns + pacer.quantum_ns
+
+
+def test_what_waits_leaves_in_one_piece_with_the_room_that_a_read_makes() -> None:
+    """Ten streams, 30 requests: ten answers in one read let the next ten leave together."""
+    plan = grpc_plan(1, [call("Echo")], in_flight_limit=10_000)
+    with StreamBench.of(plan) as bench:
+        made = bench.open(streams=10)
+        bench.ask(30)
+        assert bench.traffic.backlog_size == 20
+        bench.sent(made)
+        made.data_received(b"".join(unary(number) for number in range(1, 20, 2)))
+        assert len(bench.own[made].sent) == 1
+        opened = [name for kind, _, name, _ in bench.sent(made) if kind == 1]
+        assert opened == list(range(21, 40, 2))
+        assert bench.traffic.backlog_size == 10
+        lag = np.array([parcel[0] for parcel in bench.many[0].backlog])
+        assert (lag == bench.clock.now_ns).all()
