@@ -23,7 +23,7 @@ from loadtests.engine.stream_source import StreamSource
 from loadtests.engine.task import Parcel, Task
 from loadtests.plan.call import Protocol
 from loadtests.plan.model import Feed, Node, Plan, Request
-from loadtests.plan.placeholders import Values
+from loadtests.plan.rows import Values
 from loadtests.plan.template import Template, compile_template
 
 _NODE: Final = b"\x00"  # stands for "end of request line and Host header", differing by node

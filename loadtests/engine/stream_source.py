@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import repeat, tee
-from operator import add
+from itertools import repeat
 from typing import Final
 
 import numpy as np
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from loadtests.engine.checks import failed_check
 from loadtests.engine.frames import U32
-from loadtests.engine.grpc import PREFIX, framed, timeout_value
+from loadtests.engine.grpc import framed, timeout_value
 from loadtests.engine.http1 import Expected
 from loadtests.engine.lanes import endpoint_of
 from loadtests.engine.outcome import ANY_2XX
@@ -30,7 +29,7 @@ from loadtests.engine.task import Messages, StreamTask
 from loadtests.plan.call import Call, Compression, Protocol
 from loadtests.plan.message import compile_message
 from loadtests.plan.model import Node, Plan, Request
-from loadtests.plan.placeholders import Values
+from loadtests.plan.rows import Values
 from loadtests.plan.template import Template, compile_template
 
 _SEPARATOR: Final = b"\x00"  # between the values of a head that varies; none can hold it
@@ -91,7 +90,7 @@ def head_of(plan: Plan, request: Request, node: Node, length: int | None) -> lis
 class StreamSource:
     """One request of the plan: its task for each node, and how its payloads are rendered."""
 
-    __slots__ = ("_body", "_compression", "_heads", "_message", "tasks")
+    __slots__ = ("_body", "_heads", "_is_packed", "_message", "tasks")
 
     def __init__(
         self,
@@ -113,7 +112,8 @@ class StreamSource:
             )
 
         call = request.call
-        self._compression = call.compression if call is not None else Compression.IDENTITY
+        compression = call.compression if call is not None else Compression.IDENTITY
+        self._is_packed = compression is not Compression.IDENTITY
         self._message = (
             compile_message(
                 call.message,
@@ -122,6 +122,7 @@ class StreamSource:
                 feeds=plan.feeds,
                 environment=environment,
                 where=f"requests.{request.name}.message",
+                is_framed=not self._is_packed,
             )
             if call is not None
             else None
@@ -163,13 +164,12 @@ class StreamSource:
     def _bodies(self, columns: Sequence[Values], count: int) -> Iterator[bytes]:
         if self._message is None:
             return self._body.rows(columns, count)
-        messages, compression = self._message.rows(columns, count), self._compression
+        messages = self._message.rows(columns, count)
+        if not self._is_packed:
+            return messages
         if self._message.is_constant:
-            return repeat(framed(next(messages), compression), count)
-        if compression is Compression.IDENTITY:  # `framed`, with the whole loop in C
-            measured, messages = tee(messages)
-            return map(add, map(partial(PREFIX.pack, 0), map(len, measured)), messages)
-        return (framed(message, compression) for message in messages)
+            return repeat(framed(next(messages), Compression.GZIP), count)
+        return (framed(message, Compression.GZIP) for message in messages)
 
 
 class _Head:

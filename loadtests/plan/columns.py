@@ -1,59 +1,48 @@
-"""Columns: what a message's format takes its values from, a batch at a time.
+"""Columns of the wire: numbers encoded, base64 decoded, and groups that stand behind a length.
 
-A column fills one or more conversions of a %-format; the makers of `placeholders.py` are
-columns of texts and numbers in decimal. Here are those of the wire: numbers encoded, base64
-decoded, and groups, whose content varies in length and is therefore formatted first, to
-stand behind a length of its own.
+The makers of `placeholders.py` are columns of texts and numbers in decimal; these are what a
+message needs besides.
 """
 
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from operator import add
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.plan.call import NumberEncoding
-from loadtests.plan.placeholders import Int, Maker, Seq, Values
-from loadtests.plan.template import Template, escaped, template_of
-from loadtests.plan.wire import encode_number, lengths_before, number_encoder, number_width, varint
+from loadtests.plan.cells import Cells, full, joined
+from loadtests.plan.placeholders import Int, Maker, Seq
+from loadtests.plan.rows import Narrow, Node, Row
+from loadtests.plan.template import Template
+from loadtests.plan.wire import (
+    FRAME_BYTES,
+    MOST_VARINT_BYTES,
+    encode_number,
+    encode_numbers,
+    framed,
+    number_width,
+    varint,
+    varints,
+)
 
 Sequences = NDArray[np.int64]
 _STANDARD: Final = bytes.maketrans(b"-_", b"+/")  # RFC 4648 section 5 to section 4
 
 
-class Column(Protocol):
-    """Makes the values of some conversions of the format."""
-
-    @property
-    def spec(self) -> bytes:
-        """The conversions."""
-        ...
-
-    @property
-    def length(self) -> int | None:
-        """Bytes that it fills, where that is the same for every sequence."""
-        ...
-
-    def many(self, sequences: Sequences) -> list[Values]:
-        """One column of values for each conversion."""
-        ...
-
-
-Node = bytes | Column
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EncodedNumbers:
+class EncodedNumbers(Narrow):
     """Whole numbers in the wire's encoding."""
 
     numbers: Seq | Int
     encoding: NumberEncoding
     length: int | None
-    spec: bytes = b"%b"
+    widest: int
 
     @staticmethod
     def of(numbers: Seq | Int, encoding: NumberEncoding) -> EncodedNumbers:
@@ -63,11 +52,12 @@ class EncodedNumbers:
             low, high = numbers.low, numbers.low + numbers.span - 1
             ends = {len(encode_number(b"%d" % end, encoding)) for end in (low, high)}
             length = ends.pop() if len(ends) == 1 and (low < 0) == (high < 0) else None
-        return EncodedNumbers(numbers=numbers, encoding=encoding, length=length)
+        widest = MOST_VARINT_BYTES if length is None else length
+        return EncodedNumbers(numbers=numbers, encoding=encoding, length=length, widest=widest)
 
-    def many(self, sequences: Sequences) -> list[Values]:
-        """One column."""
-        return [number_encoder(self.encoding)(self.numbers.numbers(sequences))]
+    def cells(self, sequences: Sequences) -> Cells:
+        """Encode the numbers."""
+        return encode_numbers(self.numbers.numbers(sequences), self.encoding)
 
 
 def decode_base64(text: bytes) -> bytes:
@@ -80,7 +70,7 @@ def decode_base64(text: bytes) -> bytes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DecodedTexts:
+class DecodedTexts(Narrow):
     """Base64 texts of one length, decoded all at once: 0.1 instead of 0.4 us each.
 
     `filled` renders them filled up to whole groups of four characters, whose bytes beyond
@@ -89,70 +79,76 @@ class DecodedTexts:
 
     filled: Template
     length: int
-    spec: bytes = b"%b"
+    widest: int
 
     @staticmethod
     def of(parts: Sequence[bytes | Maker], length: int) -> DecodedTexts:
         """`length` bytes of content."""
         *others, last = parts
         parts = (*others, last.rstrip(b"=") if isinstance(last, bytes) else last)
-        characters = template_of(parts).length or 0
-        return DecodedTexts(filled=template_of((*parts, b"A" * (-characters % 4))), length=length)
+        characters = Template.of(parts).length or 0
+        filled = Template.of((*parts, b"A" * (-characters % 4)))
+        return DecodedTexts(filled=filled, length=length, widest=length)
 
-    def many(self, sequences: Sequences) -> list[Values]:
-        """One column."""
+    def cells(self, sequences: Sequences) -> Cells:
+        """Decode the texts."""
         texts = b"".join(self.filled.render_many(sequences)).translate(_STANDARD)
-        content, length = binascii.a2b_base64(texts), self.length
-        step = len(content) // max(1, sequences.size)
-        return [[content[at : at + length] for at in range(0, len(content), step or 1)]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """Nodes one after the other: a format and the columns of its values."""
-
-    format: bytes
-    columns: tuple[Column, ...]
-
-    @staticmethod
-    def of(nodes: Sequence[Node]) -> Row:
-        """Put nodes into one format."""
-        return Row(
-            format=b"".join(
-                escaped(node) if isinstance(node, bytes) else node.spec for node in nodes
-            ),
-            columns=tuple(node for node in nodes if not isinstance(node, bytes)),
-        )
-
-    def columns_of(self, sequences: Sequences) -> Iterator[Values]:
-        """Columns of values, one for each conversion of the format, made when they are taken."""
-        for column in self.columns:
-            yield from column.many(sequences)
-
-    def rows(self, columns: Sequence[Values]) -> Iterator[bytes]:
-        """Bytes of each sequence, formatted when taken; there is at least one column."""
-        # A bound `%` and zip's tuples keep the whole loop in C, as templates do.
-        return map(self.format.__mod__, zip(*columns, strict=True))
+        content = np.frombuffer(binascii.a2b_base64(texts), dtype=np.uint8)
+        return full(content.reshape(sequences.size, -1)[:, : self.length])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """Content that varies in length, behind its length."""
+    """Content that varies in length, behind its length as a varint."""
 
     content: Row
+    widest: int
     length: None = None
-    spec: bytes = b"%b%b"
 
-    def many(self, sequences: Sequences) -> list[Values]:
-        """Lengths and contents: two columns."""
-        contents = list(self.content.rows(list(self.content.columns_of(sequences))))
-        return [lengths_before(contents), contents]
+    def cells(self, sequences: Sequences) -> Cells:
+        """Lengths and contents."""
+        content = self.content.cells(sequences)
+        lengths = np.broadcast_to(content.lengths, sequences.size)
+        return joined((varints(lengths.astype(np.uint64)), content), sequences.size)
+
+    def texts(self, sequences: Sequences) -> list[bytes]:
+        """The same, where contents can be wide."""
+        contents = self.content.texts(sequences)
+        return list(map(add, map(varint, map(len, contents)), contents))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Framed:
+    """A message that varies in length, behind what gRPC puts before it."""
+
+    content: Row
+    widest: int
+    length: None = None
+
+    def cells(self, sequences: Sequences) -> Cells:
+        """Prefixes and messages."""
+        content = self.content.cells(sequences)
+        lengths = np.broadcast_to(content.lengths, sequences.size)
+        return joined((framed(lengths), content), sequences.size)
+
+    def texts(self, sequences: Sequences) -> list[bytes]:
+        """The same, where messages can be wide."""
+        contents = self.content.texts(sequences)
+        prefixes = framed(np.array([len(content) for content in contents])).texts()
+        return list(map(add, prefixes, contents))
 
 
 def delimited(nodes: Sequence[Node]) -> list[Node]:
     """The nodes behind their length: a literal where it is known, else one group."""
-    lengths = [len(node) if isinstance(node, bytes) else node.length for node in nodes]
-    known = [length for length in lengths if length is not None]
-    if len(known) < len(lengths):
-        return [Group(content=Row.of(nodes))]
-    return [varint(sum(known)), *nodes]
+    content = Row(tuple(nodes))
+    if content.length is None:
+        return [Group(content=content, widest=content.widest + MOST_VARINT_BYTES)]
+    return [varint(content.length), *nodes]
+
+
+def framed_message(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes of a message behind what gRPC puts before it."""
+    content = Row(tuple(nodes))
+    if content.length is None:
+        return [Framed(content=content, widest=content.widest + FRAME_BYTES)]
+    return [next(framed(np.array([content.length])).texts()), *nodes]

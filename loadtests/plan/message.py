@@ -1,9 +1,9 @@
 """Request messages of gRPC: the tree of a call's parts, compiled to bytes for any sequence.
 
-What does not vary is encoded once. The whole message becomes one %-format: where every
+What does not vary is encoded once. The whole message becomes one row: where every
 placeholder has a fixed width the lengths around it stay valid and are literals of that
-format, so that a message costs what a REST body costs. What varies in length is formatted
-first, on its own, and only the lengths on the way from the root to it are written anew
+row, so that a message costs what a REST body costs. What varies in length is made first,
+on its own, and only the lengths on the way from the root to it are written anew
 (protobuf's wire format, "Length-Delimited Records").
 
 The law: parsing the result gives the message that a protobuf library would make of the
@@ -16,22 +16,21 @@ import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from itertools import repeat
 from typing import Final
 
 from loadtests.plan.call import Base64, Delimited, Number, NumberEncoding, Part, Raw, Text
 from loadtests.plan.columns import (
     DecodedTexts,
     EncodedNumbers,
-    Node,
-    Row,
     Sequences,
     decode_base64,
     delimited,
+    framed_message,
 )
 from loadtests.plan.model import Feed
-from loadtests.plan.placeholders import Int, Maker, Pick, Seq, Values
-from loadtests.plan.template import Compiler, template_of
+from loadtests.plan.placeholders import Int, Maker, Pick, Seq
+from loadtests.plan.rows import Node, Row, Values
+from loadtests.plan.template import Compiler, Template
 from loadtests.plan.wire import encode_number
 
 NUMBER_EXPECTED: Final = "one placeholder that makes a number, alone"
@@ -47,7 +46,7 @@ class MessageKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageTemplate:
-    """A compiled message, without the five bytes that gRPC puts before it."""
+    """A compiled message; with the five bytes that gRPC puts before it, if asked for."""
 
     constant: bytes | None
     kind: MessageKind
@@ -59,18 +58,16 @@ class MessageTemplate:
         return self.constant is not None
 
     def columns_of(self, sequences: Sequences) -> Iterator[Values]:
-        """Columns of values, made when they are taken; none where the message is constant."""
+        """Each column's values, made when they are taken; none where the message is constant."""
         return self._content.columns_of(sequences)
 
     def rows(self, columns: Sequence[Values], count: int) -> Iterator[bytes]:
-        """Bytes of the `count` sequences that the columns are of, formatted when taken."""
-        if self.constant is not None:
-            return repeat(self.constant, count)
-        return self._content.rows(columns)
+        """Bytes of the `count` sequences that the columns are of."""
+        return self._content.rows(columns, count)
 
     def render_many(self, sequences: Sequences) -> list[bytes]:
         """Bytes of each sequence."""
-        return list(self.rows(list(self.columns_of(sequences)), sequences.size))
+        return self._content.texts(sequences)
 
 
 class _Parts:
@@ -103,8 +100,8 @@ class _Parts:
                     return []
                 case [Seq() | Int() as numbers]:
                     return [EncodedNumbers.of(numbers, encoding)]
-                case [Pick(texts=texts, key=key)]:
-                    return [Pick.of(tuple(encode_number(t, encoding) for t in texts), key)]
+                case [Pick(choices=choices, key=key)]:
+                    return [Pick.of(tuple(encode_number(c, encoding) for c in choices), key)]
                 case _ if all(isinstance(part, bytes) for part in made):
                     text = b"".join(part for part in made if isinstance(part, bytes))
                     return [encode_number(text, encoding)]
@@ -115,7 +112,7 @@ class _Parts:
         return []
 
     def _base64(self, made: list[bytes | Maker]) -> list[Node]:
-        template = template_of(made)
+        template = Template.of(made)
         try:
             content = decode_base64(template.render(0))
         except binascii.Error:  # not repeated either
@@ -137,19 +134,20 @@ def compile_message(
     feeds: Sequence[Feed],
     environment: Mapping[str, str],
     where: str,
+    is_framed: bool = False,
 ) -> MessageTemplate:
-    """Compile once; ScenarioError with everything wrong in its placeholders and variables."""
+    """Compile once; ScenarioError with everything wrong in its placeholders and variables.
+
+    `is_framed`: with what gRPC puts before a message that is not compressed.
+    """
     compiler = Compiler(where, run_id=run_id, seed=seed, feeds=feeds, environment=environment)
     nodes = _Parts(compiler).nodes(parts)
     compiler.finish()
-    content = Row.of(nodes)
+    content = Row(tuple(framed_message(nodes) if is_framed else nodes))
     if not content.columns:
         kind = MessageKind.CONSTANT
-    elif all(column.length is not None for column in content.columns):
+    elif content.length is not None:
         kind = MessageKind.FIXED_WIDTH
     else:
         kind = MessageKind.VARYING_LENGTH
-    is_constant = kind is MessageKind.CONSTANT
-    return MessageTemplate(
-        constant=content.format % () if is_constant else None, kind=kind, _content=content
-    )
+    return MessageTemplate(constant=content.constant, kind=kind, _content=content)

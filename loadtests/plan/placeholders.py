@@ -30,8 +30,10 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from loadtests.plan.cells import Cells, cells_of_texts, decimals, full, padded_decimals
 from loadtests.plan.mixing import MASK64, key_of, mix64, mix64_many
 from loadtests.plan.model import Feed
+from loadtests.plan.rows import Column, Narrow
 from loadtests.plan.units import UnitError
 
 MOST_POSITIONS: Final = 64
@@ -45,56 +47,44 @@ _HIGHEST_INT: Final = 2**62
 _MASK62: Final = 2**62 - 1
 # The two ASCII hex digits of each byte, as they lie in memory.
 _HEX_PAIRS: Final = np.frombuffer(bytes(range(256)).hex().encode(), dtype=np.uint16)
+# Where a uuid's groups begin, and which of its digits they hold.
+_UUID_GROUPS: Final = ((0, 0, 8), (9, 8, 12), (14, 12, 16), (19, 16, 20), (24, 20, 32))
 _INT: Final = re.compile(r"int:(-?\d{1,19}):(-?\d{1,19})")
 _DIGITS: Final = re.compile(r"(hex|seq):(\d{1,3})")
 _ENV: Final = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
 _CELL: Final = re.compile(r"([A-Za-z0-9_-]+)\.(.+)")
 
 Sequences = NDArray[np.int64]
-Value = bytes | int
-Values = Sequence[Value]  # of many sequences, in order: a column
 
 
-class Maker(Protocol):
-    """Makes the values that one placeholder puts into a template's format."""
+class Maker(Column, Protocol):
+    """Makes the text that stands for one placeholder."""
 
-    @property
-    def spec(self) -> bytes:
-        """The %-format of its values, one conversion for each."""
-        ...
-
-    @property
-    def length(self) -> int | None:
-        """Bytes that it fills, where that is the same for every sequence."""
-        ...
-
-    def one(self, sequence: int) -> tuple[Value, ...]:
-        """Values for one sequence."""
-        ...
-
-    def many(self, sequences: Sequences) -> list[Values]:
-        """The same values for many: one column for each conversion."""
+    def one(self, sequence: int) -> bytes:
+        """Text for one sequence."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seq:
-    """The sequence number itself."""
+class Seq(Narrow):
+    """The sequence number itself; `length` digits, if given, with zeros before it."""
 
-    spec: bytes = b"%d"
     length: int | None = None
+    widest: int = _SEQ_DIGITS.stop - 1
 
-    def one(self, sequence: int) -> tuple[Value, ...]:
-        """Return the number."""
-        return (sequence,)
+    def one(self, sequence: int) -> bytes:
+        """Write the number."""
+        return b"%0*d" % (self.length or 1, sequence)
 
     def numbers(self, sequences: Sequences) -> NDArray[np.int64]:
         """The numbers themselves."""
         return sequences
 
-    def many(self, sequences: Sequences) -> list[Values]:
-        """One column."""
-        return [sequences.tolist()]
+    def cells(self, sequences: Sequences) -> Cells:
+        """Write the numbers."""
+        if self.length is None:
+            return decimals(sequences)
+        return full(padded_decimals(sequences, self.length)[:, -self.length :])
 
 
 def _bijection62(value: int, key: int) -> int:
@@ -114,123 +104,128 @@ def _bijection62_many(values: NDArray[np.uint64], key: int) -> NDArray[np.uint64
 
 
 def _hex_digits(words: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """ASCII hex digits of words: shape (n,) to (n, 16)."""
+    """ASCII hex digits of words: shape (n, k) to (n, 16 * k)."""
     pairs = _HEX_PAIRS[words.astype(">u8").view(np.uint8)]
-    return pairs.view(np.uint8).reshape(words.size, 16)
-
-
-def _texts(digits: NDArray[np.uint8]) -> list[Values]:
-    """One column of bytes from rows of ASCII; rows end in a digit, so nothing is stripped."""
-    rows = np.ascontiguousarray(digits)
-    return [rows.view(f"S{rows.shape[1]}").ravel().tolist()]
+    return pairs.view(np.uint8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Uuid:
+class Uuid(Narrow):
     """60 scrambled bits, the version, the variant and 62 bits of the bijection."""
 
     run_key: int
     position: int
-    spec: bytes = b"%b"
     length: int | None = 36
+    widest: int = 36
 
-    def one(self, sequence: int) -> tuple[Value, ...]:
+    def one(self, sequence: int) -> bytes:
         """Groups of 8, 4, 4, 4 and 12 hex digits."""
         label = sequence * MOST_POSITIONS + self.position
         high = mix64(label ^ self.run_key) & ~0xF000 | 0x4000
         low = _bijection62(label, self.run_key) | 1 << 63
         digits = b"%016x%016x" % (high, low)
-        return (b"-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])),)
+        return b"-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
-    def many(self, sequences: Sequences) -> list[Values]:
-        """One column, its digits laid out by NumPy: 0.1 instead of 0.7 us each."""
+    def cells(self, sequences: Sequences) -> Cells:
+        """The same, laid out by NumPy: 0.1 instead of 0.7 us each."""
         labels = sequences.astype(np.uint64) * np.uint64(MOST_POSITIONS) + np.uint64(self.position)
+        words = np.empty((sequences.size, 2), dtype=np.uint64)
         high = mix64_many(labels ^ np.uint64(self.run_key)) & np.uint64(MASK64 ^ 0xF000)
-        low = _bijection62_many(labels, self.run_key) | np.uint64(1 << 63)
-        left, right = _hex_digits(high | np.uint64(0x4000)), _hex_digits(low)
+        words[:, 0] = high | np.uint64(0x4000)
+        words[:, 1] = _bijection62_many(labels, self.run_key) | np.uint64(1 << 63)
+        digits = _hex_digits(words)
         rows = np.full((sequences.size, 36), ord("-"), dtype=np.uint8)
-        rows[:, 0:8], rows[:, 9:13], rows[:, 14:18] = left[:, :8], left[:, 8:12], left[:, 12:]
-        rows[:, 19:23], rows[:, 24:36] = right[:, :4], right[:, 4:]
-        return _texts(rows)
+        rows[:, 0:8], rows[:, 9:13], rows[:, 14:18] = (
+            digits[:, :8],
+            digits[:, 8:12],
+            digits[:, 12:16],
+        )
+        rows[:, 19:23], rows[:, 24:36] = digits[:, 16:20], digits[:, 20:]
+        return full(rows)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hex:
+class Hex(Narrow):
     """The first `length` digits of as many keyed words as they need."""
 
     keys: tuple[int, ...]
     length: int
-    spec: bytes = b"%b"
+    widest: int
 
     @staticmethod
     def of(key: int, digits: int) -> Hex:
         """16 digits a word."""
         words = -(-digits // 16)
-        return Hex(keys=tuple(mix64(key + word) for word in range(words)), length=digits)
+        keys = tuple(mix64(key + word) for word in range(words))
+        return Hex(keys=keys, length=digits, widest=digits)
 
-    def one(self, sequence: int) -> tuple[Value, ...]:
+    def one(self, sequence: int) -> bytes:
         """One text."""
         words = [b"%016x" % mix64(sequence ^ key) for key in self.keys]
-        return (b"".join(words)[: self.length],)
+        return b"".join(words)[: self.length]
 
-    def many(self, sequences: Sequences) -> list[Values]:
-        """One column."""
-        labels = sequences.astype(np.uint64)
-        words = [_hex_digits(mix64_many(labels ^ np.uint64(key))) for key in self.keys]
-        return _texts(np.concatenate(words, axis=1)[:, : self.length])
+    def cells(self, sequences: Sequences) -> Cells:
+        """All digits of the words, cut off."""
+        keys = np.array(self.keys, dtype=np.uint64)
+        words = mix64_many(sequences.astype(np.uint64)[:, np.newaxis] ^ keys)
+        return full(_hex_digits(words)[:, : self.length])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Int:
+class Int(Narrow):
     """`low` + scrambled word modulo `span`; the bias is below span / 2**64."""
 
     key: int
     low: int
     span: int
     length: int | None
-    spec: bytes = b"%d"
+    widest: int
 
-    def one(self, sequence: int) -> tuple[Value, ...]:
+    def one(self, sequence: int) -> bytes:
         """One number."""
-        return (self.low + mix64(sequence ^ self.key) % self.span,)
+        return b"%d" % (self.low + mix64(sequence ^ self.key) % self.span)
 
     def numbers(self, sequences: Sequences) -> NDArray[np.int64]:
         """The numbers themselves."""
         words = mix64_many(sequences.astype(np.uint64) ^ np.uint64(self.key))
         return (words % np.uint64(self.span)).astype(np.int64) + self.low
 
-    def many(self, sequences: Sequences) -> list[Values]:
-        """One column."""
-        return [self.numbers(sequences).tolist()]
+    def cells(self, sequences: Sequences) -> Cells:
+        """The numbers in decimal."""
+        return decimals(self.numbers(sequences))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pick:
     """One of some texts: scrambled for a choice, in turn (`key` None) for a feed's rows."""
 
-    texts: tuple[bytes, ...]
+    choices: tuple[bytes, ...]
     key: int | None
     length: int | None
-    spec: bytes = b"%b"
+    widest: int
 
     @staticmethod
-    def of(texts: tuple[bytes, ...], key: int | None) -> Pick:
+    def of(choices: tuple[bytes, ...], key: int | None) -> Pick:
         """Know the length where all texts share it."""
-        lengths = {len(text) for text in texts}
-        return Pick(texts=texts, key=key, length=lengths.pop() if len(lengths) == 1 else None)
+        lengths = {len(text) for text in choices}
+        length = next(iter(lengths)) if len(lengths) == 1 else None
+        return Pick(choices=choices, key=key, length=length, widest=max(lengths))
 
-    def one(self, sequence: int) -> tuple[Value, ...]:
+    def one(self, sequence: int) -> bytes:
         """One text."""
         word = sequence if self.key is None else mix64(sequence ^ self.key)
-        return (self.texts[word % len(self.texts)],)
+        return self.choices[word % len(self.choices)]
 
-    def many(self, sequences: Sequences) -> list[Values]:
-        """One column."""
+    def texts(self, sequences: Sequences) -> list[bytes]:
+        """One text for each."""
         words = sequences.astype(np.uint64)
         if self.key is not None:
             words = mix64_many(words ^ np.uint64(self.key))
-        texts = self.texts
-        return [[texts[row] for row in (words % np.uint64(len(texts))).tolist()]]
+        return list(map(self.choices.__getitem__, (words % np.uint64(len(self.choices))).tolist()))
+
+    def cells(self, sequences: Sequences) -> Cells:
+        """The same as cells."""
+        return cells_of_texts(self.texts(sequences))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,7 +241,13 @@ def _make_int(match: re.Match[str], key: int) -> Int:
         raise UnitError("${int:A:B} with A <= B, both within 2**62")
     lengths = {len(str(low)), len(str(high))}
     is_fixed = len(lengths) == 1 and (low < 0) == (high < 0)
-    return Int(key=key, low=low, span=high - low + 1, length=lengths.pop() if is_fixed else None)
+    return Int(
+        key=key,
+        low=low,
+        span=high - low + 1,
+        length=max(lengths) if is_fixed else None,
+        widest=max(lengths),
+    )
 
 
 def _make_digits(match: re.Match[str], key: int) -> Hex | Seq:
@@ -255,7 +256,7 @@ def _make_digits(match: re.Match[str], key: int) -> Hex | Seq:
     if match[1] == "seq":
         if digits not in _SEQ_DIGITS:
             raise UnitError("${seq:N} with N from 12 to 18")
-        return Seq(spec=b"%%0%dd" % digits, length=digits)
+        return Seq(length=digits, widest=digits)
     if not 1 <= digits <= _MOST_HEX_DIGITS:
         raise UnitError("${hex:N} with N from 1 to 64")
     return Hex.of(key, digits)

@@ -126,9 +126,9 @@ def _number(field: F, source: Source) -> Number:
             _check_range(field, 0, _HIGHEST_SEQ, "${seq}")
         case (Int(low=low, span=span),):
             _check_range(field, low, low + span - 1, source.text)
-        case (Pick(texts=texts, key=key),):
-            numbers = _numbers_of(field, texts)
-            if numbers != list(texts):
+        case (Pick(choices=choices, key=key),):
+            numbers = _numbers_of(field, choices)
+            if numbers != list(choices):
                 if key is None:
                     raise UnitError(f"a choice: a feed's cells cannot be names ({field.name})")
                 text = b"${choice:" + b"|".join(numbers) + b"}"
@@ -157,7 +157,7 @@ def check_base64(pieces: Sequence[bytes | Maker | Environment]) -> None:
             case bytes():
                 texts: tuple[bytes, ...] = (piece,)
                 width += len(piece.rstrip(b"="))
-            case Pick(texts=texts, length=int() as length):
+            case Pick(choices=texts, length=int() as length):
                 form = _BASE64_UNPADDED
                 width += length
             case Environment() | Seq(length=None) | Pick():

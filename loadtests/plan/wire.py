@@ -1,9 +1,6 @@
 """Protobuf's wire format for what varies in a message: tags, lengths and numbers, in batches.
 
 Source: "Encoding", protobuf.dev. Varints are minimal, as protobuf libraries write them.
-A minimal varint never ends in a zero byte, except that of zero: that is why a large batch
-can be laid out as rows of fixed width by NumPy and cut by its own rule for texts, which
-drops zeros at the end. Small numbers, and so nearly all lengths, come from a table.
 
 Lengths in bytes; numbers within 64 bits.
 """
@@ -12,17 +9,20 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.plan.call import NumberEncoding
+from loadtests.plan.cells import Cells, full
 
 Numbers = NDArray[np.int64]
 Words = NDArray[np.uint64]
+
+FRAME_BYTES: Final = 5  # a flag and a length
+MOST_VARINT_BYTES: Final = 10
 
 VARINT_TYPE: Final = 0
 FIXED64_TYPE: Final = 1
@@ -34,8 +34,6 @@ FIXED32_TYPE: Final = 5
 _MASK64: Final = (1 << 64) - 1
 _GROUP_BITS: Final = 7
 _LOW_BITS: Final = 0x7F
-_SMALL: Final = 1 << 2 * _GROUP_BITS  # 0.05 us each from the table
-_WORTH_NUMPY: Final = 64  # values from which a batch is faster than its values one by one
 _WHOLE: Final = re.compile(rb"-?[0-9]{1,20}")
 _DECIMAL: Final = re.compile(rb"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|-?Infinity|NaN")
 
@@ -76,37 +74,25 @@ def tag(number: int, wire_type: int) -> bytes:
     return varint(number << 3 | wire_type)
 
 
-@cache
-def _small_varints() -> tuple[bytes, ...]:
-    return tuple(map(varint, range(_SMALL)))
+def varints(values: Words) -> Cells:
+    """`varint` of each value."""
+    width = max(1, -(-int(values.max(initial=0)).bit_length() // _GROUP_BITS))
+    if width == 1:
+        return full(values.astype(np.uint8)[:, np.newaxis])
+    shifts = np.arange(0, _GROUP_BITS * width, _GROUP_BITS, dtype=np.uint64)
+    groups = values[:, np.newaxis] >> shifts
+    data = (groups & np.uint64(_LOW_BITS)).astype(np.uint8)
+    data |= (groups > np.uint64(_LOW_BITS)).astype(np.uint8) << np.uint8(_GROUP_BITS)
+    used = groups > np.uint64(0)
+    used[:, 0] = True
+    return full(data) if used.all() else Cells(data, used, used.sum(axis=1))
 
 
-def _varint_rows(values: Words) -> list[bytes]:
-    width = -(-int(values.max()).bit_length() // _GROUP_BITS)
-    groups = values[:, np.newaxis] >> np.arange(
-        0, _GROUP_BITS * width, _GROUP_BITS, dtype=np.uint64
-    )
-    rows = (groups & np.uint64(_LOW_BITS)).astype(np.uint8)
-    rows |= (groups > np.uint64(_LOW_BITS)).astype(np.uint8) << np.uint8(_GROUP_BITS)
-    texts: list[bytes] = rows.view(f"S{width}").ravel().tolist()
-    return texts if values.all() else [text or b"\0" for text in texts]
-
-
-def varints(values: Words) -> list[bytes]:
-    """`varint` of each value: 0.1 instead of 0.6 us each in a large batch."""
-    if int(values.max(initial=0)) < _SMALL:
-        return list(map(_small_varints().__getitem__, values.tolist()))
-    return (
-        _varint_rows(values) if values.size >= _WORTH_NUMPY else list(map(varint, values.tolist()))
-    )
-
-
-def lengths_before(contents: Sequence[bytes]) -> list[bytes]:
-    """The varint of the length of each."""
-    try:
-        return list(map(_small_varints().__getitem__, map(len, contents)))
-    except IndexError:
-        return [varint(len(content)) for content in contents]
+def framed(lengths: Numbers) -> Cells:
+    """What gRPC puts before messages of these lengths, uncompressed ("Length-Prefixed-Message")."""
+    data = np.zeros((lengths.size, FRAME_BYTES), dtype=np.uint8)
+    data[:, 1:] = lengths.astype(">u4")[:, np.newaxis].view(np.uint8)
+    return full(data)
 
 
 def encode_number(text: bytes, encoding: NumberEncoding) -> bytes:
@@ -128,26 +114,16 @@ def encode_number(text: bytes, encoding: NumberEncoding) -> bytes:
     return varint((number << 1 ^ number >> 63 if is_zigzag else number) & _MASK64)
 
 
-def _zigzags(numbers: Numbers) -> list[bytes]:
-    return varints((numbers << np.int64(1) ^ numbers >> np.int64(63)).view(np.uint64))
-
-
-def _fixed(numbers: Numbers, kind: str) -> list[bytes]:
+def encode_numbers(numbers: Numbers, encoding: NumberEncoding) -> Cells:
+    """`encode_number` of each of many whole numbers."""
+    if encoding is NumberEncoding.VARINT:
+        return varints(numbers.view(np.uint64))
+    if encoding is NumberEncoding.ZIGZAG:
+        return varints((numbers << np.int64(1) ^ numbers >> np.int64(63)).view(np.uint64))
+    kind = _FIXED[encoding][1]
     # By way of a double, as protobuf libraries take a float from a whole number.
     source = numbers.astype(np.float64) if kind[1] == "f" else numbers
-    rows = source.astype(kind)
-    found: list[bytes] = rows.view(f"V{rows.itemsize}").tolist()
-    return found
-
-
-def number_encoder(encoding: NumberEncoding) -> Callable[[Numbers], list[bytes]]:
-    """`encode_number` for batches of whole numbers."""
-    if encoding is NumberEncoding.VARINT:
-        return lambda numbers: varints(numbers.view(np.uint64))
-    if encoding is NumberEncoding.ZIGZAG:
-        return _zigzags
-    kind = _FIXED[encoding][1]
-    return lambda numbers: _fixed(numbers, kind)
+    return full(source.astype(kind)[:, np.newaxis].view(np.uint8))
 
 
 def number_width(encoding: NumberEncoding) -> int | None:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from loadtests.plan.call import NumberEncoding
 from loadtests.plan.wire import (
     encode_number,
-    lengths_before,
-    number_encoder,
+    encode_numbers,
+    framed,
     number_width,
     varint,
     varints,
@@ -28,15 +28,14 @@ RANGES = {
 }
 
 
-@given(
-    st.lists(st.one_of(st.integers(0, 2**64 - 1), st.sampled_from(EDGES)), max_size=20),
-    st.sampled_from([0, 64]),
-)
-def test_varints_in_batches_are_varints(values: list[int], filler: int) -> None:
-    """Small and large batches are the bytes of single varints, zero included."""
-    values += range(filler)
-    words = np.array(values, dtype=np.uint64)
-    assert varints(words) == [varint(value) for value in values]
+@given(st.lists(st.one_of(st.integers(0, 2**64 - 1), st.sampled_from(EDGES)), max_size=20))
+def test_varints_in_batches_are_varints(values: list[int]) -> None:
+    """Batches are the bytes of single varints, zero included, and so are their lengths."""
+    cells = varints(np.array(values, dtype=np.uint64))
+    singles = [varint(value) for value in values]
+    assert list(cells.texts()) == singles
+    lengths = np.broadcast_to(cells.lengths, len(values))
+    assert lengths.tolist() == [len(single) for single in singles]
 
 
 def test_varints_are_the_documented_ones() -> None:
@@ -44,7 +43,7 @@ def test_varints_are_the_documented_ones() -> None:
     assert varint(0) == b"\x00"
     assert varint(150) == b"\x96\x01"
     assert varint(2**64 - 1) == b"\xff" * 9 + b"\x01"
-    assert varints(np.array([], dtype=np.uint64)) == []
+    assert list(varints(np.array([], dtype=np.uint64)).texts()) == []
 
 
 @pytest.mark.parametrize("encoding", list(NumberEncoding), ids=lambda encoding: encoding.value)
@@ -55,7 +54,7 @@ def test_numbers_in_batches_are_single_numbers(
     """Every encoding gives the same bytes for a batch as for each number's text."""
     low, high = RANGES.get(encoding, (-(2**62), 2**62))
     values = data.draw(st.lists(st.integers(low, high), min_size=1, max_size=20))
-    batch = number_encoder(encoding)(np.array(values, dtype=np.int64))
+    batch = list(encode_numbers(np.array(values, dtype=np.int64), encoding).texts())
     assert batch == [encode_number(b"%d" % value, encoding) for value in values]
     width = number_width(encoding)
     assert width is None or {len(item) for item in batch} == {width}
@@ -93,8 +92,8 @@ def test_what_is_no_number_of_an_encoding_is_refused(text: bytes, encoding: Numb
         encode_number(text, encoding)
 
 
-@given(st.lists(st.binary(max_size=200)), st.sampled_from([0, 16_384]))
-def test_lengths_are_varints_of_lengths(contents: list[bytes], longest: int) -> None:
-    """Short contents and those beyond the table have their lengths before them."""
-    contents.append(bytes(longest))
-    assert lengths_before(contents) == [varint(len(content)) for content in contents]
+@given(st.lists(st.integers(0, 2**32 - 1), max_size=20))
+def test_frames_are_a_flag_and_a_length(lengths: list[int]) -> None:
+    """Five bytes before each message: not compressed, and how long it is, big-endian."""
+    heads = list(framed(np.array(lengths, dtype=np.int64)).texts())
+    assert heads == [struct.pack(">BI", 0, length) for length in lengths]

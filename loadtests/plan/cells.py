@@ -1,0 +1,120 @@
+"""Texts of many sequences as one matrix of bytes, a row each: what NumPy can put together.
+
+A row may have holes: `used` tells which bytes of the matrix belong to its texts. So numbers
+of different lengths, and groups that hold them, are put side by side without moving a byte
+until all is joined and cut into texts, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+Integers = NDArray[np.int64]
+
+_GROUP: Final = 10_000
+_GROUP_DIGITS: Final = 4
+# The four ASCII digits of each number below 10,000, as they lie in memory.
+_DIGITS: Final = np.frombuffer(b"".join(b"%04d" % n for n in range(_GROUP)), dtype=np.uint32)
+_POWERS: Final = 10 ** np.arange(1, 19, dtype=np.int64)  # of 2, 3 ... digits the lowest
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """`data` is (n, width); `used` as large, None when all of it belongs to the texts.
+
+    `lengths` are the bytes of each text, one number where all have the same.
+    """
+
+    data: Bytes
+    used: NDArray[np.bool_] | None
+    lengths: Integers | int
+
+    def texts(self) -> Iterator[bytes]:
+        """Cut into texts, in order."""
+        count, width = self.data.shape
+        if not width:
+            return repeat(b"", count)
+        edges: Sequence[int]
+        if self.used is None:
+            flat, edges = self.data.tobytes(), range(0, count * width + 1, width)
+        else:
+            flat = self.data[self.used].tobytes()
+            edges = [0, *np.cumsum(np.broadcast_to(self.lengths, count)).tolist()]
+        return map(flat.__getitem__, map(slice, edges, edges[1:]))
+
+
+def full(data: Bytes) -> Cells:
+    """Texts of one length."""
+    return Cells(data, None, data.shape[1])
+
+
+def left_aligned(data: Bytes, lengths: Integers) -> Cells:
+    """Texts that begin where their rows begin."""
+    return Cells(data, np.arange(data.shape[1]) < lengths[:, np.newaxis], lengths)
+
+
+def cells_of_texts(texts: Sequence[bytes]) -> Cells:
+    """Put ready texts into cells."""
+    lengths = np.fromiter(map(len, texts), dtype=np.int64, count=len(texts))
+    width = max(1, int(lengths.max(initial=0)))
+    data = np.array(texts, dtype=f"S{width}").view(np.uint8).reshape(len(texts), width)
+    return full(data) if lengths.size and lengths.min() == width else left_aligned(data, lengths)
+
+
+def padded_decimals(numbers: Integers, digits: int) -> Bytes:
+    """Numbers from 0 on in ASCII, with zeros before them: at least so many digits each."""
+    groups = -(-digits // _GROUP_DIGITS)
+    words = np.empty((numbers.size, groups), dtype=np.uint32)
+    rest = numbers
+    for group in range(groups - 1, 0, -1):
+        rest, low = np.divmod(rest, _GROUP)
+        words[:, group] = _DIGITS[low]
+    words[:, 0] = _DIGITS[rest]
+    return words.view(np.uint8)
+
+
+def decimals(numbers: Integers) -> Cells:
+    """Numbers within 2**62 in ASCII, as short as they can be, at the ends of their rows."""
+    size = np.abs(numbers)
+    digits = np.searchsorted(_POWERS, size, side="right") + 1
+    most = int(digits.max(initial=1))
+    data = padded_decimals(size, most)
+    if numbers.min(initial=0) < 0:
+        signed = np.empty((numbers.size, data.shape[1] + 1), dtype=np.uint8)
+        signed[:, 1:] = data
+        negative = np.flatnonzero(numbers < 0)
+        signed[negative, data.shape[1] - digits[negative]] = ord("-")
+        data, digits = signed, digits + (numbers < 0)
+    elif digits.min(initial=most) == most:
+        return full(data[:, -most:])
+    width = data.shape[1]
+    return Cells(data, np.arange(width) >= width - digits[:, np.newaxis], digits)
+
+
+def joined(parts: Sequence[bytes | Cells], count: int) -> Cells:
+    """Put literals and cells of `count` rows side by side."""
+    widths = [len(part) if isinstance(part, bytes) else part.data.shape[1] for part in parts]
+    data = np.empty((count, sum(widths)), dtype=np.uint8)
+    used: NDArray[np.bool_] | None = None
+    lengths: Integers | int = 0
+    at = 0
+    for part, width in zip(parts, widths, strict=True):
+        if isinstance(part, bytes):
+            data[:, at : at + width] = np.frombuffer(part, dtype=np.uint8)
+            lengths = lengths + width
+        else:
+            data[:, at : at + width] = part.data
+            lengths = lengths + part.lengths
+            if part.used is not None:
+                if used is None:
+                    used = np.ones(data.shape, dtype=np.bool_)
+                used[:, at : at + width] = part.used
+        at += width
+    return Cells(data, used, lengths)
