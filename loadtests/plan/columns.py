@@ -16,16 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.plan.call import NumberEncoding
-from loadtests.plan.cells import Cells, full, joined
+from loadtests.plan.cells import Cells, full
 from loadtests.plan.placeholders import Int, Maker, Seq
 from loadtests.plan.rows import Narrow, Node, Row
 from loadtests.plan.template import Template
 from loadtests.plan.wire import (
-    FRAME_BYTES,
     MOST_VARINT_BYTES,
     encode_number,
     encode_numbers,
-    framed,
     number_width,
     varint,
     varints,
@@ -107,35 +105,13 @@ class Group:
 
     def cells(self, sequences: Sequences) -> Cells:
         """Lengths and contents."""
-        content = self.content.cells(sequences)
-        lengths = np.broadcast_to(content.lengths, sequences.size)
-        return joined((varints(lengths.astype(np.uint64)), content), sequences.size)
+        columns = list(self.content.columns_of(sequences))
+        return self.content.joined(columns, sequences.size, varints)
 
     def texts(self, sequences: Sequences) -> list[bytes]:
         """The same, where contents can be wide."""
         contents = self.content.texts(sequences)
         return list(map(add, map(varint, map(len, contents)), contents))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Framed:
-    """A message that varies in length, behind what gRPC puts before it."""
-
-    content: Row
-    widest: int
-    length: None = None
-
-    def cells(self, sequences: Sequences) -> Cells:
-        """Prefixes and messages."""
-        content = self.content.cells(sequences)
-        lengths = np.broadcast_to(content.lengths, sequences.size)
-        return joined((framed(lengths), content), sequences.size)
-
-    def texts(self, sequences: Sequences) -> list[bytes]:
-        """The same, where messages can be wide."""
-        contents = self.content.texts(sequences)
-        prefixes = framed(np.array([len(content) for content in contents])).texts()
-        return list(map(add, prefixes, contents))
 
 
 def delimited(nodes: Sequence[Node]) -> list[Node]:
@@ -144,11 +120,3 @@ def delimited(nodes: Sequence[Node]) -> list[Node]:
     if content.length is None:
         return [Group(content=content, widest=content.widest + MOST_VARINT_BYTES)]
     return [varint(content.length), *nodes]
-
-
-def framed_message(nodes: Sequence[Node]) -> list[Node]:
-    """The nodes of a message behind what gRPC puts before it."""
-    content = Row(tuple(nodes))
-    if content.length is None:
-        return [Framed(content=content, widest=content.widest + FRAME_BYTES)]
-    return [next(framed(np.array([content.length])).texts()), *nodes]

@@ -16,7 +16,10 @@ import binascii
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from operator import add
 from typing import Final
+
+import numpy as np
 
 from loadtests.plan.call import Base64, Delimited, Number, NumberEncoding, Part, Raw, Text
 from loadtests.plan.columns import (
@@ -25,13 +28,12 @@ from loadtests.plan.columns import (
     Sequences,
     decode_base64,
     delimited,
-    framed_message,
 )
 from loadtests.plan.model import Feed
 from loadtests.plan.placeholders import Int, Maker, Pick, Seq
 from loadtests.plan.rows import Node, Row, Values
 from loadtests.plan.template import Compiler, Template
-from loadtests.plan.wire import encode_number
+from loadtests.plan.wire import encode_number, framed
 
 NUMBER_EXPECTED: Final = "one placeholder that makes a number, alone"
 
@@ -51,6 +53,7 @@ class MessageTemplate:
     constant: bytes | None
     kind: MessageKind
     _content: Row
+    _is_framed: bool  # when its rows are made: its length is not known before
 
     @property
     def is_constant(self) -> bool:
@@ -63,11 +66,16 @@ class MessageTemplate:
 
     def rows(self, columns: Sequence[Values], count: int) -> Iterator[bytes]:
         """Bytes of the `count` sequences that the columns are of."""
-        return self._content.rows(columns, count)
+        if not self._is_framed:
+            return self._content.rows(columns, count)
+        if self._content.is_wide:
+            texts = list(self._content.rows(columns, count))
+            return map(add, framed(np.array([len(text) for text in texts])).texts(), texts)
+        return self._content.joined(columns, count, framed).texts()
 
     def render_many(self, sequences: Sequences) -> list[bytes]:
         """Bytes of each sequence."""
-        return self._content.texts(sequences)
+        return list(self.rows(list(self.columns_of(sequences)), sequences.size))
 
 
 class _Parts:
@@ -143,11 +151,19 @@ def compile_message(
     compiler = Compiler(where, run_id=run_id, seed=seed, feeds=feeds, environment=environment)
     nodes = _Parts(compiler).nodes(parts)
     compiler.finish()
-    content = Row(tuple(framed_message(nodes) if is_framed else nodes))
+    length = Row(tuple(nodes)).length
+    if is_framed and length is not None:
+        nodes = [*framed(np.array([length])).texts(), *nodes]
+    content = Row(tuple(nodes))
     if not content.columns:
         kind = MessageKind.CONSTANT
     elif content.length is not None:
         kind = MessageKind.FIXED_WIDTH
     else:
         kind = MessageKind.VARYING_LENGTH
-    return MessageTemplate(constant=content.constant, kind=kind, _content=content)
+    return MessageTemplate(
+        constant=content.constant,
+        kind=kind,
+        _content=content,
+        _is_framed=is_framed and length is None,
+    )

@@ -7,7 +7,7 @@ one by one instead, so that a batch never takes more memory than its bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Final, Protocol, cast
@@ -19,6 +19,7 @@ from loadtests.plan.cells import Cells, joined
 
 WIDE_BYTES: Final = 2048  # a batch of the engine is 512 rows: a matrix of 1 MB at most
 
+Integers = NDArray[np.int64]
 Sequences = NDArray[np.int64]
 Values = Cells | list[bytes]  # of many sequences, in order: a column
 
@@ -86,9 +87,14 @@ class Row:
         """Bytes of a row at most."""
         return sum(len(node) if isinstance(node, bytes) else node.widest for node in self.nodes)
 
+    @property
+    def is_wide(self) -> bool:
+        """Whether its columns are lists of texts, and no cells."""
+        return self.widest > WIDE_BYTES
+
     def columns_of(self, sequences: Sequences) -> Iterator[Values]:
         """Each column's values, made when it is taken."""
-        is_wide = self.widest > WIDE_BYTES
+        is_wide = self.is_wide
         for column in self.columns:
             yield column.texts(sequences) if is_wide else column.cells(sequences)
 
@@ -97,18 +103,26 @@ class Row:
         constant = self.constant
         if constant is not None:
             return repeat(constant, count)
-        values = iter(columns)
-        parts = [node if isinstance(node, bytes) else next(values) for node in self.nodes]
-        if isinstance(columns[0], Cells):
-            return joined(cast("list[bytes | Cells]", parts), count).texts()
-        texts = (repeat(part) if isinstance(part, bytes) else part for part in parts)
-        return map(b"".join, zip(*cast("Iterator[list[bytes]]", texts), strict=False))
+        if self.is_wide:
+            parts = self._parts(columns)
+            texts = [repeat(part) if isinstance(part, bytes) else part for part in parts]
+            return map(b"".join, zip(*cast("list[list[bytes]]", texts), strict=False))
+        return self.joined(columns, count).texts()
 
-    def cells(self, sequences: Sequences) -> Cells:
-        """All of it in cells; the row is not wide."""
-        values = self.columns_of(sequences)
-        parts = [node if isinstance(node, bytes) else next(values) for node in self.nodes]
-        return joined(cast("list[bytes | Cells]", parts), sequences.size)
+    def _parts(self, columns: Sequence[Values]) -> list[bytes | Values]:
+        """Literals and values in the order of their bytes."""
+        values = iter(columns)
+        return [node if isinstance(node, bytes) else next(values) for node in self.nodes]
+
+    def joined(
+        self, columns: Sequence[Values], count: int, head: Callable[[Integers], Cells] | None = None
+    ) -> Cells:
+        """The same as `rows` in cells, behind a head made of its lengths; the row is not wide."""
+        parts = cast("list[bytes | Cells]", self._parts(columns))
+        if head is not None:
+            lengths = sum(len(p) if isinstance(p, bytes) else p.lengths for p in parts)
+            parts.insert(0, head(np.broadcast_to(lengths, count)))
+        return joined(parts, count)
 
     def texts(self, sequences: Sequences) -> list[bytes]:
         """Bytes of each sequence."""

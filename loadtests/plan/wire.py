@@ -74,8 +74,9 @@ def tag(number: int, wire_type: int) -> bytes:
     return varint(number << 3 | wire_type)
 
 
-def varints(values: Words) -> Cells:
-    """`varint` of each value."""
+def varints(numbers: Words | Numbers) -> Cells:
+    """`varint` of each number, a negative one as 64 bits."""
+    values = numbers.astype(np.uint64)
     width = max(1, -(-int(values.max(initial=0)).bit_length() // _GROUP_BITS))
     if width == 1:
         return full(values.astype(np.uint8)[:, np.newaxis])
@@ -117,9 +118,9 @@ def encode_number(text: bytes, encoding: NumberEncoding) -> bytes:
 def encode_numbers(numbers: Numbers, encoding: NumberEncoding) -> Cells:
     """`encode_number` of each of many whole numbers."""
     if encoding is NumberEncoding.VARINT:
-        return varints(numbers.view(np.uint64))
+        return varints(numbers)
     if encoding is NumberEncoding.ZIGZAG:
-        return varints((numbers << np.int64(1) ^ numbers >> np.int64(63)).view(np.uint64))
+        return varints(numbers << np.int64(1) ^ numbers >> np.int64(63))
     kind = _FIXED[encoding][1]
     # By way of a double, as protobuf libraries take a float from a whole number.
     source = numbers.astype(np.float64) if kind[1] == "f" else numbers
