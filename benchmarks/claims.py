@@ -25,6 +25,7 @@ _RESIDENT_LIMIT_BYTES = 150e6
 _LEAK_S = 590.0  # ten minutes less the start and the last readings
 _GROWTH_LIMIT_BYTES = 1 << 20  # below what the allocator's own steps can be told from
 _AGENTS = 1_000
+_GROWTH_S = 1_700.0  # the slope of a shorter run says little of an hour
 _MASTER_LIMIT_RATIO = 0.5
 _AGE_LIMIT_S = 2.0
 _CURVE_LIMIT = 2.0
@@ -46,6 +47,7 @@ def judge(results: Results) -> tuple[Claim, ...]:
         _memory_claim(results),
         _leak_claim(results),
         *_fan_in_claims(results),
+        _growth_claim(results),
         _curve_claim(results),
         _show_claim(results),
         *_page_claims(results),
@@ -156,6 +158,20 @@ def _fan_in_claims(results: Results) -> tuple[Claim, Claim]:
             measured=f"{sample.age_max_s:.2f} s",
             is_met=is_whole and sample.age_max_s <= _AGE_LIMIT_S,
         ),
+    )
+
+
+def _growth_claim(results: Results) -> Claim:
+    text, limit = "Master with 1,000 agents: memory growth", "< 1 MiB an hour (slope)"
+    part = results.growth
+    if part is None or part.sample.agents != _AGENTS or part.sample.seconds < _GROWTH_S:
+        return missing(text, limit, "shorter run" if part else "-")
+    slope = part.sample.slope_bytes_per_h
+    return Claim(
+        text=text,
+        limit=limit,
+        measured=f"{slope / (1 << 20):+.2f} MiB/h over {part.sample.seconds / 60:.0f} min",
+        is_met=part.sample.windows_missing == 0 and slope < _GROWTH_LIMIT_BYTES,
     )
 
 

@@ -4,7 +4,7 @@
 
 The master is real and runs pinned to one core; the agents (`simulated_agents`) share the
 other. All of them together stand for the largest profile of the project, 1,550,000
-requests a second over ten endpoints, whatever their number: more agents hand over more,
+requests a second over twenty endpoints, whatever their number: more agents hand over more,
 smaller histograms. CPU is read over the seconds in which every agent reports.
 """
 
@@ -24,12 +24,13 @@ import msgspec
 import numpy as np
 
 from benchmarks.machine import GENERATOR_CORE, SERVER_CORE
+from benchmarks.memory import theil_sen
 from benchmarks.plans import build_plan, mix_of_five
 from benchmarks.process import Child, cpu_ns, resident_bytes, spawn
 from benchmarks.server import free_port
 from benchmarks.simulated_agents import Fleet, FleetKeys
 from benchmarks.spread import undisturbed
-from benchmarks.synthetic import ENDPOINTS, endpoint_names
+from benchmarks.synthetic import MASTER_ENDPOINTS, endpoint_names
 from loadtests.errors import HarnessError
 from loadtests.plan.codec import encode_plan
 from loadtests.plan.model import LoadModel, Plan
@@ -40,6 +41,8 @@ _START_S = 120.0
 _END_S = 60.0
 _SKIP_S = 2  # the first windows, while agents fall into step
 _SLICE_S = 2
+_FEWEST_FOR_SLOPE = 100
+_KEPT = 100  # readings of memory that are stored
 _S = 1_000_000_000
 
 
@@ -54,6 +57,8 @@ class FanInSample:
     master_cpu_ratio: float
     master_cpu_slices: tuple[float, ...]  # of each two seconds
     master_resident_bytes: int  # highest
+    resident_bytes: tuple[int, ...] = ()  # the same after each two seconds
+    slope_bytes_per_h: float = 0.0  # of these; Theil-Sen, the first tenth left out
     windows: int
     windows_missing: int
     age_p50_s: float  # archived, less the end of the window's second
@@ -84,25 +89,33 @@ class Usage:
     seconds: float
     cpu_ratio: float
     cpu_slices: tuple[float, ...]  # the same, of each two seconds
-    resident_bytes: int  # highest
+    resident_bytes: tuple[int, ...]  # after each two seconds
+
+    @property
+    def slope_bytes_per_h(self) -> float:
+        """Growth of resident memory, the first tenth left out; 0 for too short a run."""
+        settled = self.resident_bytes[len(self.resident_bytes) // 10 :]
+        if len(settled) < _FEWEST_FOR_SLOPE:
+            return 0.0
+        return theil_sen([_SLICE_S * n / 3600 for n in range(len(settled))], settled)
 
 
 def _per_endpoint(agents: int) -> int:
     """Requests a second that one agent makes to one endpoint."""
-    return _RATE_PER_S // agents // ENDPOINTS
+    return _RATE_PER_S // agents // MASTER_ENDPOINTS
 
 
 def _plan(agents: int, seconds: int) -> Plan:
     get = mix_of_five()[0]
     requests = tuple(
         dataclasses.replace(get, name=name, path=f"/{number}", weight=1.0)
-        for number, name in enumerate(endpoint_names())
+        for number, name in enumerate(endpoint_names(MASTER_ENDPOINTS))
     )
     return build_plan(
         port=9,
         model=LoadModel.OPEN,
         requests=requests,
-        level=_per_endpoint(agents) * agents * ENDPOINTS,
+        level=_per_endpoint(agents) * agents * MASTER_ENDPOINTS,
         seconds=seconds,
         connections=10_000,
     )
@@ -140,11 +153,17 @@ def curve_pairs(
 
 def fan_in_samples(
     levels: Sequence[int], *, seconds: float, scratch: Path
-) -> tuple[FanInSample, ...]:
-    """One run for each number of agents."""
-    samples = []
+) -> tuple[tuple[FanInSample, ...], str]:
+    """One run for each number of agents, up to one that a master does not hold, and why."""
+    samples: list[FanInSample] = []
     for agents in levels:
-        sample = _one_run(agents, round(seconds) + _SKIP_S, scratch)
+        try:
+            sample = _one_run(agents, round(seconds) + _SKIP_S, scratch)
+        except HarnessError as error:
+            if not samples:
+                raise
+            print(f"  {agents:,} agents: not held: {error}", flush=True)
+            return tuple(samples), f"{agents:,} agents were not held: {error.seen}"
         print(
             f"  {agents:,} agents: master {sample.master_cpu_ratio:.0%} of a core,"
             f" age of windows p50 {sample.age_p50_s:.2f} s, max {sample.age_max_s:.2f} s,"
@@ -152,7 +171,15 @@ def fan_in_samples(
             flush=True,
         )
         samples.append(sample)
-    return tuple(samples)
+    return tuple(samples), ""
+
+
+def growth_sample(agents: int, *, seconds: float, scratch: Path) -> FanInSample:
+    """One long run, for what the master's memory does in it."""
+    sample = _one_run(agents, round(seconds) + _SKIP_S, scratch)
+    slope_mib = sample.slope_bytes_per_h / (1 << 20)
+    print(f"  {agents:,} agents: {slope_mib:+.2f} MiB/h", flush=True)
+    return sample
 
 
 @contextmanager
@@ -204,16 +231,17 @@ def _watch(master: Child, seconds: int) -> Usage:
                 expected="windows every second",
             )
         time.sleep(0.1)
-    readings, highest = [(time.monotonic_ns(), cpu_ns(master.pid))], 0
+    readings, resident = [(time.monotonic_ns(), cpu_ns(master.pid))], []
     for _ in range((seconds - _SKIP_S - 1) // _SLICE_S):
         time.sleep(_SLICE_S)
-        highest = max(highest, resident_bytes(master.pid))
+        master.require_alive()
+        resident.append(resident_bytes(master.pid))
         readings.append((time.monotonic_ns(), cpu_ns(master.pid)))
     return Usage(
         seconds=(readings[-1][0] - readings[0][0]) / _S,
         cpu_ratio=_ratio(readings[0], readings[-1]),
         cpu_slices=tuple(starmap(_ratio, pairwise(readings))),
-        resident_bytes=highest,
+        resident_bytes=tuple(resident),
     )
 
 
@@ -245,7 +273,9 @@ def _one_run(
         received_per_s=sum(fleet.sent_bytes for fleet in fleets) // seconds,
         master_cpu_ratio=usage.cpu_ratio,
         master_cpu_slices=usage.cpu_slices,
-        master_resident_bytes=usage.resident_bytes,
+        master_resident_bytes=max(usage.resident_bytes),
+        resident_bytes=usage.resident_bytes[:: max(1, len(usage.resident_bytes) // _KEPT)],
+        slope_bytes_per_h=usage.slope_bytes_per_h,
         windows=len({window.label_s for window in archived}),
         windows_missing=seconds - len({window.label_s for window in archived}),
         age_p50_s=float(np.median(ages)),

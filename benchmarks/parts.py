@@ -15,7 +15,7 @@ from benchmarks import peers
 from benchmarks.bins import BinsFigures, PlanAtRate, measure_bins
 from benchmarks.cost import interleaved
 from benchmarks.engine import engine
-from benchmarks.fan_in import curve_pairs, fan_in_samples
+from benchmarks.fan_in import curve_pairs, fan_in_samples, growth_sample
 from benchmarks.generators import Contestant, hey, locust, wrk
 from benchmarks.grpc_part import GrpcSettings, measure_grpc
 from benchmarks.grpc_part import saturation_per_s as grpc_saturation_per_s
@@ -39,6 +39,7 @@ from benchmarks.results import (
     CostPart,
     CurvePart,
     FanInPart,
+    GrowthPart,
     GrpcPart,
     LagPart,
     LeakPart,
@@ -86,6 +87,8 @@ class Settings:
     leak_s: float
     agents: tuple[int, ...]
     fan_in_s: float
+    many_agents: tuple[int, ...]  # to find what one master holds
+    growth_s: float
     curve_rounds: int
     archive_s: int
     shows: int
@@ -116,6 +119,8 @@ def settings_for(scratch: Path, *, is_quick: bool, soak: Path | None) -> Setting
             leak_s=15.0,
             agents=(100,),
             fan_in_s=5.0,
+            many_agents=(),
+            growth_s=10.0,
             curve_rounds=1,
             archive_s=120,
             shows=1,
@@ -142,6 +147,8 @@ def settings_for(scratch: Path, *, is_quick: bool, soak: Path | None) -> Setting
         leak_s=605.0,
         agents=(100, 300, 1_000),
         fan_in_s=20.0,
+        many_agents=(2_000, 3_000),
+        growth_s=1_800.0,
         curve_rounds=4,
         archive_s=3_600,
         shows=3,
@@ -305,10 +312,18 @@ def run_leak(settings: Settings) -> LeakPart:
 def run_fan_in(settings: Settings) -> FanInPart:
     """A master with many agents."""
     with _stamped(settings) as stamper:
-        samples = fan_in_samples(
-            settings.agents, seconds=settings.fan_in_s, scratch=settings.scratch
+        levels = (*settings.agents, *settings.many_agents)
+        samples, limit = fan_in_samples(levels, seconds=settings.fan_in_s, scratch=settings.scratch)
+        return FanInPart(stamp=stamper.stamp(), samples=samples, limit=limit)
+
+
+def run_growth(settings: Settings) -> GrowthPart:
+    """The largest of the usual masters for half an hour."""
+    with _stamped(settings) as stamper:
+        sample = growth_sample(
+            max(settings.agents), seconds=settings.growth_s, scratch=settings.scratch
         )
-        return FanInPart(stamp=stamper.stamp(), samples=samples)
+        return GrowthPart(stamp=stamper.stamp(), sample=sample)
 
 
 def run_curve(settings: Settings) -> CurvePart:
@@ -366,6 +381,8 @@ def run_grpc(settings: Settings) -> GrpcPart:
         return GrpcPart(stamp=stamper.stamp(), figures=figures)
 
 
+# Half an hour each: measured when asked for by name.
+LONG = frozenset({"growth"})
 PARTS: dict[str, Callable[[Settings], Part]] = {
     "cost": run_cost,
     "bins": run_bins,
@@ -373,6 +390,7 @@ PARTS: dict[str, Callable[[Settings], Part]] = {
     "grpc": run_grpc,
     "memory": run_memory,
     "fan_in": run_fan_in,
+    "growth": run_growth,
     "curve": run_curve,
     "show": run_show,
     "page": run_page,

@@ -19,6 +19,7 @@ from benchmarks.results import (
     CostPart,
     CurvePart,
     FanInPart,
+    GrowthPart,
     GrpcPart,
     LagPart,
     LeakPart,
@@ -71,9 +72,13 @@ first tenth left out.
 _FAN_IN_METHOD = """\
 A real master (ZeroMQ bus, coordinator, merge, journal, archive on disk) pinned to core 1;
 simulated agents in few processes on core 0 speak its protocol over real DEALER sockets: one
-window a second each, ten endpoints, together 1,550,000 requests/s, histograms as a service
+window a second each, twenty endpoints, together 1,550,000 requests/s, histograms as a service
 under load fills them. "Undisturbed" is the lower quartile over
 slices of two seconds. Age: moment of archiving less the end of the window's second.
+"""
+_GROWTH_METHOD = """\
+The fan-in above for half an hour. Slope: Theil-Sen over one VmRSS every two seconds, the
+first tenth left out.
 """
 _CURVE_METHOD = """\
 The fan-in above with as many agents as it has, in the clear and with a CURVE key for each
@@ -104,6 +109,7 @@ def write_report(results: Results) -> str:
         results.memory,
         results.leak,
         results.fan_in,
+        results.growth,
         results.curve,
         results.show,
         results.page,
@@ -130,7 +136,7 @@ def _section(part: Part, results: Results) -> list[str]:
             found = _memory_section(part)
         case LeakPart():
             found = _leak_section(part)
-        case FanInPart() | CurvePart():
+        case FanInPart() | CurvePart() | GrowthPart():
             found = _master_section(part)
         case ShowPart():
             found = _show_section(part)
@@ -291,8 +297,14 @@ def _leak_section(part: LeakPart) -> list[str]:
     return [*heading("Leak check", part.stamp), _LEAK_METHOD, *table(header, rows)]
 
 
-def _master_section(part: FanInPart | CurvePart) -> list[str]:
-    return _fan_in_section(part) if isinstance(part, FanInPart) else _curve_section(part)
+def _master_section(part: FanInPart | GrowthPart | CurvePart) -> list[str]:
+    match part:
+        case FanInPart():
+            return _fan_in_section(part)
+        case GrowthPart():
+            return _growth_section(part)
+        case CurvePart():
+            return _curve_section(part)
 
 
 def _fan_in_section(part: FanInPart) -> list[str]:
@@ -323,7 +335,32 @@ def _fan_in_section(part: FanInPart) -> list[str]:
         ]
         for s in part.samples
     ]
-    return [*heading("Master fan-in", part.stamp), _FAN_IN_METHOD, *table(header, rows)]
+    found = [*heading("Master fan-in", part.stamp), _FAN_IN_METHOD, *table(header, rows)]
+    return [*found, part.limit, ""] if part.limit else found
+
+
+def _growth_section(part: GrowthPart) -> list[str]:
+    sample = part.sample
+    header = (
+        "agents",
+        "minutes",
+        "first MB",
+        "last MB",
+        "MiB per hour",
+        "master's core",
+        "age max s",
+    )
+    resident = sample.resident_bytes
+    row = [
+        f"{sample.agents:,}",
+        f"{sample.seconds / 60:.1f}",
+        f"{resident[len(resident) // 10] / _MB:.2f}",
+        f"{resident[-1] / _MB:.2f}",
+        f"{sample.slope_bytes_per_h / (1 << 20):+.2f}",
+        f"{sample.master_cpu_ratio:.0%}",
+        f"{sample.age_max_s:.2f}",
+    ]
+    return [*heading("Memory of a master", part.stamp), _GROWTH_METHOD, *table(header, [row])]
 
 
 def _curve_section(part: CurvePart) -> list[str]:

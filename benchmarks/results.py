@@ -82,6 +82,15 @@ class FanInPart:
 
     stamp: Stamp
     samples: tuple[FanInSample, ...]
+    limit: str = ""  # what could not be held, and how it ended
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrowthPart:
+    """Memory of a master over a long run."""
+
+    stamp: Stamp
+    sample: FanInSample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +141,7 @@ Part = (
     | MemoryPart
     | LeakPart
     | FanInPart
+    | GrowthPart
     | CurvePart
     | ShowPart
     | PagePart
@@ -146,6 +156,7 @@ _FIELDS: Final[Mapping[type[Part], str]] = {
     MemoryPart: "memory",
     LeakPart: "leak",
     FanInPart: "fan_in",
+    GrowthPart: "growth",
     CurvePart: "curve",
     ShowPart: "show",
     PagePart: "page",
@@ -163,6 +174,7 @@ class Results:
     memory: MemoryPart | None = None
     leak: LeakPart | None = None
     fan_in: FanInPart | None = None
+    growth: GrowthPart | None = None
     curve: CurvePart | None = None
     show: ShowPart | None = None
     page: PagePart | None = None

@@ -29,7 +29,7 @@ import msgspec
 import zmq
 from zmq.utils import z85
 
-from benchmarks.synthetic import synthetic_window
+from benchmarks.synthetic import MASTER_ENDPOINTS, synthetic_window
 from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.plan.codec import decode_plan
 from loadtests.record.facts import code_digests, host_facts, package_versions
@@ -73,7 +73,7 @@ _LOCUST_REPORT_NS: Final = 15 * NS_PER_S
 _HELLO_NS: Final = NS_PER_S
 _TICK_NS: Final = 100 * NS_PER_MS  # a real agent looks at its engines so often
 _TURN_S: Final = 0.02  # each look at hundreds of sockets costs milliseconds
-_LIFE_S: Final = 240.0  # bounded whatever the master does
+_LIFE_S: Final = 4_000.0  # bounded whatever the master does
 _USERS: Final = {"user_classes_count": {"EngineUser": 1}, "user_count": 1}
 
 
@@ -370,6 +370,7 @@ def window_of(seed: int, requests_per_endpoint: int) -> Window:
         engine="agent/0",
         seed=seed,
         has_hiccup=True,
+        endpoints=MASTER_ENDPOINTS,
     )
 
 

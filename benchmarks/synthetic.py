@@ -20,7 +20,8 @@ from loadtests.record.window import (
     Window,
 )
 
-ENDPOINTS = 10
+ENDPOINTS = 10  # of an archive
+MASTER_ENDPOINTS = 20  # of what a master with many agents takes in
 _MEDIAN_NS = 8e6
 _SIGMA = 0.6
 _LAG_MEDIAN_NS = 40e3
@@ -30,9 +31,9 @@ _BYTES_RECEIVED = 400
 _S = 1_000_000_000
 
 
-def endpoint_names() -> tuple[str, ...]:
-    """Name the ten requests."""
-    return tuple(f"endpoint {number}" for number in range(1, ENDPOINTS + 1))
+def endpoint_names(endpoints: int = ENDPOINTS) -> tuple[str, ...]:
+    """Name the requests."""
+    return tuple(f"endpoint {number}" for number in range(1, endpoints + 1))
 
 
 def _sparse(key: int, values_ns: NDArray[np.float64]) -> tuple[NDArray[np.int64], ...]:
@@ -41,13 +42,19 @@ def _sparse(key: int, values_ns: NDArray[np.float64]) -> tuple[NDArray[np.int64]
 
 
 def synthetic_window(
-    *, start_s: int, requests_per_endpoint: int, engine: str, seed: int, has_hiccup: bool
+    *,
+    start_s: int,
+    requests_per_endpoint: int,
+    engine: str,
+    seed: int,
+    has_hiccup: bool,
+    endpoints: int = ENDPOINTS,
 ) -> Window:
     """One second in which every endpoint answered so many requests, all ok."""
     random = np.random.default_rng(seed)
     keys, counts, service_total_ns = [], [], 0.0
-    for slot in range(ENDPOINTS):
-        median_ns = _MEDIAN_NS * (1 + slot / ENDPOINTS)
+    for slot in range(endpoints):
+        median_ns = _MEDIAN_NS * (1 + slot / endpoints)
         service = random.lognormal(np.log(median_ns), _SIGMA, requests_per_endpoint)
         lag = random.lognormal(np.log(_LAG_MEDIAN_NS), _LAG_SIGMA, requests_per_endpoint)
         service_total_ns += float(service.sum())
@@ -56,7 +63,7 @@ def synthetic_window(
             found_keys, found_counts = _sparse(slot * len(Kind) + kind, kinds[kind])
             keys.append(found_keys)
             counts.append(found_counts)
-    counters = np.zeros((ENDPOINTS, len(Count)), dtype=np.int64)
+    counters = np.zeros((endpoints, len(Count)), dtype=np.int64)
     counters[:, [Count.PLANNED, Count.SENT, Count.OK]] = requests_per_endpoint
     counters[:, Count.BYTES_SENT] = requests_per_endpoint * _BYTES_SENT
     counters[:, Count.BYTES_RECEIVED] = requests_per_endpoint * _BYTES_RECEIVED
@@ -74,7 +81,7 @@ def synthetic_window(
     hiccup = Hiccup(agent=agent, ticks=1000, p50_ns=50_000, p99_ns=120_000, max_ns=400_000)
     return Window(
         start_s=start_s,
-        slots=np.arange(ENDPOINTS, dtype=np.uint32),
+        slots=np.arange(endpoints, dtype=np.uint32),
         counters=counters,
         keys=np.concatenate(keys).astype(np.uint32),
         counts=np.concatenate(counts).astype(np.int64),

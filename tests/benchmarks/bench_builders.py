@@ -17,6 +17,7 @@ from benchmarks.results import (
     CostPart,
     CurvePart,
     FanInPart,
+    GrowthPart,
     GrpcPart,
     LagPart,
     LeakPart,
@@ -225,6 +226,9 @@ def good_results() -> Results:
         memory=MemoryPart(stamp=stamp, samples=(memory,)),
         leak=LeakPart(stamp=stamp, samples=(leak, leak)),
         fan_in=FanInPart(stamp=stamp, samples=(fan_in,)),
+        growth=GrowthPart(
+            stamp=stamp, sample=replace(fan_in, seconds=1_800.0, resident_bytes=(300_000_000,) * 99)
+        ),
         curve=CurvePart(
             stamp=stamp,
             pairs=(CurvePair(plain=fan_in, curve=replace(fan_in, master_cpu_slices=(0.6, 0.6))),),
