@@ -23,7 +23,7 @@ def _verdicts(results: Results) -> dict[str, bool | None]:
 def test_every_claim_of_good_results_is_met() -> None:
     """All figures are judged, and good ones are met."""
     verdicts = _verdicts(good_results())
-    assert len(verdicts) == 30
+    assert len(verdicts) == 31
     assert set(verdicts.values()) == {True}
 
 
@@ -39,6 +39,7 @@ def _failing() -> list[tuple[str, Results]]:
     assert good.memory
     assert good.leak
     assert good.fan_in
+    assert good.growth
     assert good.curve
     assert good.show
     cost, lag = good.cost, good.lag
@@ -100,6 +101,16 @@ def _failing() -> list[tuple[str, Results]]:
         (
             "age of the latest",
             replace(good, fan_in=replace(good.fan_in, samples=(replace(fan_in, age_max_s=2.01),))),
+        ),
+        (
+            "memory growth",
+            replace(
+                good,
+                growth=replace(
+                    good.growth,
+                    sample=replace(good.growth.sample, slope_bytes_per_h=1024.0 * 1024.0),
+                ),
+            ),
         ),
         (
             "CURVE",
@@ -179,6 +190,7 @@ def test_the_report_holds_claims_machine_and_every_part() -> None:
         "Memory",
         "Leak check",
         "Master fan-in",
+        "Memory of a master",
         "CURVE on the control channel",
         "Showing an archive",
         "Reporting an archive",
