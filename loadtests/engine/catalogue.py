@@ -31,6 +31,8 @@ _NODE: Final = b"\x00"  # stands for "end of request line and Host header", diff
 _LENGTH: Final = b"\x01"  # stands for the length of a body that varies
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _ROWS_PER_STEP: Final = 128
+_MOST_TOGETHER: Final = 512
+_TOGETHER_BYTES: Final = 8 << 20
 
 Integers = NDArray[np.int64]
 
@@ -120,6 +122,11 @@ class _Source:
         """True when every sequence has the same bytes on a node."""
         return self._template.is_constant
 
+    @property
+    def widest(self) -> int:
+        """Bytes that differ between sequences at most, and those between them."""
+        return self._template.widest
+
     def _placed(self, rendered: bytes, node: int) -> bytes:
         return self._prefixes[node] + rendered.replace(_NODE, self._betweens[node], 1)
 
@@ -194,7 +201,15 @@ class _Rows:
 class Catalogue:
     """All requests of a plan as parcels, for one engine."""
 
-    __slots__ = ("_nodes", "_payloads", "_request_of", "_sources", "_tasks", "_varying")
+    __slots__ = (
+        "_nodes",
+        "_payloads",
+        "_request_of",
+        "_sources",
+        "_tasks",
+        "_varying",
+        "most_together",
+    )
 
     def __init__(self, plan: Plan, *, run_id: str, environment: Mapping[str, str]) -> None:
         self._sources = [
@@ -206,6 +221,9 @@ class Catalogue:
         self._varying = [
             index for index, source in enumerate(self._sources) if not source.is_constant
         ]
+        widest = max((self._sources[index].widest for index in self._varying), default=0)
+        # Arrivals to be prepared together: fewer where large bodies differ between sequences.
+        self.most_together = max(1, min(_MOST_TOGETHER, _TOGETHER_BYTES // max(1, widest)))
         # By slot; b"" where payloads differ between sequences.
         self._tasks, self._payloads = list[Task](), list[bytes]()
         for slot, request in enumerate(self._request_of.tolist()):

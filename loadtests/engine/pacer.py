@@ -35,7 +35,6 @@ from loadtests.plan.model import Plan, Share
 from loadtests.plan.schedule import Schedule
 
 STRETCH_NS: Final = 250 * NS_PER_MS  # each takes 0.3 ms and more, whatever its length
-_SLICE_ARRIVALS: Final = 512
 _MOST_ARRIVALS: Final = 512  # in one turn of the loop: up to 3 ms
 _ARRIVALS_PER_STEP: Final = 32  # handed out for each step that prepares the next slice
 SHORTEST_QUANTUM_NS: Final = 120_000  # 60 us of send lag on average, where arrivals are denser
@@ -178,7 +177,8 @@ class Pacer:
                 return
             self._extend()
             yield
-        part = self._stretch.part(self._slice_from, self._slice_from + _SLICE_ARRIVALS)
+        end = self._slice_from + self._catalogue.most_together
+        part = self._stretch.part(self._slice_from, end)
         self._slice_from += len(part.offsets_ns)
         dues_ns = (part.offsets_ns + self._t0_ns).tolist()
         to = list(map(self._pools.__getitem__, part.slots.tolist()))

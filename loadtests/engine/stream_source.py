@@ -138,6 +138,11 @@ class StreamSource:
         is_fixed = self._message.is_constant if self._message else self._body.is_constant
         return is_fixed and all(head.constant is not None for head in self._heads)
 
+    @property
+    def widest(self) -> int:
+        """Bytes of a body or message at most."""
+        return (self._body if self._message is None else self._message).widest
+
     def constant(self, node: int) -> bytes:
         """Return the payload that every sequence has on this node."""
         sequence = np.zeros(1, dtype=np.int64)

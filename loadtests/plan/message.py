@@ -60,6 +60,11 @@ class MessageTemplate:
         """True when every sequence has the same bytes."""
         return self.constant is not None
 
+    @property
+    def widest(self) -> int:
+        """Bytes of a message at most, without what is put before it."""
+        return self._content.widest
+
     def columns_of(self, sequences: Sequences) -> Iterator[Values]:
         """Each column's values, made when they are taken; none where the message is constant."""
         return self._content.columns_of(sequences)

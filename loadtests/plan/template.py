@@ -57,6 +57,11 @@ class Template:
         """True when every sequence renders the same bytes."""
         return self._row.constant is not None
 
+    @property
+    def widest(self) -> int:
+        """Bytes of a rendering at most."""
+        return self._row.widest
+
     def render(self, sequence: int) -> bytes:
         """Bytes for one sequence (0 <= sequence < 2**56)."""
         return b"".join(

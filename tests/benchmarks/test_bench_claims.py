@@ -195,6 +195,6 @@ def test_the_report_holds_claims_machine_and_every_part() -> None:
         "Showing an archive",
         "Reporting an archive",
     ]
-    assert text.count("| met |") == 30
+    assert text.count("| met |") == 31
     assert "| closed | 1.20 | 1.20 (1.20-1.20) |" in text
     assert "## Send lag" not in write_report(replace(good_results(), lag=None))

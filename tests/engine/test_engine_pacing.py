@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.engine.catalogue import Catalogue
+from loadtests.engine.closed import Supply
 from loadtests.engine.pacer import Pacer
 from loadtests.engine.recorder import SLOT_MASK
 from loadtests.plan.model import Plan, Share
@@ -121,6 +122,25 @@ def test_a_slice_made_in_steps_is_the_slice_made_at_once() -> None:
         bodies = [payload.partition(b"\r\n\r\n")[2] for *_, payload in waiting]
         numbers = {json.loads(body)["seq"] for body in bodies if body}
         assert len(numbers) == sum(1 for body in bodies if body) > 2000
+
+
+def test_large_bodies_that_differ_are_prepared_a_few_at_a_time() -> None:
+    """A megabyte each: not 512 of them ahead of their time, in open load and in closed load."""
+    body = b"x" * (1 << 20) + b"${uuid}"
+    large = request("/a", name="a", method="POST", body=body)
+    plan = plan_for(1, [large, request("/b", name="b")], level=100, seconds=1)
+    catalogue = Catalogue(plan, run_id="run-1", environment={})
+    assert catalogue.most_together == 7
+    share = Share(residue=0, modulus=1, from_ns=0)
+    assert len(Supply(plan, share, catalogue).batch(0)) == 7
+    with Bench.of(plan) as bench:
+        pacer, t0_ns = bench.pacer(), bench.clock.now_ns
+        pacer.begin(t0_ns)
+        for _ in range(101):
+            bench.clock.now_ns += 10 * NS_PER_MS
+            pacer.dispatch(bench.clock.now_ns)
+            bench.pools[0].backlog.clear()
+        assert bench.traffic.planned == 100
 
 
 class _Passing:
