@@ -215,7 +215,14 @@ class Pacer:
         if count and now_ns < traffic.due_ns < NEVER_NS:
             traffic.due_ns = max(traffic.due_ns, now_ns + self.quantum_ns)
         for _ in range(0, count, _ARRIVALS_PER_STEP):
-            next(self._steps, None)
+            self.step()
+
+    def step(self) -> None:
+        """Take one step towards the next slice: where arrivals are rare, each round takes one.
+
+        Else all of it would be left for the moment after an arrival, when its answer comes.
+        """
+        next(self._steps, None)
 
     def _dispatch_slice(self, now_ns: int, most: int) -> int:
         """Hand out what is due of the current slice, at most so many; how many they were."""

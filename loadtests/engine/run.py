@@ -333,6 +333,7 @@ class Run:
         self._dialer.fill(self._pools, now_ns)
         self._sweep(now_ns)
         self._feel_strain(now_ns)
+        self._pacer.step()
         self._serve(now_ns)
         self._traffic.flush()
         if self._recorder.is_full:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from typing import Final
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -21,6 +23,8 @@ from loadtests.engine.recorder import SLOT_MASK
 from loadtests.plan.model import Plan, Share
 from loadtests.plan.schedule import Schedule
 from loadtests.record.window import Count
+
+_PREPARE: Final = Catalogue.prepare
 
 
 def _varied() -> Plan:
@@ -122,6 +126,22 @@ def test_a_slice_made_in_steps_is_the_slice_made_at_once() -> None:
         bodies = [payload.partition(b"\r\n\r\n")[2] for *_, payload in waiting]
         numbers = {json.loads(body)["seq"] for body in bodies if body}
         assert len(numbers) == sum(1 for body in bodies if body) > 2000
+
+
+def test_rounds_prepare_what_rare_arrivals_leave_unprepared() -> None:
+    """Ten a second: after a few rounds the next slice is ready, and an arrival only swaps it in."""
+    plan = plan_for(1, [request("/a", method="POST", body=b"${uuid}")], level=10, seconds=2)
+    with Bench.of(plan) as bench, mock.patch.object(Catalogue, "prepare", autospec=True) as made:
+        made.side_effect = _PREPARE
+        pacer, t0_ns = bench.pacer(), bench.clock.now_ns
+        pacer.begin(t0_ns)
+        for _ in range(20):
+            pacer.step()
+        prepared = made.call_count
+        bench.clock.now_ns = t0_ns + 200 * NS_PER_MS
+        pacer.dispatch(bench.clock.now_ns)
+        assert bench.traffic.planned == 2
+        assert prepared == made.call_count == 2
 
 
 def test_large_bodies_that_differ_are_prepared_a_few_at_a_time() -> None:
