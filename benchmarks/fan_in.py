@@ -152,15 +152,18 @@ def curve_pairs(
 
 
 def fan_in_samples(
-    levels: Sequence[int], *, seconds: float, scratch: Path
+    levels: Sequence[int], perhaps: Sequence[int], *, seconds: float, scratch: Path
 ) -> tuple[tuple[FanInSample, ...], str]:
-    """One run for each number of agents, up to one that a master does not hold, and why."""
+    """One run for each number of agents, then for those that a master perhaps holds.
+
+    The text says which it did not hold, and how that ended.
+    """
     samples: list[FanInSample] = []
-    for agents in levels:
+    for agents in (*levels, *perhaps):
         try:
             sample = _one_run(agents, round(seconds) + _SKIP_S, scratch)
         except HarnessError as error:
-            if not samples:
+            if agents not in perhaps:
                 raise
             print(f"  {agents:,} agents: not held: {error}", flush=True)
             return tuple(samples), f"{agents:,} agents were not held: {error.seen}"

@@ -312,8 +312,12 @@ def run_leak(settings: Settings) -> LeakPart:
 def run_fan_in(settings: Settings) -> FanInPart:
     """A master with many agents."""
     with _stamped(settings) as stamper:
-        levels = (*settings.agents, *settings.many_agents)
-        samples, limit = fan_in_samples(levels, seconds=settings.fan_in_s, scratch=settings.scratch)
+        samples, limit = fan_in_samples(
+            settings.agents,
+            settings.many_agents,
+            seconds=settings.fan_in_s,
+            scratch=settings.scratch,
+        )
         return FanInPart(stamp=stamper.stamp(), samples=samples, limit=limit)
 
 

@@ -112,7 +112,8 @@ def build_plan(
         multiplexing=SINGLE,
         descriptors=b"",
         think_time_ns=think_time_ns,
-        max_rate_per_s=2_000_000.0,
+        # As a scenario has it without `target.max_rate`: a ceiling is kept in open load.
+        max_rate_per_s=2 * level if model is LoadModel.OPEN else 1e7,
         response_limit_bytes=1 << 20,
         connect_timeout_ns=10 * _S,
         connects_per_s=5_000.0,

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from time import monotonic_ns
 from typing import Final
 
 import numpy as np
@@ -30,7 +31,8 @@ from loadtests.plan.template import Template, compile_template
 _NODE: Final = b"\x00"  # stands for "end of request line and Host header", differing by node
 _LENGTH: Final = b"\x01"  # stands for the length of a body that varies
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
-_ROWS_PER_STEP: Final = 128
+_LONG_STEP_NS: Final = 60_000
+_MOST_ROWS: Final = 128  # in one step
 _MOST_TOGETHER: Final = 512
 _TOGETHER_BYTES: Final = 8 << 20
 
@@ -149,7 +151,7 @@ class _Source:
     def payloads(
         self, columns: Sequence[Values], sequences: Integers, nodes: Sequence[int]
     ) -> Iterator[bytes]:
-        """Bytes for each sequence on its node, formatted when taken."""
+        """Bytes for each sequence on its node."""
         rendered = zip(self._template.rows(columns, sequences.size), nodes, strict=True)
         heads = self._heads
         if heads is not None:
@@ -175,6 +177,20 @@ def _source(
     return StreamSource(plan, request, index, run_id=run_id, environment=environment)
 
 
+@dataclass(slots=True)
+class _Pace:
+    """How many rows of a request make a step: what is compressed, or large, takes long."""
+
+    rows: int = 1
+
+    def note(self, took_ns: int) -> None:
+        """Learn from a step."""
+        if took_ns > _LONG_STEP_NS:
+            self.rows = max(1, self.rows // 2)
+        elif took_ns < _LONG_STEP_NS // 3:
+            self.rows = min(2 * self.rows, _MOST_ROWS)
+
+
 @dataclass(frozen=True, slots=True)
 class _Rows:
     """Payloads of one request, a sequence and a node each."""
@@ -183,7 +199,7 @@ class _Rows:
     sequences: Integers
     nodes: list[int]
 
-    def put(self, payloads: list[bytes], places: list[int]) -> Iterator[None]:
+    def put(self, payloads: list[bytes], places: list[int], pace: _Pace) -> Iterator[None]:
         """Put them into their places in a list, a step at a time."""
         columns = []
         for column in self.source.columns_of(self.sequences):
@@ -191,10 +207,13 @@ class _Rows:
             yield
         rows = self.source.payloads(columns, self.sequences, self.nodes)
         yield
-        left = iter(places)
-        for _ in range(0, len(places), _ROWS_PER_STEP):
-            for place, payload in zip(islice(left, _ROWS_PER_STEP), rows, strict=False):
+        left, done = iter(places), 0
+        while done < len(places):
+            began_ns, count = monotonic_ns(), pace.rows
+            for place, payload in zip(islice(left, count), rows, strict=False):
                 payloads[place] = payload
+            done += count
+            pace.note(monotonic_ns() - began_ns)
             yield
 
 
@@ -203,12 +222,13 @@ class Catalogue:
 
     __slots__ = (
         "_nodes",
+        "_paces",
         "_payloads",
         "_request_of",
         "_sources",
         "_tasks",
         "_varying",
-        "most_together",
+        "_widths",
     )
 
     def __init__(self, plan: Plan, *, run_id: str, environment: Mapping[str, str]) -> None:
@@ -221,24 +241,33 @@ class Catalogue:
         self._varying = [
             index for index, source in enumerate(self._sources) if not source.is_constant
         ]
-        widest = max((self._sources[index].widest for index in self._varying), default=0)
-        # Arrivals to be prepared together: fewer where large bodies differ between sequences.
-        self.most_together = max(1, min(_MOST_TOGETHER, _TOGETHER_BYTES // max(1, widest)))
-        # By slot; b"" where payloads differ between sequences.
+        self._paces = [_Pace() for _ in self._sources]
+        # By slot; payloads are b"" where they differ between sequences, and widths 0 where not.
+        # The last rows of a stage are those of connections: no arrival has their slots.
         self._tasks, self._payloads = list[Task](), list[bytes]()
+        self._widths = np.zeros(len(plan.slots), dtype=np.int64)
         for slot, request in enumerate(self._request_of.tolist()):
-            # The last rows of a stage are those of connections: no arrival has their slots.
             source, node = self._sources[min(request, len(self._sources) - 1)], slot % self._nodes
+            is_ready = source.is_constant and request < len(self._sources)
             self._tasks.append(source.tasks[node])
-            self._payloads.append(source.constant(node) if source.is_constant else b"")
+            self._payloads.append(source.constant(node) if is_ready else b"")
+            self._widths[slot] = 0 if source.is_constant else source.widest
+
+    def most_together(self, slots: Integers) -> int:
+        """How many of these arrivals, from the first on, are worth preparing together.
+
+        Fewer where large bodies differ between sequences: all are in memory at once.
+        """
+        widths = self._widths[slots[:_MOST_TOGETHER]]
+        return max(1, int(np.searchsorted(np.cumsum(widths), _TOGETHER_BYTES, side="right")))
 
     def prepare(
         self, dues_ns: Sequence[int], sequences: Integers, slots: Integers, into: list[Parcel]
     ) -> Iterator[None]:
         """Put the parcel of each arrival into an empty list, in order; a step at a time.
 
-        `dues_ns` are the intended times. A step is a column of values or some rows of bytes:
-        tens of microseconds in which nothing that is due can leave. Many at a time take a
+        `dues_ns` are the intended times. A step is a column of values or as many rows of bytes
+        as take some 40 us, in which nothing that is due can leave. Many at a time take a
         quarter of what each takes when it is sent (`make bench`, gRPC).
         """
         at = slots.tolist()
@@ -250,7 +279,7 @@ class Catalogue:
                 if places.size:
                     nodes = (slots[places] % self._nodes).tolist()
                     rows = _Rows(self._sources[request], sequences[places], nodes)
-                    yield from rows.put(payloads, places.tolist())
+                    yield from rows.put(payloads, places.tolist(), self._paces[request])
         sizes = np.fromiter(map(len, payloads), dtype=np.int64, count=len(payloads))
         codes = (sizes << SLOT_BITS | slots).tolist()
         tasks = map(self._tasks.__getitem__, at)

@@ -57,12 +57,12 @@ class Supply:
         """Return the next requests for a node, last one first, with the slots of stage 0."""
         self._turn = (self._turn + 1) % len(self._shares)
         share, position = self._shares[self._turn], self._positions[self._turn]
-        size = min(_BATCH, self._catalogue.most_together)
-        self._positions[self._turn] += size
-        numbers = np.arange(position, position + size, dtype=np.int64)
+        numbers = np.arange(position, position + _BATCH, dtype=np.int64)
         sequences = share.residue + share.modulus * numbers
         slots = self._schedule.mix(sequences)[0] * len(self._plan.nodes) + node
-        batch = self._catalogue.parcels([0] * size, sequences, slots)
+        size = min(_BATCH, self._catalogue.most_together(slots))
+        self._positions[self._turn] += size
+        batch = self._catalogue.parcels([0] * size, sequences[:size], slots[:size])
         batch.reverse()
         return batch
 

@@ -18,6 +18,7 @@ on the way would show the target two of them in one interval.
 from __future__ import annotations
 
 from array import array
+from itertools import repeat, takewhile
 from typing import Final
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
@@ -70,16 +71,33 @@ class Gate:
         self._fresh += 1
         return True
 
+    def take_many(self, now_ns: int, wanted: int) -> int:
+        """Count as many of the wanted requests as may go now; how many."""
+        end = self._at + wanted
+        if wanted and not self._is_held and self._fresh + wanted <= self.allowance:
+            # The ring is in order of time: if the last of their places is free, all are.
+            last = end - 1 if end <= self.allowance else end - 1 - self.allowance
+            if now_ns - self._ring[last] >= self.interval_ns:
+                self._stamp(self._at, wanted, now_ns)
+                self._at = last + 1 if last + 1 < self.allowance else 0
+                self._fresh += wanted
+                return wanted
+        return sum(1 for _ in takewhile(self.take, repeat(now_ns, wanted)))
+
+    def _stamp(self, begin: int, count: int, now_ns: int) -> None:
+        """Write a time into so many places from one on, round the ring."""
+        first = min(count, self.allowance - begin)
+        self._ring[begin : begin + first] = array("q", [now_ns]) * first
+        if first < count:
+            self._ring[: count - first] = array("q", [now_ns]) * (count - first)
+
     def wrote(self, now_ns: int) -> None:
         """All that was taken has been written by now."""
         fresh, self._fresh = self._fresh, 0
         if fresh == 1:
             self._ring[self._at - 1] = now_ns
         elif fresh:
-            begin = self._at - fresh
-            self._ring[max(0, begin) : self._at] = array("q", [now_ns]) * min(fresh, self._at)
-            if begin < 0:
-                self._ring[begin:] = array("q", [now_ns]) * -begin
+            self._stamp((self._at - fresh) % self.allowance, fresh, now_ns)
 
     def _pay(self, now_ns: int) -> bool:
         """Take one request's spacing from the bucket; when it overflows, nobody waits."""

@@ -11,7 +11,6 @@ The law: a connection is among the free ones once while it has room, and never o
 from __future__ import annotations
 
 from collections import deque
-from itertools import repeat, takewhile
 from time import monotonic_ns
 from typing import Final, cast
 
@@ -65,38 +64,44 @@ class MultiplexedPool(Pool):
         if self.backlog:
             self.serve(now_ns)
 
-    def begin_many(self, parcels: list[Parcel]) -> None:
-        """Take what is due at the same moment: a turn of it to each connection that is free."""
-        at = 0 if self.backlog else self._begin(parcels)
-        if at < len(parcels):
-            now_ns = monotonic_ns()
-            for due_ns, code, task, payload in parcels[at:]:
-                self.offer(due_ns, now_ns, code, task, payload)
+    def take_due(self, parcels: list[Parcel]) -> None:
+        """Begin all that is due at the same moment and may be begun; the rest waits."""
+        now_ns = monotonic_ns()
+        count = 0 if self.backlog else self._permitted(len(parcels), now_ns)
+        self._begin(parcels[:count])
+        for due_ns, code, task, payload in parcels[count:]:
+            self.offer(due_ns, now_ns, code, task, payload)
 
-    def _begin(self, parcels: list[Parcel]) -> int:
-        """Begin requests on free connections, a turn of them on each; how many found room."""
-        free, at = self.free, 0
-        while at < len(parcels) and free:
-            connection = cast("MultiplexedConnection", free.popleft())
+    def serve(self, now_ns: int) -> None:
+        """Send from the backlog: all that there is room and permission for leaves together."""
+        traffic, backlog = self._traffic, self.backlog
+        self.expire_waiting(now_ns)
+        if backlog and self.free and traffic.is_sending:
+            ready: list[Parcel] = []
+            for _ in range(self._permitted(len(backlog), now_ns)):
+                ready.append(backlog.popleft())
+                traffic.backlog_size -= 1
+                self.expire_waiting(now_ns)
+                if not backlog:
+                    break
+            self._begin(ready)
+        if traffic.unsent or traffic.gate is not None:
+            traffic.flush()
+
+    def _permitted(self, wanted: int, now_ns: int) -> int:
+        """How many requests there is room for, and permission."""
+        free = cast("deque[MultiplexedConnection]", self.free)
+        room = sum(connection.room for connection in free)
+        return self._traffic.permitted(min(wanted, room), now_ns)
+
+    def _begin(self, parcels: list[Parcel]) -> None:
+        """Begin requests on free connections, a turn of them on each; there is room for all."""
+        at = 0
+        while at < len(parcels):
+            connection = cast("MultiplexedConnection", self.free.popleft())
             part = parcels[at : at + min(connection.room, self.turn)]
             connection.begin_part(part)
             at += len(part)
-        return at
-
-    def serve(self, now_ns: int) -> None:
-        """Send from the backlog: all that there is room for leaves together."""
-        traffic, backlog = self._traffic, self.backlog
-        if traffic.gate is not None or traffic.in_flight_limit < NEVER_NS:
-            super().serve(now_ns)  # each has to be asked for
-            return
-        self.expire_waiting(now_ns)
-        free = cast("deque[MultiplexedConnection]", self.free)
-        count = min(len(backlog), sum(connection.room for connection in free))
-        if count and traffic.is_sending:
-            self._begin([backlog.popleft() for _ in range(count)])
-            traffic.backlog_size -= count
-        if traffic.unsent:
-            traffic.flush()
 
     def leave(self, connection: MultiplexedConnection) -> None:
         """Keep a connection that takes no more requests apart; another one may replace it."""
@@ -171,7 +176,7 @@ class ClosedMultiplexedPool(MultiplexedPool):
         """Take the next requests, as many as the ceiling allows."""
         gate = self._traffic.gate
         if gate is not None:
-            count = sum(1 for _ in takewhile(gate.take, repeat(now_ns, count)))
+            count = gate.take_many(now_ns, count)
         while len(self._batch) < count:
             self._batch = self._supply.batch(self.index) + self._batch
         split = len(self._batch) - count

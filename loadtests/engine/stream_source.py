@@ -156,7 +156,7 @@ class StreamSource:
     def payloads(
         self, columns: Sequence[Values], sequences: Sequences, nodes: Sequence[int]
     ) -> Iterator[bytes]:
-        """Payload for each sequence on its node, formatted when taken."""
+        """Payload for each sequence on its node."""
         bodies = self._bodies(columns, sequences.size)
         if all(head.constant is not None for head in self._heads):
             return bodies

@@ -99,6 +99,12 @@ class Traffic:
         """Requests sent and unanswered."""
         return self.sent - self.ok - self.client_error - self.failed
 
+    def permitted(self, wanted: int, now_ns: int) -> int:
+        """How many of so many requests may be begun now; the rate ceiling counts them."""
+        if self.in_flight_limit < NEVER_NS:
+            wanted = max(0, min(wanted, self.in_flight_limit - self.in_flight))
+        return wanted if self.gate is None else self.gate.take_many(now_ns, wanted)
+
     def in_flight_integral_ns(self, now_ns: int) -> int:
         """Integral of requests in flight over time from the beginning until now.
 

@@ -1,8 +1,8 @@
 """What rendering each request message of a plan costs on this host, measured.
 
-Constant messages cost nothing, fixed widths one %-format, lengths that vary a format of
-their own for each level: the kind says why one costs more than another. Variables, which
-only the engines' hosts know, are stood in for.
+Constant messages cost nothing, fixed widths little more than their values, lengths that vary
+a mask of what is used and a length for each level: the kind says why one costs more than
+another. Variables, which only the engines' hosts know, are stood in for.
 """
 
 from __future__ import annotations

@@ -67,7 +67,10 @@ class Maker(Column, Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seq(Narrow):
-    """The sequence number itself; `length` digits, if given, with zeros before it."""
+    """The sequence number itself; `length` digits, if given, with zeros before it.
+
+    The fewest digits that may be asked for, 12, are more arrivals than any run has.
+    """
 
     length: int | None = None
     widest: int = _SEQ_DIGITS.stop - 1

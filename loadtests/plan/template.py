@@ -35,6 +35,7 @@ from loadtests.plan.rows import Row, Values
 from loadtests.plan.units import UnitError
 
 _TOKEN: Final = re.compile(rb"\$\$\{|\$\{(?P<inner>[^{}]*)(?P<close>\}?)")
+_MEASURED_BYTES: Final = 16 << 20
 _LONGEST_SEEN: Final = 60  # characters of a wrong placeholder that a message repeats
 
 
@@ -44,7 +45,7 @@ class Template:
 
     length: int | None
     _parts: tuple[bytes | Maker, ...]
-    _row: Row
+    _row: Row  # of the same parts
 
     @staticmethod
     def of(parts: Sequence[bytes | Maker]) -> Template:
@@ -238,13 +239,22 @@ def variables_of(source: bytes, feeds: Sequence[Feed]) -> frozenset[str]:
 class Renders(Protocol):
     """What renders batches: a template, a message."""
 
+    @property
+    def widest(self) -> int:
+        """Bytes of a rendering at most."""
+        ...
+
     def render_many(self, sequences: NDArray[np.int64]) -> list[bytes]:
         """Bytes for each sequence."""
         ...
 
 
 def measure_cost_ns(template: Renders, *, renders: int = 4096) -> float:
-    """CPU nanoseconds of one render in a batch, measured now on this host (calibration)."""
+    """CPU nanoseconds of one render in a batch, measured now on this host (calibration).
+
+    Fewer are made where they are large: all are in memory at once.
+    """
+    renders = max(1, min(renders, _MEASURED_BYTES // max(1, template.widest)))
     sequences = np.arange(renders, dtype=np.int64)
     template.render_many(sequences)
     began_ns = time.process_time_ns()

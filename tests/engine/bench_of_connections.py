@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Self, cast
 from unittest import mock
 
-from loadtests.engine import closed, connection, pacer, pipelined, pool
+from loadtests.engine import closed, connection, pacer, pipelined, pool, traffic
 from loadtests.engine.catalogue import Catalogue, task_of
 from loadtests.engine.connection import Connection
 from loadtests.engine.pacer import Pacer
@@ -117,6 +117,7 @@ class Bench:
             mock.patch.object(connection, "monotonic_ns", clock),
             mock.patch.object(pool, "monotonic_ns", clock),
             mock.patch.object(pacer, "monotonic_ns", clock),
+            mock.patch.object(traffic, "monotonic_ns", clock),
             mock.patch.object(closed, "monotonic_ns", clock),
             mock.patch.object(pipelined, "monotonic_ns", clock),
         ):

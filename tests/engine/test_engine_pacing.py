@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 from typing import Final
 from unittest import mock
@@ -18,8 +20,11 @@ from hypothesis import strategies as st
 from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.engine.catalogue import Catalogue
 from loadtests.engine.closed import Supply
+from loadtests.engine.gate import Gate
 from loadtests.engine.pacer import Pacer
 from loadtests.engine.recorder import SLOT_MASK
+from loadtests.engine.task import Parcel
+from loadtests.plan.call import Compression, Text
 from loadtests.plan.model import Plan, Share
 from loadtests.plan.schedule import Schedule
 from loadtests.record.window import Count
@@ -141,16 +146,20 @@ def test_rounds_prepare_what_rare_arrivals_leave_unprepared() -> None:
         bench.clock.now_ns = t0_ns + 200 * NS_PER_MS
         pacer.dispatch(bench.clock.now_ns)
         assert bench.traffic.planned == 2
-        assert prepared == made.call_count == 2
+        assert prepared == 2
+
+
+def _places(plan: Plan) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    whole = Share(residue=0, modulus=1, from_ns=0)
+    return Schedule(plan).arrivals(whole, 0, plan.duration_ns).requests
 
 
 def test_large_bodies_that_differ_are_prepared_a_few_at_a_time() -> None:
     """A megabyte each: not 512 of them ahead of their time, in open load and in closed load."""
-    body = b"x" * (1 << 20) + b"${uuid}"
-    large = request("/a", name="a", method="POST", body=body)
-    plan = plan_for(1, [large, request("/b", name="b")], level=100, seconds=1)
+    large = request("/a", name="a", method="POST", body=b"x" * (1 << 20) + b"${uuid}")
+    plan = plan_for(1, [large], level=100, seconds=1)
     catalogue = Catalogue(plan, run_id="run-1", environment={})
-    assert catalogue.most_together == 7
+    assert catalogue.most_together(_places(plan)) == 7
     share = Share(residue=0, modulus=1, from_ns=0)
     assert len(Supply(plan, share, catalogue).batch(0)) == 7
     with Bench.of(plan) as bench:
@@ -163,10 +172,32 @@ def test_large_bodies_that_differ_are_prepared_a_few_at_a_time() -> None:
         assert bench.traffic.planned == 100
 
 
+def test_a_rare_large_body_does_not_make_all_others_dear() -> None:
+    """One megabyte in a thousand requests: as many are prepared together as without it."""
+    large = request("/a", name="a", method="POST", body=b"x" * (1 << 20) + b"${seq}", weight=0.001)
+    small = request("/b", name="b", method="POST", body=b"${uuid}", weight=0.999)
+    plan = plan_for(1, [large, small], level=2000, seconds=1)
+    catalogue = Catalogue(plan, run_id="run-1", environment={})
+    assert catalogue.most_together(_places(plan)) == 512
+
+
+def test_no_step_makes_more_than_one_row_where_rows_take_long() -> None:
+    """Compressed messages of 100 kB: a row a step, each paid for by an arrival of its own."""
+    message = (Text(source=b"${hex:64}" * 20 + b"x" * 100_000),)
+    plan = grpc_plan(1, [call("Echo", message, compression=Compression.GZIP)], level=100)
+    catalogue, steps = Catalogue(plan, run_id="run-1", environment={}), []
+    for _ in range(2):
+        parcels: list[Parcel] = []
+        numbers = np.arange(30, dtype=np.int64)
+        steps.append(sum(1 for _ in catalogue.prepare([0] * 30, numbers, numbers * 0, parcels)))
+        assert len(parcels) == 30
+    assert steps[1] >= 30
+
+
 class _Passing:
     """A clock on which every look takes a while."""
 
-    def __init__(self, bench: StreamBench, step_ns: int) -> None:
+    def __init__(self, bench: Bench, step_ns: int) -> None:
         self._clock, self._step_ns = bench.clock, step_ns
 
     def __call__(self) -> int:
@@ -176,13 +207,15 @@ class _Passing:
 
 
 @pytest.mark.parametrize("nodes", [1, 3])
+@pytest.mark.parametrize("gate", [None, Gate(100_000.0)])
 def test_a_busy_engine_sends_what_was_due_in_one_piece_for_each_node(
-    nodes: int, monkeypatch: pytest.MonkeyPatch
+    gate: Gate | None, nodes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a group leaves others become due: they wait for the next one, a quantum later."""
     names = tuple(node(port, name=f"n{port}") for port in range(1, nodes + 1))
     plan = grpc_plan(1, [call("Echo")], level=50_000, in_flight_limit=10_000, nodes=names)
     with StreamBench.of(plan) as bench:
+        bench.traffic.gate = copy.deepcopy(gate)
         made = [bench.open(streams=100, index=index) for index in range(nodes)]
         pacer, t0_ns = bench.pacer(), bench.clock.now_ns
         pacer.begin(t0_ns)
@@ -215,3 +248,65 @@ def test_what_waits_leaves_in_one_piece_with_the_room_that_a_read_makes() -> Non
         assert bench.traffic.backlog_size == 10
         lag = np.array([parcel[0] for parcel in bench.many[0].backlog])
         assert (lag == bench.clock.now_ns).all()
+
+
+def test_a_ceiling_holds_for_what_leaves_in_one_piece() -> None:
+    """100 due, 60 allowed in 100 ms: 60 leave, the others wait, and leave when they may."""
+    plan = grpc_plan(1, [call("Echo")], level=1000, in_flight_limit=10_000, seconds=0.1)
+    with StreamBench.of(plan) as bench:
+        bench.traffic.gate = Gate(600.0)
+        made = bench.open(streams=500)
+        pacer = bench.pacer()
+        pacer.begin(bench.clock.now_ns)
+        bench.clock.now_ns += 100 * NS_PER_MS
+        pacer.dispatch(bench.clock.now_ns)
+        assert (bench.traffic.sent, bench.traffic.backlog_size) == (60, 40)
+        bench.clock.now_ns += 99 * NS_PER_MS
+        bench.many[0].serve(bench.clock.now_ns)
+        assert bench.traffic.sent == 60
+        for _ in range(200):
+            bench.clock.now_ns += NS_PER_MS
+            bench.many[0].serve(bench.clock.now_ns)
+        assert (bench.traffic.sent, bench.traffic.backlog_size) == (100, 0)
+        assert made.in_flight == 100
+
+
+def test_a_busy_engine_reads_answers_between_its_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HTTP/1.1: what becomes due while a group leaves goes with it once, not for ever."""
+    plan = plan_for(1, [request("/a")], level=20_000, backlog_limit=10_000)
+    with Bench.of(plan) as bench:
+        for _ in range(400):
+            bench.connect()
+        pacer, t0_ns = bench.pacer(), bench.clock.now_ns
+        pacer.begin(t0_ns)
+        bench.clock.now_ns = now_ns = t0_ns + NS_PER_MS
+        for module in ("pacer", "connection", "pool"):
+            passing = _Passing(bench, 20_000)
+            monkeypatch.setattr(f"loadtests.engine.{module}.monotonic_ns", passing)
+        pacer.dispatch(now_ns)
+        assert 20 < bench.traffic.sent <= 120
+        assert bench.traffic.due_ns <= bench.clock.now_ns + pacer.quantum_ns
+
+
+def test_who_waits_too_long_behind_others_is_not_sent() -> None:
+    """A patient request waits before an impatient one: only the first is sent after a second."""
+    patient, impatient = call("Echo", name="a"), call("Echo", name="b")
+    plan = grpc_plan(
+        1,
+        [
+            dataclasses.replace(patient, timeout_ns=10 * NS_PER_S),
+            dataclasses.replace(impatient, timeout_ns=NS_PER_S // 10),
+        ],
+        in_flight_limit=10_000,
+    )
+    with StreamBench.of(plan) as bench:
+        made = bench.open(streams=2)
+        bench.ask(2)
+        bench.ask(1)
+        bench.ask(1, request=1)
+        bench.sent(made)
+        bench.clock.now_ns += NS_PER_S
+        made.data_received(unary(1) + unary(3))
+        opened = [name for kind, _, name, _ in bench.sent(made) if kind == 1]
+        assert opened == [5]
+        assert (bench.traffic.ok, bench.traffic.failed, bench.traffic.backlog_size) == (2, 1, 0)

@@ -393,6 +393,27 @@ def test_a_batch_that_is_being_binned_belongs_to_the_window_it_was_counted_in(st
     assert recorder.close(2, HEALTH).finish().slots.size == 0
 
 
+@given(
+    rate=st.sampled_from([5.0, 70.0, 400.0, 5_000.0]),
+    steps=st.lists(
+        st.tuples(st.integers(0, 120_000_000), st.integers(0, 60), st.booleans()), max_size=40
+    ),
+)
+def test_many_pass_the_gate_as_one_by_one(rate: float, steps: list[tuple[int, int, bool]]) -> None:
+    """As many may go as if each had asked, also when some were written later than taken."""
+    together, alone, now_ns = Gate(rate), Gate(rate), 10**12
+    for passed_ns, wanted, is_written in steps:
+        now_ns += passed_ns
+        expected = 0
+        while expected < wanted and alone.take(now_ns):
+            expected += 1
+        assert together.take_many(now_ns, wanted) == expected
+        if is_written:
+            together.wrote(now_ns + 10_000)
+            alone.wrote(now_ns + 10_000)
+        assert together.opens_ns() == alone.opens_ns()
+
+
 def test_recorder_memory_is_reused() -> None:
     """Windows closed one after the other leave no trace in the next one."""
     recorder = Recorder(3)
