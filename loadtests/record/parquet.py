@@ -53,7 +53,10 @@ class TableFile:
         self._name = name
         self._file = AppendFile(path)
         self._sink = _Sink(self._file)
-        self._writer = pq.ParquetWriter(self._sink, ALL_SCHEMAS[name], compression="zstd")
+        # No statistics: the writer keeps those of every row group, 30 kB each, until its end.
+        self._writer = pq.ParquetWriter(
+            self._sink, ALL_SCHEMAS[name], compression="zstd", write_statistics=False
+        )
         self._waiting: list[pa.RecordBatch] = []
 
     def append(self, batch: pa.RecordBatch) -> None:

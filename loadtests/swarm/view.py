@@ -22,6 +22,7 @@ from loadtests.record.histogram import LENGTH, MIDDLES_US
 from loadtests.record.window import Count, Kind, SlotSpace, Window
 
 _US_PER_MS: Final = 1000
+_SECONDS_KEPT: Final = 60
 _DROPPED: Final = "dropped: not sent, in-flight or backlog cap full"
 _RESPONSES: Final = (Kind.RESPONSE, Kind.FAILED_RESPONSE)
 _MILLISECONDS: Final = MIDDLES_US / _US_PER_MS
@@ -53,8 +54,10 @@ class StatsView:
             key = (request.name, request.method)
             if key not in self._stats.entries:
                 self._stats.entries[key].start_time = self._t0_unix_s
-            self._stats.entries[key].extend(entry)
-            self._stats.total.extend(entry)
+            for shown in (self._stats.entries[key], self._stats.total):
+                shown.extend(entry)
+                _forget_seconds(shown.num_reqs_per_sec)
+                _forget_seconds(shown.num_fail_per_sec)
             if dropped := int(row[Count.DROPPED]):
                 self._add_error(request, _DROPPED, dropped, window.start_s)
         for (slot, kind), count in window.errors.items():
@@ -118,6 +121,14 @@ class StatsView:
         error.occurrences += count
         error.first_seen = min(error.first_seen or float(start_s), float(start_s))
         error.last_seen = max(error.last_seen or 0.0, float(start_s + 1))
+
+
+def _forget_seconds(per_second: dict[int, int]) -> None:
+    """Keep the last seconds: Locust reads twelve, and keeps all for ever (10 MB an hour)."""
+    if len(per_second) > 2 * _SECONDS_KEPT:
+        newest = max(per_second)
+        for second in [one for one in per_second if one <= newest - _SECONDS_KEPT]:
+            del per_second[second]
 
 
 def _nothing() -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -151,3 +151,16 @@ def test_connections_are_not_shown_as_requests(plan: Plan) -> None:
     """The pseudo request for connection figures has no row."""
     slot = plan.slots.slot(0, len(plan.requests), 0)
     assert not viewed(plan, [a_window(T0_S, slot, [5], [1])]).entries
+
+
+def test_seconds_long_past_are_forgotten(plan: Plan) -> None:
+    """An hour takes no more memory than two minutes; the current rate and the sums stay right."""
+    slot = next(iter(range(len(plan.slots))))
+    windows = [a_window(T0_S + second, slot, [100] * 7, [50] * 2) for second in range(1000)]
+    stats = viewed(plan, windows)
+    for entry in (stats.total, *stats.entries.values()):
+        assert entry.num_requests == 9000
+        assert 60 <= len(entry.num_reqs_per_sec) <= 120
+        assert 60 <= len(entry.num_fail_per_sec) <= 120
+        assert entry.current_rps == pytest.approx(9.0)
+        assert entry.current_fail_per_sec == pytest.approx(2.0)
