@@ -27,7 +27,7 @@ from channel import Stranger, guarded_master, key_pair
 
 from benchmarks.plans import build_plan, mix_of_five
 from benchmarks.simulated_agents import FleetKeys, SimulatedAgent, of_agent, window_of
-from benchmarks.synthetic import endpoint_names
+from benchmarks.synthetic import MASTER_ENDPOINTS, endpoint_names
 from loadtests.clock import NS_PER_S
 from loadtests.plan.model import LoadModel, Plan
 from loadtests.record.archive import Run, load_run
@@ -73,7 +73,7 @@ def _plan() -> Plan:
     get = mix_of_five()[0]
     requests = tuple(
         dataclasses.replace(get, name=name, path=f"/{number}", weight=1.0)
-        for number, name in enumerate(endpoint_names())
+        for number, name in enumerate(endpoint_names(MASTER_ENDPOINTS))
     )
     level = _PER_ENDPOINT * len(requests) * AGENTS
     return build_plan(
