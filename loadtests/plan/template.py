@@ -41,22 +41,25 @@ _LONGEST_SEEN: Final = 60  # characters of a wrong placeholder that a message re
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """Compiled bytes. `length` is in bytes, None where it differs between sequences."""
+    """Compiled bytes."""
 
-    length: int | None
     _parts: tuple[bytes | Maker, ...]
     _row: Row  # of the same parts
 
     @staticmethod
     def of(parts: Sequence[bytes | Maker]) -> Template:
         """Join the parts of a source."""
-        row = Row(tuple(parts))
-        return Template(length=row.length, _parts=tuple(parts), _row=row)
+        return Template(_parts=tuple(parts), _row=Row(tuple(parts)))
 
     @property
     def is_constant(self) -> bool:
         """True when every sequence renders the same bytes."""
         return self._row.constant is not None
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of every rendering, None where they differ between sequences."""
+        return self._row.length
 
     @property
     def widest(self) -> int:
