@@ -58,7 +58,7 @@ class FanInSample:
     master_cpu_slices: tuple[float, ...]  # of each two seconds
     master_resident_bytes: int  # highest
     resident_bytes: tuple[int, ...] = ()  # the same after each two seconds
-    slope_bytes_per_h: float = 0.0  # of these; Theil-Sen, the first tenth left out
+    slope_bytes_per_h: float = 0.0  # of these; Theil-Sen, the first third left out
     windows: int
     windows_missing: int
     age_p50_s: float  # archived, less the end of the window's second
@@ -93,8 +93,11 @@ class Usage:
 
     @property
     def slope_bytes_per_h(self) -> float:
-        """Growth of resident memory, the first tenth left out; 0 for too short a run."""
-        settled = self.resident_bytes[len(self.resident_bytes) // 10 :]
+        """Growth of resident memory, the first third left out; 0 for too short a run.
+
+        What a master keeps of each agent's last minutes (clock samples: six) fills up first.
+        """
+        settled = self.resident_bytes[len(self.resident_bytes) // 3 :]
         if len(settled) < _FEWEST_FOR_SLOPE:
             return 0.0
         return theil_sen([_SLICE_S * n / 3600 for n in range(len(settled))], settled)
