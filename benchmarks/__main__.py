@@ -1,9 +1,9 @@
 """`python -m benchmarks`: everything in under 30 minutes, or one part, or a quick look.
 
-    python -m benchmarks                 all parts; writes benchmarks/RESULTS.md
+    python -m benchmarks                 all parts but `growth`; writes benchmarks/RESULTS.md
     python -m benchmarks --only cost     one part again, the others are kept
-    python -m benchmarks --only growth   a master's memory over half an hour; not in "all parts"
-    python -m benchmarks --quick         a smoke test of all parts, elsewhere than RESULTS.md
+    python -m benchmarks --only growth   a master's memory over half an hour: only when asked for
+    python -m benchmarks --quick         a smoke test of those parts, elsewhere than RESULTS.md
 
 Runs on an idle machine with two cores or more. A part that fails is named at the end and
 the exit code is 1; the other parts are kept.
@@ -36,7 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", action="append", choices=list(parts.PARTS), metavar="PART", default=[]
     )
-    parser.add_argument("--quick", action="store_true", help="a smoke test of every part")
+    parser.add_argument(
+        "--quick", action="store_true", help="a smoke test, with few and short rounds"
+    )
     parser.add_argument(
         "--soak",
         type=Path,

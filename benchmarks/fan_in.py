@@ -169,7 +169,8 @@ def fan_in_samples(
             if agents not in perhaps:
                 raise
             print(f"  {agents:,} agents: not held: {error}", flush=True)
-            return tuple(samples), f"{agents:,} agents were not held: {error.seen}"
+            why = error.seen.strip().splitlines()[-1]  # the master's last word
+            return tuple(samples), f"{agents:,} agents were not held: {why}."
         print(
             f"  {agents:,} agents: master {sample.master_cpu_ratio:.0%} of a core,"
             f" age of windows p50 {sample.age_p50_s:.2f} s, max {sample.age_max_s:.2f} s,"

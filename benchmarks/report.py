@@ -78,7 +78,7 @@ slices of two seconds. Age: moment of archiving less the end of the window's sec
 """
 _GROWTH_METHOD = """\
 The fan-in above for half an hour. Slope: Theil-Sen over one VmRSS every two seconds, the
-first tenth left out.
+first third left out: what a master keeps of each agent's last minutes fills up first.
 """
 _CURVE_METHOD = """\
 The fan-in above with as many agents as it has, in the clear and with a CURVE key for each

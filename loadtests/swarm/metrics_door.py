@@ -1,7 +1,9 @@
 """`GET /metrics` at the master: the run's page for Prometheus, read-only, on an address of its own.
 
 There is nothing to change and nothing secret behind it, so it has no login; it listens on
-loopback unless told otherwise. It is there as long as the run is.
+loopback unless told otherwise, and there it answers to no other Host than an address or
+localhost: a page of a stranger whose name resolves to this host reads nothing. It is there
+as long as the run is.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ from typing import Any, Final
 
 from gevent.pywsgi import WSGIServer
 
+from loadtests.plan.model import is_loopback
 from loadtests.swarm.metrics_page import MetricsPage
 from loadtests.swarm.web_door import WebAddress
+from loadtests.swarm.web_rules import names_no_stranger
 
 _STOP_S: Final = 0.5
 _TEXT: Final = [("Content-Type", "text/plain; charset=utf-8")]
@@ -27,8 +31,12 @@ def metrics_door(host: str, port: int, page: Callable[[], MetricsPage | None]) -
 
     `page` gives the run's page, None before there is one: then the answer is 503.
     """
+    is_private = is_loopback(host)
 
     def answer(environ: dict[str, Any], start: Callable[..., Any]) -> list[bytes]:
+        if is_private and not names_no_stranger(environ.get("HTTP_HOST", "")):
+            start("403 Forbidden", _TEXT)
+            return [b"Host: expected an address or localhost\n"]
         if environ["PATH_INFO"] != "/metrics":
             start("404 Not Found", _TEXT)
             return [b"the metrics are at /metrics\n"]

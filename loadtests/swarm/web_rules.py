@@ -113,8 +113,7 @@ class Rules:
         return f"headroom_{self._door.address.port}"
 
     def _of_host(self, asked: Asked) -> Refusal | None:
-        name = _host_name(asked.host)
-        if name == "localhost" or name in self._door.names or _is_address(name):
+        if names_no_stranger(asked.host) or _host_name(asked.host) in self._door.names:
             return None
         return forbidden(
             f"Host: saw {asked.host[:100]!r}; expected an address, localhost, or a name given "
@@ -179,6 +178,12 @@ class Rules:
         return forbidden(
             "expected an Origin header (browsers send it), or `Authorization: Bearer TOKEN`"
         )
+
+
+def names_no_stranger(host: str) -> bool:
+    """True of a Host header that is an address or localhost: no page of a stranger has that."""
+    name = _host_name(host)
+    return name == "localhost" or _is_address(name)
 
 
 def _host_name(host: str) -> str:

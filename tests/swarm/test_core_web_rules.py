@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import gevent
+import gevent.socket
 import pytest
 from locust import argument_parser
 from locust.env import Environment
@@ -446,3 +448,26 @@ def test_an_address_of_another_host_is_the_users_mistake() -> None:
         pass
     with pytest.raises(ScenarioError, match=r"web UI.*\n.*192\.0\.2\.1:9.*address of this host"):
         _try_address(WebAddress(host="192.0.2.1", port=9))
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9646", 503),  # let in: there is no page yet
+        ("localhost", 503),
+        ("[::1]:9646", 503),
+        ("rebound.example:9646", 403),
+        ("", 403),
+    ],
+)
+def test_metrics_on_loopback_answer_to_no_name_of_a_stranger(host: str, status: int) -> None:
+    """A name that resolves to this host opens its private pages to a page of a stranger."""
+    with metrics_door("127.0.0.1", 0, lambda: None) as port:
+        found = gevent.spawn(_status_for, port, host).get(timeout=10)
+    assert found == status
+
+
+def _status_for(port: int, host: str) -> int:
+    with gevent.socket.create_connection(("127.0.0.1", port)) as own:
+        own.sendall(b"GET /metrics HTTP/1.1\r\nHost: %b\r\n\r\n" % host.encode())
+        return int(own.recv(100).split()[1])
