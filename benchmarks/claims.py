@@ -13,6 +13,7 @@ from benchmarks.claim import Claim, lag_claims, missing, ratio_text
 from benchmarks.cost import ratios_to, undisturbed_ratio
 from benchmarks.grpc_claims import grpc_claims
 from benchmarks.results import Results
+from benchmarks.saturation import OPEN_LEVELS
 from benchmarks.spread import spread_of, undisturbed
 
 _CLOSED_LIMIT = 1.3
@@ -56,9 +57,13 @@ def judge(results: Results) -> tuple[Claim, ...]:
 
 
 def _cost_claims(results: Results) -> tuple[Claim, ...]:
+    what = "CPU per request, open load, mix of 5"
     rows = (
         ("CPU per request, closed load, against wrk", "closed", "wrk", _CLOSED_LIMIT),
-        ("CPU per request, open load, mix of 5, against wrk", "open", "wrk", _OPEN_LIMIT),
+        *(
+            (f"{what} at {level:.0%} of saturation, against wrk", key, "wrk", _OPEN_LIMIT)
+            for key, level in OPEN_LEVELS.items()
+        ),
     )
     fast = "FastHttpUser's CPU per request against Headroom's, open load"
     part = results.cost

@@ -27,6 +27,8 @@ from loadtests.record.window import Window
 _READY_S = 60.0
 _END_S = 30.0
 
+PlanFor = Callable[[Server, float], Plan]  # against a server, for so many seconds
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRun:
@@ -99,7 +101,7 @@ def _wait_event(child: Child, name: str) -> dict:  # type: ignore[type-arg]  # a
 def engine(
     key: str,
     title: str,
-    plan_for: Callable[[Server, float], Plan],
+    plan_for: PlanFor,
     *,
     core: int,
     driver_core: int,

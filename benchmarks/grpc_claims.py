@@ -10,6 +10,7 @@ from benchmarks.cost import CostSample, ratios_to, undisturbed_ratio
 from benchmarks.grpc_part import USUAL, GrpcFigures
 from benchmarks.million import MILLION, MillionSample
 from benchmarks.results import GrpcPart
+from benchmarks.saturation import OPEN_LEVELS
 
 _SHAPE_LIMITS = ((USUAL, 0.9), ("8x1", 1.3), ("64x1", 1.3))
 _PEER_LIMITS = (("aio", "grpc.aio on uvloop", 20.0), ("gevent", "grpcio with gevent", 40.0))
@@ -28,7 +29,7 @@ def grpc_claims(part: GrpcPart | None) -> tuple[Claim, ...]:
     return (
         *_against_h2load(figures, why),
         *_against_python(figures, why),
-        _open_claim(figures, why),
+        *(_open_claim(key, level, figures, why) for key, level in OPEN_LEVELS.items()),
         _rate_claim(figures, why),
         *lag_claims("gRPC: send lag", figures.lag if figures else (), why),
         _million_claim(figures.million if figures else None, why),
@@ -73,11 +74,12 @@ def _against_python(figures: GrpcFigures | None, why: str) -> list[Claim]:
     return claims
 
 
-def _open_claim(figures: GrpcFigures | None, why: str) -> Claim:
-    text = f"gRPC: open load of unique transactions against closed, {USUAL}"
+def _open_claim(key: str, level: float, figures: GrpcFigures | None, why: str) -> Claim:
+    text = f"gRPC: open load of unique transactions at {level:.0%} of saturation"
+    text = f"{text}, against closed, {USUAL}"
     if figures is None:
         return missing(text, f"<= {_OPEN_LIMIT}", why)
-    return _at_most(text, _OPEN_LIMIT, figures.nghttpd, "open", USUAL)
+    return _at_most(text, _OPEN_LIMIT, figures.nghttpd, key, USUAL)
 
 
 def _rate_claim(figures: GrpcFigures | None, why: str) -> Claim:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import peers
-from benchmarks.cost import CostSample, interleaved, measure
+from benchmarks.cost import CostSample, interleaved
 from benchmarks.engine import engine
 from benchmarks.generators import Contestant
 from benchmarks.grpc_generators import h2load, python_client
@@ -20,15 +20,16 @@ from benchmarks.grpc_plans import CONNECTIONS, SHAPES, STREAMS, closed_for, open
 from benchmarks.grpc_servers import build_go_server, running_go, running_nghttpd
 from benchmarks.machine import GENERATOR_CORE, SERVER_CORE
 from benchmarks.million import MillionSample, million_sample
+from benchmarks.saturation import OPEN_LEVEL, OPEN_LEVELS, Offer, at_rate, saturation_per_s
 from benchmarks.send_lag import LagSample, LagSettings, lag_samples
 from benchmarks.server import Server
 from loadtests.errors import HarnessError
-from loadtests.plan.model import Plan
 
-OPEN_LEVEL = 0.7  # of saturation, for the cost of open load
 LAG_LEVEL = 0.5
-_OFFERED = (0.3, 0.5, 0.7)  # of the rate of closed load
 USUAL = shape_name(CONNECTIONS, STREAMS)
+GRPC_OFFER = Offer(
+    closed=closed_for(CONNECTIONS, STREAMS), open=open_unique, parts=(0.4, 0.5, 0.6), turns=2
+)
 _WHERE = {"core": GENERATOR_CORE, "driver_core": SERVER_CORE}
 
 
@@ -73,13 +74,20 @@ def _against_h2load(scratch: Path) -> list[Contestant]:
 
 
 def _contestants(saturation: float, scratch: Path) -> list[Contestant]:
-    def open_at_rate(server: Server, seconds: float) -> Plan:
-        return open_unique(server, seconds, OPEN_LEVEL * saturation)
-
-    title = f"Headroom open, unique transactions, {CONNECTIONS} x {STREAMS}, engine"
+    title = f"Headroom open, unique transactions, {CONNECTIONS} x {STREAMS}, at"
+    opened = [
+        engine(
+            key,
+            f"{title} {ratio:.0%}, engine",
+            at_rate(open_unique, ratio * saturation),
+            scratch=scratch,
+            **_WHERE,
+        )
+        for key, ratio in OPEN_LEVELS.items()
+    ]
     return [
         *_against_h2load(scratch),
-        engine("open", title, open_at_rate, scratch=scratch, **_WHERE),
+        *opened,
         python_client("aio", "grpc.aio on uvloop", core=GENERATOR_CORE, scratch=scratch),
         python_client("gevent", "grpcio with gevent", core=GENERATOR_CORE, scratch=scratch),
     ]
@@ -110,36 +118,12 @@ def _against_go(settings: GrpcSettings) -> tuple[CostSample, ...]:
         return _measured(_against_h2load(settings.scratch), server, settings)
 
 
-def saturation_per_s(server: Server, *, seconds: float, scratch: Path) -> float:
-    """The best rate of open load, offered at several parts of the rate of closed load.
-
-    Far above what it can make an engine spends its time on requests that it drops: the most
-    that is offered is not where it makes the most.
-    """
-
-    def rate_per_s(contestant: Contestant) -> float:
-        sample = measure(contestant, server, round_number=0, warm_s=0.5, seconds=seconds)
-        return sample.rate_per_s
-
-    def offered(rate: float) -> Contestant:
-        def plan_for(target: Server, length_s: float) -> Plan:
-            return open_unique(target, length_s, rate)
-
-        return engine("offered", "Headroom offered", plan_for, scratch=scratch, **_WHERE)
-
-    closed = rate_per_s(_engine(CONNECTIONS, STREAMS, scratch))
-    reached = [rate_per_s(offered(part * closed)) for part in _OFFERED]
-    made = ", ".join(f"{rate:,.0f}" for rate in reached)
-    print(f"  saturation: closed {closed:,.0f}, open {made} requests/s", flush=True)
-    return max(reached)
-
-
 def measure_grpc(settings: GrpcSettings) -> GrpcFigures:
     """Run the whole part."""
     peers.install_missing(peers.GRPC)
     scratch = settings.scratch
     with running_nghttpd(core=SERVER_CORE, scratch=scratch) as server:
-        saturation = saturation_per_s(server, seconds=settings.seconds, scratch=scratch)
+        saturation = saturation_per_s(server, GRPC_OFFER, seconds=settings.seconds, scratch=scratch)
         contestants = _contestants(saturation, scratch)
         nghttpd = _measured(contestants, server, settings)
         lag = lag_samples(

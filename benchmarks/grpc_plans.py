@@ -6,9 +6,9 @@ transaction of about the same size in which four fields differ between any two r
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
+from benchmarks.engine import PlanFor
 from benchmarks.grpc_servers import METHOD, request_message
 from benchmarks.plans import build_plan
 from benchmarks.server import Server
@@ -90,7 +90,7 @@ def _over_streams(plan: Plan, connections: int, streams: int) -> Plan:
     return replace(plan, connections=0, multiplexing=multiplexing)
 
 
-def closed_for(connections: int, streams: int) -> Callable[[Server, float], Plan]:
+def closed_for(connections: int, streams: int) -> PlanFor:
     """Make the builder of closed load in one shape, every stream in use."""
 
     def build(server: Server, seconds: float) -> Plan:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from statistics import median
 
 from benchmarks.cost import CostSample, ratios_to, undisturbed_ratio, undisturbed_us
-from benchmarks.grpc_part import OPEN_LEVEL, USUAL, GrpcFigures
+from benchmarks.grpc_part import USUAL, GrpcFigures
 from benchmarks.markdown import heading, table
 from benchmarks.million import MillionSample
 from benchmarks.results import GrpcPart, Results
+from benchmarks.saturation import OPEN_LEVEL
 from benchmarks.spread import spread_of
 
 MOST_BUSY_RATIO = 0.9  # of its core: a busier engine makes a run INCONCLUSIVE
@@ -31,9 +32,9 @@ _MILLION_METHOD = """\
 Unique transactions at half of saturation, counted by plan, engine, windows and server:
 """
 _CORES_METHOD = f"""\
-Cores for the great rates at the undisturbed cost of open load, with engines at most
-{MOST_BUSY_RATIO:.0%} busy, which is where a run stops being valid. The target, its network and
-agents come on top:
+Cores for the great rates at the undisturbed cost of open load at 90 % of saturation, with
+engines at most {MOST_BUSY_RATIO:.0%} busy, which is where a run stops being valid. The target,
+its network and agents come on top:
 """
 
 
@@ -104,9 +105,9 @@ def cores_for(rate_per_s: float, cost_us: float) -> int:
 def _cores_table(results: Results) -> list[str]:
     costs: dict[str, float] = {}
     if results.cost is not None:
-        costs["REST"] = undisturbed_us(results.cost.samples, "open")
+        costs["REST"] = undisturbed_us(results.cost.samples, "high")
     if results.grpc is not None:
-        costs["gRPC"] = undisturbed_us(results.grpc.figures.nghttpd, "open")
+        costs["gRPC"] = undisturbed_us(results.grpc.figures.nghttpd, "high")
     header = ("load", "requests/s", "us per request, open load", "cores of engines")
     rows = [
         [name, f"{rate:,}", f"{costs[name]:.2f}", str(cores_for(rate, costs[name]))]

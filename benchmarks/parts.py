@@ -17,8 +17,7 @@ from benchmarks.cost import interleaved
 from benchmarks.engine import engine
 from benchmarks.fan_in import curve_pairs, fan_in_samples, growth_sample
 from benchmarks.generators import Contestant, hey, locust, wrk
-from benchmarks.grpc_part import GrpcSettings, measure_grpc
-from benchmarks.grpc_part import saturation_per_s as grpc_saturation_per_s
+from benchmarks.grpc_part import GRPC_OFFER, GrpcSettings, measure_grpc
 from benchmarks.grpc_plans import open_unique
 from benchmarks.grpc_servers import running_nghttpd
 from benchmarks.machine import (
@@ -49,21 +48,19 @@ from benchmarks.results import (
     ShowPart,
     Stamp,
 )
+from benchmarks.saturation import OPEN_LEVEL, OPEN_LEVELS, at_rate, saturation_per_s
 from benchmarks.send_lag import (
+    REST_OFFER,
     LagSettings,
     closed_plan,
     lag_samples,
     open_plan,
-    saturation_per_s,
 )
 from benchmarks.server import Server, running_server
 from benchmarks.show import show_sample
 from benchmarks.whole import whole_generator
-from loadtests.plan.model import Plan
 from loadtests.record.facts import git_commit
 
-OPEN_LEVEL = 0.7  # of saturation, for the cost of open load
-HIGH_LEVEL = 0.9  # the peers run at their saturation, where fewer wake-ups make all cheaper
 _DAY_S = 86_400
 _QUIET_RATIO = 0.05
 _QUIET_PATIENCE_S = 15.0
@@ -194,28 +191,28 @@ def _stamped(settings: Settings) -> Iterator[_Stamper]:
 
 
 def _contestants(settings: Settings, saturation_per_s: float) -> list[Contestant]:
-    scratch = settings.scratch
-
-    def open_at_rate(server: Server, seconds: float) -> Plan:
-        return open_plan(server, seconds, OPEN_LEVEL * saturation_per_s)
-
-    def open_high(server: Server, seconds: float) -> Plan:
-        return open_plan(server, seconds, HIGH_LEVEL * saturation_per_s)
-
-    where = {"core": GENERATOR_CORE, "driver_core": SERVER_CORE}
-    core = GENERATOR_CORE
+    scratch, core, title = settings.scratch, GENERATOR_CORE, "Headroom open, mix of 5, at"
+    where = {"core": core, "driver_core": SERVER_CORE}
+    loads = {key: at_rate(open_plan, part * saturation_per_s) for key, part in OPEN_LEVELS.items()}
     return [
         wrk(core=core, scratch=scratch),
         engine("closed", "Headroom closed, engine", closed_plan, scratch=scratch, **where),
-        engine("open", "Headroom open, mix of 5, engine", open_at_rate, scratch=scratch, **where),
-        engine("high", "the same at 90 % of saturation", open_high, scratch=scratch, **where),
+        *(
+            engine(key, f"{title} {part:.0%}, engine", loads[key], scratch=scratch, **where)
+            for key, part in OPEN_LEVELS.items()
+        ),
         whole_generator(
-            "whole", "Headroom open, mix of 5, agent + engine", open_at_rate, settings.scratch
+            "whole", f"{title} {OPEN_LEVEL:.0%}, agent + engine", loads["open"], scratch
         ),
         hey(core=core, scratch=scratch),
         locust("Fast", "Locust FastHttpUser", core=core, scratch=scratch),
         locust("Plain", "Locust HttpUser", core=core, scratch=scratch),
     ]
+
+
+def _rest_saturation_per_s(server: Server, settings: Settings) -> float:
+    scratch = settings.scratch
+    return saturation_per_s(server, REST_OFFER, seconds=settings.seconds, scratch=scratch)
 
 
 def run_cost(settings: Settings) -> CostPart:
@@ -224,7 +221,7 @@ def run_cost(settings: Settings) -> CostPart:
         _stamped(settings) as stamper,
         running_server(core=SERVER_CORE, scratch=settings.scratch) as server,
     ):
-        saturation = saturation_per_s(server, seconds=settings.seconds, scratch=settings.scratch)
+        saturation = _rest_saturation_per_s(server, settings)
         contestants = _contestants(settings, saturation)
         samples = interleaved(
             contestants,
@@ -261,10 +258,12 @@ def run_bins(settings: Settings) -> BinsPart:
 
     with _stamped(settings) as stamper:
         with running_server(core=SERVER_CORE, scratch=scratch) as server:
-            saturation = saturation_per_s(server, seconds=seconds, scratch=scratch)
+            saturation = _rest_saturation_per_s(server, settings)
             rest = measured(server, open_plan, saturation)
         with running_nghttpd(core=SERVER_CORE, scratch=scratch) as peer:
-            saturation = grpc_saturation_per_s(peer, seconds=settings.grpc_s, scratch=scratch)
+            saturation = saturation_per_s(
+                peer, GRPC_OFFER, seconds=settings.grpc_s, scratch=scratch
+            )
             grpc = measured(peer, open_unique, saturation)
         return BinsPart(stamp=stamper.stamp(), seconds=seconds, rest=rest, grpc=grpc)
 
@@ -275,7 +274,7 @@ def run_lag(settings: Settings) -> LagPart:
         _stamped(settings) as stamper,
         running_server(core=SERVER_CORE, scratch=settings.scratch) as server,
     ):
-        saturation = saturation_per_s(server, seconds=settings.seconds, scratch=settings.scratch)
+        saturation = _rest_saturation_per_s(server, settings)
         lag_settings = LagSettings(
             rounds=settings.lag_rounds,
             seconds=settings.lag_s,

@@ -1,7 +1,6 @@
 """Send lag at 25, 50 and 75 % of saturation, between two runs of a bare ticker.
 
-Saturation is what the open load of the same mix reaches when it is asked for more than
-it can do. Each level runs alone on its core with a ticker just before and just after it
+Each level runs alone on its core with a ticker just before and just after it
 on the same core; the two tickers are pooled. A virtual machine wakes nobody on time
 always: the difference to the ticker is the engine's part. Both are read a second at a time,
 so that seconds in which a neighbour took the core can be told from the others.
@@ -9,15 +8,15 @@ so that seconds in which a neighbour took the core can be told from the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.cost import measure
-from benchmarks.engine import engine, running_engine
-from benchmarks.generators import CONNECTIONS, Contestant
+from benchmarks.engine import running_engine
+from benchmarks.generators import CONNECTIONS
 from benchmarks.machine import GENERATOR_CORE, SERVER_CORE
 from benchmarks.plans import build_plan, mix_of_five, single_get
+from benchmarks.saturation import Offer, OpenPlan
 from benchmarks.server import Server
 from benchmarks.spread import undisturbed
 from benchmarks.ticker import Lateness, lateness_of, run_ticker
@@ -28,12 +27,7 @@ from loadtests.record.window import Count, Kind, Window, histogram_of, merge_win
 
 LEVELS = (0.25, 0.5, 0.75)
 _WARM_WINDOWS = 2
-_OVERLOAD = 1.15
-_SATURATION_TRIES = 3
 _END_S = 30.0
-
-# Builds open load of a rate per second against a server, for so many seconds.
-OpenPlan = Callable[[Server, float, float], Plan]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,29 +93,8 @@ def open_plan(server: Server, seconds: float, rate_per_s: float) -> Plan:
     )
 
 
-def saturation_per_s(server: Server, *, seconds: float, scratch: Path) -> float:
-    """Requests per second that the open load of the mix reaches at most.
-
-    The best of some tries: a slow moment of the machine says nothing of what the engine
-    can do, and levels taken from one would be lower than their names.
-    """
-    where = {"core": GENERATOR_CORE, "driver_core": SERVER_CORE}
-    closed = engine("closed", "Headroom closed", closed_plan, scratch=scratch, **where)
-    ceiling = reached = 0.0
-
-    def overload(target: Server, duration_s: float) -> Plan:
-        return open_plan(target, duration_s, _OVERLOAD * ceiling)
-
-    opened = engine("overload", "Headroom overloaded", overload, scratch=scratch, **where)
-    for _ in range(_SATURATION_TRIES):
-        ceiling = max(ceiling, _rate_per_s(closed, server, seconds))
-        reached = max(reached, _rate_per_s(opened, server, seconds))
-    print(f"  saturation: closed {ceiling:,.0f}, open {reached:,.0f} requests/s", flush=True)
-    return reached
-
-
-def _rate_per_s(contestant: Contestant, server: Server, seconds: float) -> float:
-    return measure(contestant, server, round_number=0, warm_s=0.5, seconds=seconds).rate_per_s
+# An engine makes more in closed load, where answers and requests alternate.
+REST_OFFER = Offer(closed=closed_plan, open=open_plan, parts=(0.65, 0.75, 0.85), turns=2)
 
 
 def lag_samples(

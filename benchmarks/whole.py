@@ -9,17 +9,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.engine import PlanFor
 from benchmarks.generators import Contestant, Running
 from benchmarks.machine import GENERATOR_CORE, SERVER_CORE
 from benchmarks.process import Child, descendants, spawn
 from benchmarks.server import Server
 from loadtests.errors import HarnessError
 from loadtests.plan.codec import encode_plan
-from loadtests.plan.model import Plan
 from loadtests.record.manifest import Outcome, decode_manifest
 
 _START_S = 60.0
@@ -69,9 +69,7 @@ def _count_ok(output: str) -> int:
     return manifest.total_sums.ok
 
 
-def whole_generator(
-    key: str, title: str, plan_for: Callable[[Server, float], Plan], scratch: Path
-) -> Contestant:
+def whole_generator(key: str, title: str, plan_for: PlanFor, scratch: Path) -> Contestant:
     """Make a contestant of a plan that depends on the server and the seconds."""
 
     @contextmanager

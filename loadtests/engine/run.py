@@ -297,7 +297,7 @@ class Run:
         if now_ns >= traffic.due_ns:
             self._pacer.dispatch(now_ns)
             now_ns = monotonic_ns()
-        if traffic.gate is not None or self._is_closed:
+        if self._is_closed or (traffic.gate is not None and traffic.backlog_size):
             self._serve(now_ns)
         self._recorder.absorb_part()
         self._arm(now_ns)

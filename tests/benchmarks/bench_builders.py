@@ -31,14 +31,14 @@ from benchmarks.send_lag import LagSample
 from benchmarks.show import ShowSample
 from benchmarks.ticker import Lateness
 
-COST_US = {"wrk": 10.0, "closed": 12.0, "open": 15.0, "Fast": 140.0}
+COST_US = {"wrk": 10.0, "closed": 12.0, "open": 15.0, "high": 14.0, "Fast": 140.0}
 AGAINST_H2LOAD_US = {
     **{f"h2load {shape}": 4.0 for shape in ("8x100", "8x1", "64x1")},
     "8x100": 3.5,
     "8x1": 5.0,
     "64x1": 5.1,
 }
-GRPC_US = {**AGAINST_H2LOAD_US, "open": 5.0, "aio": 100.0, "gevent": 200.0}
+GRPC_US = {**AGAINST_H2LOAD_US, "open": 5.0, "high": 4.5, "aio": 100.0, "gevent": 200.0}
 ROUNDS = 5
 
 
