@@ -5,9 +5,9 @@ more may go when the oldest of them is a whole interval ago. That bounds every s
 interval exactly, also after a stall, when all that is overdue would go at once. Below one
 request per 100 ms the interval is stretched to 1 / rate for one request.
 
-A process may be stopped between taking and writing, so `wrote` counts all that was taken
-since as of now: it has left by now at the latest. What is not written yet blocks its place,
-whatever its age. So any two requests that are an allowance apart are *written* an interval
+A process may be stopped between taking and writing, so it is `wrote` that notes the time,
+for all that was taken since: it has left by now at the latest. What is not written yet
+blocks its place, whatever its age. So any two requests that are an allowance apart are *written* an interval
 apart.
 
 Once the ring has refused, what waits leaves evenly (a bucket of 5 ms) until nothing is held
@@ -59,14 +59,13 @@ class Gate:
         self._credit_ns = self._last_ns = 0
 
     def take(self, now_ns: int) -> bool:
-        """Count one request now, or refuse it."""
+        """Count one request, to be written at once, or refuse it."""
         at = self._at
         if now_ns - self._ring[at] < self.interval_ns or self._fresh == self.allowance:
             self._is_held, self._credit_ns, self._last_ns = True, self._spacing_ns, now_ns
             return False
         if self._is_held and not self._pay(now_ns):
             return False
-        self._ring[at] = now_ns
         self._at = at + 1 if at + 1 < self.allowance else 0
         self._fresh += 1
         return True
@@ -78,18 +77,10 @@ class Gate:
             # The ring is in order of time: if the last of their places is free, all are.
             last = end - 1 if end <= self.allowance else end - 1 - self.allowance
             if now_ns - self._ring[last] >= self.interval_ns:
-                self._stamp(self._at, wanted, now_ns)
                 self._at = last + 1 if last + 1 < self.allowance else 0
                 self._fresh += wanted
                 return wanted
         return sum(1 for _ in takewhile(self.take, repeat(now_ns, wanted)))
-
-    def _stamp(self, begin: int, count: int, now_ns: int) -> None:
-        """Write a time into so many places from one on, round the ring."""
-        first = min(count, self.allowance - begin)
-        self._ring[begin : begin + first] = array("q", [now_ns]) * first
-        if first < count:
-            self._ring[: count - first] = array("q", [now_ns]) * (count - first)
 
     def wrote(self, now_ns: int) -> None:
         """All that was taken has been written by now."""
@@ -97,7 +88,11 @@ class Gate:
         if fresh == 1:
             self._ring[self._at - 1] = now_ns
         elif fresh:
-            self._stamp((self._at - fresh) % self.allowance, fresh, now_ns)
+            begin = (self._at - fresh) % self.allowance
+            first = min(fresh, self.allowance - begin)
+            self._ring[begin : begin + first] = array("q", [now_ns]) * first
+            if first < fresh:  # round the ring
+                self._ring[: fresh - first] = array("q", [now_ns]) * (fresh - first)
 
     def _pay(self, now_ns: int) -> bool:
         """Take one request's spacing from the bucket; when it overflows, nobody waits."""

@@ -261,7 +261,13 @@ class Pacer:
 
     def _hand_out(self, parcels: Sequence[Parcel], pools: Sequence[Pool]) -> None:
         """Give each arrival to its pool's next free connection, with the time of its sending."""
-        traffic = self._traffic
+        traffic, count = self._traffic, len(parcels)
+        if all(len(pool.free) >= count and not pool.backlog for pool in set(pools)):
+            # The usual case: whoever may go now has a connection, so one question is enough.
+            count = traffic.permitted(count, monotonic_ns())
+            for (due_ns, code, task, payload), pool in zip(parcels[:count], pools, strict=False):
+                pool.free.popleft().begin(due_ns, monotonic_ns(), code, task, payload)
+            parcels, pools = parcels[count:], pools[count:]
         gate, is_bounded = traffic.gate, traffic.in_flight_limit < NEVER_NS
         for (due_ns, code, task, payload), pool in zip(parcels, pools, strict=True):
             sent_ns = monotonic_ns()

@@ -27,7 +27,7 @@ from typing import Final
 from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.engine.lanes import endpoint_of
 from loadtests.engine.task import Task
-from loadtests.engine.traffic import Traffic
+from loadtests.engine.traffic import NEVER_NS, Traffic
 from loadtests.plan.call import Protocol
 from loadtests.plan.model import Node
 from loadtests.record.error_kinds import NO_CONNECTION, PROTOCOL
@@ -166,9 +166,9 @@ class Pool:
     def serve(self, now_ns: int) -> None:
         """Send from the backlog as long as there are connections and permission."""
         traffic, backlog, free = self._traffic, self.backlog, self.free
-        gate = traffic.gate
+        gate, is_bounded = traffic.gate, traffic.in_flight_limit < NEVER_NS
         while backlog and free and traffic.is_sending:
-            if traffic.in_flight >= traffic.in_flight_limit:
+            if is_bounded and traffic.in_flight >= traffic.in_flight_limit:
                 break
             due_ns, code, task, payload = backlog[0]
             if now_ns - due_ns >= task.timeout_ns:

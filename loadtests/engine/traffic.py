@@ -86,13 +86,15 @@ class Traffic:
     def flush(self) -> None:
         """Send what multiplexed connections have collected: whoever begins requests calls it."""
         unsent = self.unsent
-        # No window may end here: what is begun but has not left has no time of sending yet.
-        alarm_ns, self.alarm_ns = self.alarm_ns, NEVER_NS
-        while unsent:
-            unsent.pop().flush()
-        self.alarm_ns = alarm_ns
-        if self.gate is not None:
-            self.gate.wrote(monotonic_ns())
+        if unsent:
+            # No window may end here: what is begun but has not left has no time of sending yet.
+            alarm_ns, self.alarm_ns = self.alarm_ns, NEVER_NS
+            while unsent:
+                unsent.pop().flush()
+            self.alarm_ns = alarm_ns
+        gate = self.gate
+        if gate is not None:
+            gate.wrote(monotonic_ns())
 
     @property
     def in_flight(self) -> int:
