@@ -7,8 +7,8 @@ request per 100 ms the interval is stretched to 1 / rate for one request.
 
 A process may be stopped between taking and writing, so it is `wrote` that notes the time,
 for all that was taken since: it has left by now at the latest. What is not written yet
-blocks its place, whatever its age. So any two requests that are an allowance apart are *written* an interval
-apart.
+blocks its place, whatever its age. So any two requests that are an allowance apart are
+*written* an interval apart.
 
 Once the ring has refused, what waits leaves evenly (a bucket of 5 ms) until nothing is held
 back any more: otherwise whole allowances would leave 100 ms apart, and the least jitter
