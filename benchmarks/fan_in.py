@@ -19,12 +19,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise, starmap
 from pathlib import Path
+from statistics import median
 
 import msgspec
 import numpy as np
 
 from benchmarks.machine import GENERATOR_CORE, SERVER_CORE
-from benchmarks.memory import theil_sen
 from benchmarks.plans import build_plan, mix_of_five
 from benchmarks.process import Child, cpu_ns, resident_bytes, spawn
 from benchmarks.server import free_port
@@ -34,6 +34,7 @@ from benchmarks.synthetic import MASTER_ENDPOINTS, endpoint_names
 from loadtests.errors import HarnessError
 from loadtests.plan.codec import encode_plan
 from loadtests.plan.model import LoadModel, Plan
+from loadtests.record.parquet import MOST_WINDOWS
 
 _RATE_PER_S = 1_550_000
 _FLEETS = 2  # processes that the agents live in
@@ -41,7 +42,6 @@ _START_S = 120.0
 _END_S = 60.0
 _SKIP_S = 2  # the first windows, while agents fall into step
 _SLICE_S = 2
-_FEWEST_FOR_SLOPE = 100
 _KEPT = 100  # readings of memory that are stored
 _S = 1_000_000_000
 
@@ -58,7 +58,7 @@ class FanInSample:
     master_cpu_slices: tuple[float, ...]  # of each two seconds
     master_resident_bytes: int  # highest
     resident_bytes: tuple[int, ...] = ()  # the same after each two seconds
-    slope_bytes_per_h: float = 0.0  # of these; Theil-Sen, the first third left out
+    slope_bytes_per_h: float = 0.0  # of these, see `Usage`
     windows: int
     windows_missing: int
     age_p50_s: float  # archived, less the end of the window's second
@@ -96,11 +96,15 @@ class Usage:
         """Growth of resident memory, the first third left out; 0 for too short a run.
 
         What a master keeps of each agent's last minutes (clock samples: six) fills up first.
+        Readings are held against those of ten minutes before: what the archive gathers until it
+        is a row group comes and goes with that period.
         """
         settled = self.resident_bytes[len(self.resident_bytes) // 3 :]
-        if len(settled) < _FEWEST_FOR_SLOPE:
+        later = settled[MOST_WINDOWS // _SLICE_S :]
+        if not later:
             return 0.0
-        return theil_sen([_SLICE_S * n / 3600 for n in range(len(settled))], settled)
+        changes = [after - before for before, after in zip(settled, later, strict=False)]
+        return median(changes) * 3600 / MOST_WINDOWS
 
 
 def _per_endpoint(agents: int) -> int:
@@ -239,8 +243,10 @@ def _watch(master: Child, seconds: int) -> Usage:
             )
         time.sleep(0.1)
     readings, resident = [(time.monotonic_ns(), cpu_ns(master.pid))], []
-    for _ in range((seconds - _SKIP_S - 1) // _SLICE_S):
-        time.sleep(_SLICE_S)
+    began_s = time.monotonic()
+    for number in range(1, (seconds - _SKIP_S - 1) // _SLICE_S + 1):
+        # In step with the windows to the end: memory rises and falls with them.
+        time.sleep(max(0.0, began_s + number * _SLICE_S - time.monotonic()))
         master.require_alive()
         resident.append(resident_bytes(master.pid))
         readings.append((time.monotonic_ns(), cpu_ns(master.pid)))

@@ -77,8 +77,9 @@ under load fills them. "Undisturbed" is the lower quartile over
 slices of two seconds. Age: moment of archiving less the end of the window's second.
 """
 _GROWTH_METHOD = """\
-The fan-in above for half an hour. Slope: Theil-Sen over one VmRSS every two seconds, the
-first third left out: what a master keeps of each agent's last minutes fills up first.
+The fan-in above for half an hour. Slope: median of the changes of VmRSS within ten minutes,
+the period in which the archive's row groups come and go; the first third is left out: what
+a master keeps of each agent's last minutes fills up first.
 """
 _CURVE_METHOD = """\
 The fan-in above with as many agents as it has, in the clear and with a CURVE key for each

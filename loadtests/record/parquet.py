@@ -1,8 +1,9 @@
 """Parquet files of an archive: written in row groups as windows come, read with checks.
 
-A row group takes `WINDOWS_PER_GROUP` windows: one a window would make an hour's file slow
-to read, all in one would hold it in memory. A Parquet file has no end until it is closed;
-a run that dies is read from its journal instead.
+A row group takes the windows of ten minutes, or 8 MB, but one minute's at least: its writer
+keeps 870 bytes of every column of every group until the end of the run, and a narrow table
+in groups of a minute is slow to read; all in one would hold it in memory. A Parquet file
+has no end until it is closed; a run that dies is read from its journal instead.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from loadtests.errors import HarnessError
 from loadtests.record.files import AppendFile, read_file
 from loadtests.record.tables import ALL_SCHEMAS, table_of, with_added
 
-WINDOWS_PER_GROUP: Final = 60
+FEWEST_WINDOWS: Final = 60  # of a row group
+MOST_WINDOWS: Final = 600
+ENOUGH_BYTES: Final = 8 << 20
 
 
 class _Sink:
@@ -58,12 +61,17 @@ class TableFile:
             self._sink, ALL_SCHEMAS[name], compression="zstd", write_statistics=False
         )
         self._waiting: list[pa.RecordBatch] = []
+        self._packed: list[pa.Table] = []  # those of the minutes before, small batches no more
+        self._packed_windows = 0
 
     def append(self, batch: pa.RecordBatch) -> None:
         """Take the rows of a window; written when a row group is full."""
         self._waiting.append(batch)
-        if len(self._waiting) >= WINDOWS_PER_GROUP:
-            self._flush()
+        if len(self._waiting) >= FEWEST_WINDOWS:
+            self._pack()
+            size = sum(table.nbytes for table in self._packed)
+            if size >= ENOUGH_BYTES or self._packed_windows >= MOST_WINDOWS:
+                self._flush()
 
     def close(self) -> None:
         """Write what waits and the footer, sync; HarnessError on disk errors."""
@@ -75,14 +83,26 @@ class TableFile:
     def discard(self) -> None:
         """Leave the file as it is, without an end: nobody reads it. Harmless after `close`."""
         self._waiting.clear()
+        self._packed.clear()
         self._sink.is_discarded = True
         self._file.close()
 
-    def _flush(self) -> None:
+    def _pack(self) -> None:
+        """Put what waits into one piece: a batch of few rows takes twenty times their bytes."""
         batches = [batch for batch in self._waiting if batch.num_rows]
+        self._packed_windows += len(self._waiting)
         self._waiting.clear()
         if batches:
-            self._writer.write_table(table_of(self._name, batches))
+            self._packed.append(table_of(self._name, batches).combine_chunks())
+
+    def _flush(self) -> None:
+        self._pack()
+        tables = [*self._packed]
+        self._packed.clear()
+        self._packed_windows = 0
+        if tables:
+            whole = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+            self._writer.write_table(whole)
 
 
 def read_table(path: Path, name: str) -> pa.Table:
