@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import stat
 import tomllib
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from deployed import BIN, DEPLOY, INSTALLED, PROGRAM, ROOT, parses, run_tool, settings, tool, units
+from deployed import (
+    BIN,
+    DEPLOY,
+    INSTALLED,
+    PROGRAM,
+    ROOT,
+    parsed,
+    parses,
+    run_tool,
+    settings,
+    tool,
+    units,
+)
 
+from loadtests.commands.dispatch import dispatch
 from loadtests.plan.host_types import load_host_types
 from loadtests.plan.units import parse_duration_ns
 
@@ -140,6 +155,40 @@ def test_the_install_script_copies_what_there_is() -> None:
         assert (ROOT / path).exists(), path
 
 
+def written(path: Path) -> dict[str, str]:
+    """Files that a cloud-init file writes, by the name at their end."""
+    config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {Path(file["path"]).name: file["content"] for file in config["write_files"]}
+
+
+def own_command(script: str) -> list[str]:
+    """Words of the one `headroom` that a script runs as the units do."""
+    (own,) = re.findall(r"/as-headroom headroom (.*?) \|\|", script.replace("\\\n", " "))
+    return shlex.split(own)
+
+
+@pytest.mark.parametrize("path", CLOUD_INITS, ids=lambda path: path.stem)
+def test_cloud_hosts_may_run_the_shipped_scenarios(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the target that the master's script gives: `headroom check` finds no mistake."""
+    run = own_command(written(DEPLOY / "aws" / "master.cloud-init.yaml")["headroom-once"])
+    given = parsed(run)
+    assert given is not None
+    configuration = tmp_path / "headroom.toml"
+    configuration.write_text(written(path)["headroom.toml"], encoding="utf-8")
+    monkeypatch.setenv("HEADROOM_CONFIG", str(configuration))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))  # nobody's calibration
+    shipped = [str(one) for one in sorted((ROOT / "scenarios").glob("*-[12][05]0.toml"))]
+    assert len(shipped) == 7
+    hosts = ("--hosts", str(given.expect_workers), "--target", *given.target)
+    stdout = StringIO()
+    dispatch(["check", *shipped, *hosts, "--json"], stdout, StringIO())
+    for document in json.loads(stdout.getvalue()):
+        assert document["mistakes"] == [], document["scenario"]
+        assert document["plan"] is not None
+
+
 @pytest.mark.parametrize("path", CLOUD_INITS, ids=lambda path: path.stem)
 def test_a_cloud_host_ends_itself_before_anything_can_fail(path: Path, tmp_path: Path) -> None:
     """Its first command is its end; scripts are sound, and paths of the checkout exist."""
@@ -158,9 +207,7 @@ def test_a_cloud_host_ends_itself_before_anything_can_fail(path: Path, tmp_path:
             script.write_text(file["content"], encoding="utf-8")
             done = run_tool(tool("shellcheck"), str(script))
             assert (done.returncode, done.stdout) == (0, "")
-            command = file["content"].replace("\\\n", " ")
-            (own,) = re.findall(rf"{re.escape(PROGRAM)} (.*?) \|\|", command)
-            assert parses(shlex.split(own))
+            assert parses(own_command(file["content"]))
         elif file["path"].endswith(".toml"):
             tomllib.loads(file["content"])
 
