@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -54,7 +53,7 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
+def host(tmp_path: Path) -> Host:
     """A fresh one."""
     if os.geteuid() != 0 or run_tool(tool("unshare"), "--mount", "true").returncode != 0:
         pytest.skip("a host of one's own takes root's rights")
