@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Installs Headroom on a Debian or Ubuntu host, from a checkout, as root:
 #   deploy/host/install.sh agent|master|nightly [CHECKOUT]
-# What it does can be done twice. It starts nothing: the last lines say what is left to do.
+# What it does can be done twice: each time is a fresh release, what runs keeps its own. It starts
+# nothing: the last lines say what is left to do.
 set -euo pipefail
+umask 022 # the code is for everybody to read; keys and results have modes of their own
 
 role="${1:-}"
 source_folder="$(cd "${2:-$(dirname "$0")/../..}" && pwd)"
@@ -24,15 +26,32 @@ DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends py
 id headroom >/dev/null 2>&1 ||
   useradd --system --home-dir /var/lib/headroom --shell /usr/sbin/nologin headroom
 
-install -d /opt/headroom
+# Built beside the one in use, then switched to in one step: no module of an older release stays
+# among the new ones (agents and master compare their code), and what fails half-way changes nothing.
+releases=/opt/headroom-releases
+release="$releases/$(date --utc +%Y%m%dT%H%M%S.%NZ)"
+install -d "$release"
+trap 'rm --recursive --force "$release"' EXIT
 for part in pyproject.toml README.md build-requirements.in loadtests analysis protos scenarios deploy; do
-  cp --recursive "$source_folder/$part" /opt/headroom/
+  cp --recursive "$source_folder/$part" "$release/"
 done
-[ -x /opt/headroom/.venv/bin/python ] || python3 -m venv /opt/headroom/.venv
-/opt/headroom/.venv/bin/python -m pip install --quiet --require-hashes \
-  --requirement /opt/headroom/deploy/requirements.lock
-/opt/headroom/.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation \
-  --editable /opt/headroom
+python3 -m venv "$release/.venv"
+"$release/.venv/bin/python" -m pip install --quiet --require-hashes \
+  --requirement "$release/deploy/requirements.lock"
+"$release/.venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation \
+  --editable "$release"
+# A folder of that name is an installation from before there were releases.
+if [ -d /opt/headroom ] && [ ! -L /opt/headroom ]; then
+  mv /opt/headroom "$releases/00000000-before"
+fi
+ln --symbolic --force --no-dereference "$release" "$releases/next"
+mv --no-target-directory "$releases/next" /opt/headroom
+trap - EXIT
+# The release before this one stays, for what still runs from it.
+find "$releases" -mindepth 1 -maxdepth 1 -type d | sort | head --lines=-2 |
+  xargs --no-run-if-empty rm --recursive --force
+ln --symbolic --force /opt/headroom/.venv/bin/headroom /usr/local/bin/headroom
+install -m 0755 "$source_folder/deploy/host/as-headroom" /usr/local/sbin/as-headroom
 
 install -d -m 0755 /etc/headroom
 [ -e /etc/headroom/headroom.toml ] ||

@@ -13,7 +13,11 @@ from benchmarks.claims import judge
 from benchmarks.fan_in import CurvePair
 from benchmarks.report import write_report
 from benchmarks.results import Results, load_results, store_results
+from benchmarks.spread import undisturbed
 from loadtests.errors import HarnessError
+from loadtests.plan.host_types import load_host_types
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def _verdicts(results: Results) -> dict[str, bool | None]:
@@ -200,3 +204,22 @@ def test_the_report_holds_claims_machine_and_every_part() -> None:
     assert text.count("| met |") == 33
     assert "| closed | 1.20 | 1.20 (1.20-1.20) |" in text
     assert "## Send lag" not in write_report(replace(good_results(), lag=None))
+
+
+def test_sizing_says_of_masters_what_was_measured() -> None:
+    """aws-hosts.toml has the fan-in of results.json, in whole percent: both change together."""
+    part = load_results(ROOT / "benchmarks" / "results.json").fan_in
+    assert part is not None
+    measured = [
+        (
+            sample.agents,
+            f"{undisturbed(sample.master_cpu_slices):.0%}",
+            f"{sample.master_cpu_ratio:.0%}",
+        )
+        for sample in part.samples
+    ]
+    types = load_host_types(ROOT / "scenarios" / "costs" / "aws-hosts.toml")
+    stated = [
+        (one.agents, one.low.replace(" ", ""), one.high.replace(" ", "")) for one in types.master
+    ]
+    assert stated == measured

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import re
 import shutil
@@ -76,13 +77,23 @@ def data_of(overlay: str, name: str) -> dict[str, str]:
     return data
 
 
+def parsed(arguments: Sequence[str]) -> argparse.Namespace | None:
+    """`headroom ARGUMENTS` as the command line reads it; None where it is no command of ours."""
+    try:
+        return build_parser().parse_args(list(arguments))
+    except SystemExit:
+        return None
+
+
 def parses(arguments: Sequence[str]) -> bool:
     """Whether `headroom ARGUMENTS` is a command of ours, with options that it has."""
-    try:
-        build_parser().parse_args(list(arguments))
-    except SystemExit as ended:
-        return ended.code == 0
-    return True
+    return parsed(arguments) is not None
+
+
+def blocks_of(page: Path) -> list[str]:
+    """What a page has between fences, without comments; a command is one line."""
+    blocks = re.findall(r"```text\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    return [re.sub(r"\s+#.*", "", block.replace("\\\n", "")) for block in blocks]
 
 
 def units(kind: str) -> list[Path]:

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import stat
+import subprocess
 import tomllib
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from deployed import BIN, DEPLOY, INSTALLED, PROGRAM, ROOT, parses, run_tool, settings, tool, units
+from deployed import (
+    BIN,
+    DEPLOY,
+    INSTALLED,
+    PROGRAM,
+    ROOT,
+    parsed,
+    parses,
+    run_tool,
+    settings,
+    tool,
+    units,
+)
 
+from loadtests.commands.dispatch import dispatch
 from loadtests.plan.host_types import load_host_types
 from loadtests.plan.units import parse_duration_ns
 
 PLAN = tomllib.loads((ROOT / "scenarios" / "nightly.toml").read_text(encoding="utf-8"))
 EXPOSURE = 2.5  # of systemd-analyze security: 0 is best, below 5 is "OK"
+# Of Debian's cloud-init 22.4.2-1+deb12u4, as it is (GPL-3 or Apache-2.0).
+CLOUD_INIT_SCHEMA = Path(__file__).parent / "schemas" / "cloud-config-22.4.2.json"
 CLOUD_INITS = sorted((DEPLOY / "aws").glob("*.cloud-init.yaml"))
 
 
@@ -59,27 +77,12 @@ def test_timers_are_in_utc_and_catch_up(unit: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", units("service"), ids=lambda unit: unit.stem)
-def test_what_services_run_are_commands_of_ours(unit: Path, tmp_path: Path) -> None:
-    """Parsed by the command line; those that only look are run, the night as a dry run."""
+def test_what_services_run_are_commands_of_ours(unit: Path) -> None:
+    """Read by the command line; test_deploy_install.py runs those that only look."""
     (line,) = settings(unit)["ExecStart"]
     program, *arguments = shlex.split(line.replace("${HEADROOM_MASTER}", "192.0.2.1:5557"))
     assert program == PROGRAM
     assert parses(arguments)
-    if arguments[0] != "nightly":
-        done = run_tool(str(BIN / "headroom"), arguments[0], "--help")
-        assert (done.returncode, "--engines" in done.stdout) == (0, True)
-        return
-    results = arguments.index("--results") + 1
-    arguments[results] = str(tmp_path)
-    is_check = "--check" in arguments
-    if not is_check:
-        arguments = [word.replace("/etc/headroom", str(ROOT / "scenarios")) for word in arguments]
-        arguments.append("--dry-run")
-    done = run_tool(str(BIN / "headroom"), *arguments)
-    assert done.returncode == (1 if is_check else 0), done.stderr
-    assert ("no night has ended" in done.stderr) is is_check
-    # The shipped plan fits its budget and windows on every day of the week.
-    assert "warning" not in done.stdout
 
 
 def test_a_night_may_take_what_its_budget_says() -> None:
@@ -134,9 +137,10 @@ def test_limits_agree_everywhere() -> None:
 def test_the_install_script_is_sound(tmp_path: Path) -> None:
     """Shellcheck finds nothing; without a role it says what it takes and does nothing."""
     script = DEPLOY / "host" / "install.sh"
-    assert script.stat().st_mode & stat.S_IXUSR
-    done = run_tool(tool("shellcheck"), "--severity=style", str(script))
-    assert (done.returncode, done.stdout) == (0, "")
+    for one in (script, DEPLOY / "host" / "as-headroom"):
+        assert one.stat().st_mode & stat.S_IXUSR
+        done = run_tool(tool("shellcheck"), "--severity=style", str(one))
+        assert (done.returncode, done.stdout) == (0, "")
     for arguments in ((), ("everything",)):
         done = run_tool("bash", str(script), *arguments, cwd=tmp_path)
         assert (done.returncode, "usage:" in done.stderr) == (2, True)
@@ -152,6 +156,40 @@ def test_the_install_script_copies_what_there_is() -> None:
     assert set(named) == {unit.name for kind in ("service", "timer") for unit in units(kind)}
     for path in re.findall(r"\$source_folder/(deploy/[a-z0-9./-]+\w)", text):
         assert (ROOT / path).exists(), path
+
+
+def written(path: Path) -> dict[str, str]:
+    """Files that a cloud-init file writes, by the name at their end."""
+    config: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {Path(file["path"]).name: file["content"] for file in config["write_files"]}
+
+
+def own_command(script: str) -> list[str]:
+    """Words of the one `headroom` that a script runs as the units do."""
+    (own,) = re.findall(r"/as-headroom headroom (.*?) \|\|", script.replace("\\\n", " "))
+    return shlex.split(own)
+
+
+@pytest.mark.parametrize("path", CLOUD_INITS, ids=lambda path: path.stem)
+def test_cloud_hosts_may_run_the_shipped_scenarios(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the target that the master's script gives: `headroom check` finds no mistake."""
+    run = own_command(written(DEPLOY / "aws" / "master.cloud-init.yaml")["headroom-once"])
+    given = parsed(run)
+    assert given is not None
+    configuration = tmp_path / "headroom.toml"
+    configuration.write_text(written(path)["headroom.toml"], encoding="utf-8")
+    monkeypatch.setenv("HEADROOM_CONFIG", str(configuration))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))  # nobody's calibration
+    shipped = [str(one) for one in sorted((ROOT / "scenarios").glob("*-[12][05]0.toml"))]
+    assert len(shipped) == 7
+    hosts = ("--hosts", str(given.expect_workers), "--target", *given.target)
+    stdout = StringIO()
+    dispatch(["check", *shipped, *hosts, "--json"], stdout, StringIO())
+    for document in json.loads(stdout.getvalue()):
+        assert document["mistakes"] == [], document["scenario"]
+        assert document["plan"] is not None
 
 
 @pytest.mark.parametrize("path", CLOUD_INITS, ids=lambda path: path.stem)
@@ -172,15 +210,37 @@ def test_a_cloud_host_ends_itself_before_anything_can_fail(path: Path, tmp_path:
             script.write_text(file["content"], encoding="utf-8")
             done = run_tool(tool("shellcheck"), str(script))
             assert (done.returncode, done.stdout) == (0, "")
-            command = file["content"].replace("\\\n", " ")
-            (own,) = re.findall(rf"{re.escape(PROGRAM)} (.*?) \|\|", command)
-            assert parses(shlex.split(own))
+            assert parses(own_command(file["content"]))
         elif file["path"].endswith(".toml"):
             tomllib.loads(file["content"])
 
 
+def by_cloud_inits_schema(path: Path) -> subprocess.CompletedProcess[str]:
+    """As `cloud-init schema` looks at user data, without its package: that configures hosts."""
+    schema = ("--schemafile", str(CLOUD_INIT_SCHEMA))
+    return run_tool(tool("check-jsonschema"), *schema, str(path))
+
+
 @pytest.mark.parametrize("path", CLOUD_INITS, ids=lambda path: path.stem)
 def test_cloud_init_takes_them(path: Path) -> None:
-    """By its own schema, where it is installed."""
-    done = run_tool(tool("cloud-init"), "schema", "--config-file", str(path))
+    """By its own schema."""
+    done = by_cloud_inits_schema(path)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("package_update: true", "package_update: perhaps"),
+        ("  servers:\n", "  server:\n"),
+        ('permissions: "0644"', "permissions: 0644"),
+        ("  - path: /etc/headroom/headroom.toml", "  - paths: /etc/headroom/headroom.toml"),
+    ],
+)
+def test_cloud_inits_schema_refuses_a_mistake(tmp_path: Path, before: str, after: str) -> None:
+    """The check can fail: a wrong type and a key that does not exist are found."""
+    text = CLOUD_INITS[0].read_text(encoding="utf-8")
+    assert before in text
+    path = tmp_path / "user-data.yaml"
+    path.write_text(text.replace(before, after), encoding="utf-8")
+    assert by_cloud_inits_schema(path).returncode == 1

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from deployed import DEPLOY, INSTALLED, ROOT, parses, run_tool, tool
+from deployed import (
+    BIN,
+    DEPLOY,
+    INSTALLED,
+    ROOT,
+    blocks_of,
+    parsed,
+    parses,
+    run_tool,
+    settings,
+    tool,
+)
 
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE: dict[str, Any] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
@@ -113,22 +125,48 @@ def test_yaml_is_linted() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-def commands_of(page: Path) -> list[str]:
-    """`headroom ...` of a page: lines of its blocks and words in backticks."""
-    text = page.read_text(encoding="utf-8")
-    blocks = re.findall(r"```text\n(.*?)```", text, re.DOTALL)
-    lines = [line.split("#")[0].strip() for block in blocks for line in block.splitlines()]
-    outside = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    inline = [word.replace("\n", " ") for word in re.findall(r"`(headroom [^`]+)`", outside)]
-    return [line for line in (*lines, *inline) if line.startswith("headroom ")]
+def commands_of(page: Path) -> Iterator[tuple[str, list[str]]]:
+    """`headroom ...` of a page, in its blocks and in backticks: what is before it, and its words.
+
+    Before it is `as-headroom`, which runs it as the units do, a variable, or nothing.
+    """
+    lines = [line.strip() for block in blocks_of(page) for line in block.splitlines()]
+    outside = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    inline = [" ".join(word.split()) for word in re.findall(r"`([^`]+)`", outside)]
+    for line in (*lines, *inline):
+        found = re.fullmatch(r"((?:as-headroom |HEADROOM_KEYS=\S+ )?)headroom (.+)", line)
+        if found is not None:
+            yield found[1].strip(), [PLACEHOLDERS.get(word, word) for word in shlex.split(found[2])]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pages_tell_commands_that_exist(page: Path) -> None:
     """Read by the command line; a name alone, such as `headroom run`, is a command."""
-    for command in commands_of(page):
-        words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)[1:]]
-        assert parses(words) or parses([*words, "--help"]), command
+    for _, words in commands_of(page):
+        assert parses(words) or (words[-1].isalpha() and is_name(words)), words
+
+
+def is_name(words: list[str]) -> bool:
+    """A command's name without what it takes: `headroom run`."""
+    done = run_tool(str(BIN / "headroom"), *words, "--help")
+    return done.returncode == 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_pages_tell_commands_that_look_where_units_are(page: Path) -> None:
+    """By the units' user, on the units' folder of results: elsewhere there is nothing to stop."""
+    words = settings(DEPLOY / "systemd" / "headroom-nightly.service")["ExecStart"][0].split()
+    folder = Path(words[words.index("--results") + 1])
+    for before, words in commands_of(page):
+        told = parsed(words)
+        if told is None:  # a name alone
+            assert before == ""
+            continue
+        if "results" in told:
+            assert (told.results, before) == (folder, "as-headroom"), words
+        elif told.command in {"keys", "failover", "check", "calibrate"}:
+            is_elsewhere = told.command == "keys" and before.startswith("HEADROOM_KEYS=")
+            assert before == "as-headroom" or is_elsewhere, words
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -12,12 +12,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 import pandas as pd
 from hosts_rig import AGENTS, LEASE_S, MASTER, SPARE, Hosts, hosts
 from system_rig import Load, Started, unix_minus_monotonic_ns, wait_for_answers, wait_until
+from unit_rig import start_units
 
 from loadtests.record.archive import Run, load_run
 
@@ -76,6 +78,12 @@ def with_locust(made: Hosts, load: Load) -> tuple[Started, list[Started]]:
         )
         for agent in AGENTS
     ]
+
+
+def with_units(made: Hosts, load: Load) -> tuple[Started, list[Started]]:
+    """A night and its agents, by the commands of their systemd units; it was due a minute ago."""
+    due = datetime.now(tz=UTC) - timedelta(minutes=1)
+    return start_units(made, load, f"{due:%H:%M}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,6 +306,10 @@ HARMLESS: Final = (
     Story(
         name="locust", seconds=5, happens=nothing, policy="abort", rate=600,
         is_harmless=True, begin=with_locust,
+    ),
+    Story(
+        name="units", seconds=5, happens=nothing, policy="abort", rate=600,
+        is_harmless=True, begin=with_units,
     ),
 )  # fmt: skip
 # The second process with a key takes the first one's connection over, which may cost the first.
