@@ -12,10 +12,11 @@ from analysis.capacity.model.loads import Axis
 from analysis.capacity.model.model import build_model, check_one_system
 from analysis.capacity.model.pages import show_model
 from analysis.capacity.model.usl import Errors
-from analysis.verdict import judge
+from analysis.verdict import judge, plan_of
 from loadtests.commands.archive import find_run
 from loadtests.commands.calibrate import SCENARIOS
 from loadtests.commands.options import Commands, add_json, add_results
+from loadtests.commands.size import hosts_at, hosts_json, print_hosts
 from loadtests.commands.terminal import Terminal, after_a_while
 from loadtests.errors import ExitCode
 from loadtests.record.archive import load_run
@@ -82,8 +83,10 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     report("fitting the law and its replicates")
     axis = None if arguments.over is None else _OVER[arguments.over]
     model = build_model(judged, costs, axis, Errors(arguments.errors))
+    hosts = hosts_at(plan_of(runs[0]), max(bill.needed.per_s for bill in model.bills))
     if arguments.json:
-        terminal.json(model_to_json(model))
+        terminal.json({**model_to_json(model), **hosts_json(hosts)})
     else:
         terminal.out.print(show_model(model))
+        print_hosts(hosts, terminal)
     return ExitCode.PASS

@@ -26,10 +26,10 @@ from analysis.capacity.search.result import (
     search_path,
 )
 from analysis.capacity.search.settings import CRITICAL_NS, Settings
-from analysis.tables import Table, to_rich, to_rows
+from analysis.tables import Table, to_rows
 from analysis.text import rate
 from loadtests.commands.capacity_space import Space, build_space, rates_of
-from loadtests.commands.capacity_trials import SearchRunner
+from loadtests.commands.capacity_trials import SearchRunner, hosts_of
 from loadtests.commands.options import (
     Commands,
     add_json,
@@ -41,7 +41,7 @@ from loadtests.commands.options import (
 )
 from loadtests.commands.preparation import assess_here, print_reach, refuse_what_may_not_run
 from loadtests.commands.run import load_swarm
-from loadtests.commands.size import hosts_at
+from loadtests.commands.size import hosts_json, print_hosts
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, Mistake, ScenarioError
 from loadtests.plan.host import local_engine_count
@@ -159,7 +159,7 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     search = _begin(space, settings, arguments)
     load_swarm()
     result = SearchRunner(space, search, arguments, terminal).run()
-    _print(result, _hosts(space, result), arguments, terminal)
+    _print(result, hosts_of(space, result), arguments, terminal)
     return _exit_code(result)
 
 
@@ -223,16 +223,8 @@ def _begin(space: Space, settings: Settings, arguments: argparse.Namespace) -> S
     return before
 
 
-def _hosts(space: Space, result: SearchResult) -> Table | None:
-    """Hosts that make the rate at which the target no longer held; None where that is not known."""
-    bound = result.objectives.upper
-    if bound is None:
-        return None
-    return hosts_at(space.whole_at(bound.rate_per_s, space.base.seed), bound.rate_per_s)
-
-
 def _print(
-    result: SearchResult, hosts: Table | None, arguments: argparse.Namespace, terminal: Terminal
+    result: SearchResult, hosts: Table | str, arguments: argparse.Namespace, terminal: Terminal
 ) -> None:
     if arguments.json:
         terminal.json(
@@ -245,13 +237,12 @@ def _print(
                 "notes": notes_of(result),
                 "bounds": to_rows(bounds_table(result)),
                 "trials": to_rows(trials_table(result)),
-                "hosts": None if hosts is None else to_rows(hosts),
             }
+            | hosts_json(hosts)
         )
         return
     terminal.out.print(page(result))
-    if hosts is not None:
-        terminal.out.print(to_rich(hosts))
+    print_hosts(hosts, terminal)
     terminal.out.print(
         f"search: {search_path(arguments.results, result.search_id)}", soft_wrap=True
     )

@@ -16,14 +16,27 @@ from analysis.capacity.search.outcome import trial_of
 from analysis.capacity.search.pages import headline, to_page
 from analysis.capacity.search.result import SearchResult, build_result, write_result
 from analysis.capacity.search.trials import Purpose, Trial, TrialState
+from analysis.tables import Table
 from analysis.text import latency, rate, ratio
 from loadtests.commands.capacity_space import Space
 from loadtests.commands.interrupts import ignoring_after_start
 from loadtests.commands.judgement import judge_and_store
 from loadtests.commands.run import run_swarm
+from loadtests.commands.size import hosts_at
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import HarnessError
 from loadtests.record.files import replace_file
+
+
+def hosts_of(space: Space, result: SearchResult) -> Table | str:
+    """Hosts that make the rate at which the target no longer held; or why none are named.
+
+    Where every rate held, those for the highest that did; where none counted, for the highest
+    that was to be tried.
+    """
+    bound = result.objectives.upper or result.objectives.lower
+    per_s = result.settings.max_per_s if bound is None else bound.rate_per_s
+    return hosts_at(space.whole_at(per_s, space.base.seed), per_s)
 
 
 class SearchRunner:
@@ -70,7 +83,8 @@ class SearchRunner:
         )
         path = write_result(self._arguments.results, result)
         if ending is not None:
-            replace_file(path.with_suffix(".md"), to_page(result).encode())
+            page = to_page(result, hosts_of(self._space, result))
+            replace_file(path.with_suffix(".md"), page.encode())
         return result
 
     def _try(self, step: Step) -> Trial | tuple[Ending, str]:

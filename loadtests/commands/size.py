@@ -10,7 +10,7 @@ from typing import Final
 from rich.table import Table as RichTable
 
 from analysis.sizing_tables import demand_rows, fleet_notes, fleet_table
-from analysis.tables import Table, to_rich
+from analysis.tables import CellValue, Table, to_rich, to_rows
 from analysis.text import rate as rate_text
 from loadtests.commands.calibrate import SCENARIOS
 from loadtests.commands.calibration import (
@@ -36,6 +36,7 @@ HOST_TYPES: Final = SCENARIOS / "costs" / "aws-hosts.toml"
 # Whose mix, connections, objectives and length count where no scenario is given.
 _PROFILES: Final = {"rest": "rest-100", "grpc": "grpc-100"}
 _SUBJECT: Final = "headroom size"
+_UNNAMED: Final = "no hosts are named"
 
 
 def add_parser(commands: Commands) -> None:
@@ -112,15 +113,36 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     return ExitCode.PASS
 
 
-def hosts_at(plan: Plan, per_s: float) -> Table | None:
-    """Hosts that make a plan at its rate, by this machine's calibration; None without one."""
+def hosts_at(plan: Plan, per_s: float) -> Table | str:
+    """Hosts that make a plan at a rate, by this machine's calibration; or why none are named."""
     calibration = load_calibration()
-    costs = {} if calibration is None else costs_by_kind(calibration)
-    if calibration is None or any(kind not in costs for kind in parts_of(plan)):
-        return None
+    if calibration is None:
+        return f"{_UNNAMED}: this machine has no calibration; `headroom calibrate` measures one"
+    costs = costs_by_kind(calibration)
+    missing = [kind.value for kind in parts_of(plan) if kind not in costs]
+    if missing:
+        kinds = " and ".join(missing)
+        return f"{_UNNAMED}: nobody calibrated {kinds} here; `headroom calibrate` measures it"
+    if plan.load_model is not LoadModel.OPEN:
+        return f"{_UNNAMED}: closed load has no rate; `headroom size` takes a scenario of open load"
     types = load_host_types(HOST_TYPES)
     demand = demand_of(plan, per_s, traffic_of(plan, costs), types)
     return fleet_table(_title(per_s, day_of(calibration)), size_fleets(demand, types), types)
+
+
+def hosts_json(hosts: Table | str) -> dict[str, list[dict[str, CellValue]] | str | None]:
+    """The rows of what `hosts_at` says, and the sentence where there are none."""
+    if isinstance(hosts, str):
+        return {"hosts": None, "hosts_note": hosts}
+    return {"hosts": to_rows(hosts), "hosts_note": None}
+
+
+def print_hosts(hosts: Table | str, terminal: Terminal) -> None:
+    """The same for people."""
+    if isinstance(hosts, str):
+        terminal.out.print(hosts, soft_wrap=True)
+    else:
+        terminal.out.print(to_rich(hosts))
 
 
 def _title(per_s: float, day: str) -> str:
@@ -188,16 +210,21 @@ def _mean(parts: list[tuple[float, float | None]]) -> Spread | None:
 
 
 def demand_of(plan: Plan, per_s: float, traffic: Traffic, types: HostTypes) -> Demand:
-    """What the plan asks for, by the feasibility of all of it on one host."""
+    """What the plan asks for, by the feasibility of all of it on one host.
+
+    Above the plan's own highest rate all that goes with the rate grows with it.
+    """
     limits = HostLimits(
         cores=1, descriptors=types.limits.descriptors, ephemeral_ports=types.limits.ports
     )
     whole = assess(plan, limits, None, hosts=1, engines=1)
+    in_flight = whole.in_flight_needed
+    grown = max(1.0, per_s / max(peak_level(stage.profile) for stage in plan.stages))
     return Demand(
         per_s=per_s,
         length_ns=plan.stages[-1].end_ns,
-        in_flight=whole.in_flight_needed,
-        connections=plan.all_connections,
-        to_one_node=whole.ports_per_host_and_node,
+        in_flight=None if in_flight is None else in_flight * grown,
+        connections=round(plan.all_connections * grown),
+        to_one_node=round(whole.ports_per_host_and_node * grown),
         traffic=traffic,
     )

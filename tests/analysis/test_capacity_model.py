@@ -28,6 +28,7 @@ from analysis.capacity.model.questions import (
 from analysis.capacity.model.usl import Usl
 from analysis.verdict import judge
 from loadtests.cli import main
+from loadtests.commands.calibration import Calibration, ProtocolCost, store_calibration
 from loadtests.commands.capacity_model import COSTS
 from loadtests.errors import ExitCode, ScenarioError
 from loadtests.plan.model import Hold, Node, Plan, Stage
@@ -131,6 +132,31 @@ def test_stages_of_one_run_find_the_law_of_their_target(stairs: Path) -> None:
     least = math.ceil(776_000 * 2 / document["law"]["peak_per_s"]["high"] - 1e-9)
     assert bare["nodes"] == {"low": least, "high": None, "is_high_known": False}
     assert bare["is_extrapolated"]
+
+
+def test_every_model_names_hosts_or_says_why_not(
+    stairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that make the highest rate asked for, where this machine was calibrated."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    words = ("capacity", "model", "latest", "--results", str(stairs))
+    _, out, _ = call(*words)
+    assert "this machine has no calibration; `headroom calibrate` measures one" in out
+    document = json.loads(call(*words, "--json")[1])
+    assert document["hosts"] is None
+    assert "`headroom calibrate`" in document["hosts_note"]
+    cost = ProtocolCost(
+        request_ns=11_000.0, request_ns_low=11_000.0, request_ns_high=12_500.0,
+        saturation_per_s=20_000.0, sent_bytes=180.0, received_bytes=620.0,
+    )  # fmt: skip
+    store_calibration(Calibration(measured_unix_ns=S, cores=2, http1=cost, grpc=cost))
+    _, out, _ = call(*words)
+    assert "Hosts for 1,552,000 requests/s (calibrated on 1970-01-01)" in out
+    document = json.loads(call(*words, "--json")[1])
+    assert document["hosts_note"] is None
+    assert document["hosts"][0]["type"] == "c6i.4xlarge"
+    # 1,552,000/s over 700/s of the run, whose 4,000 connections grow by as much.
+    assert document["hosts"][0]["engines"] == "19 to 22"
 
 
 def test_runs_at_several_node_counts_answer_with_nodes(tmp_path: Path) -> None:

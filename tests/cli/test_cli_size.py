@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -9,12 +11,28 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from analysis.capacity.search.bounds import Bound
+from analysis.capacity.search.decide import Ending
+from analysis.capacity.search.pages import LONGEST_LINE, to_page
+from analysis.capacity.search.result import SearchResult, Subject, build_result
+from analysis.capacity.search.settings import Settings
 from analysis.tables import to_rows
+from analysis.text import markdown_cell
 from loadtests.cli import main
-from loadtests.commands.calibration import Calibration, ProtocolCost, store_calibration
+from loadtests.commands import capacity_search
+from loadtests.commands.calibration import (
+    Calibration,
+    ProtocolCost,
+    costs_by_kind,
+    store_calibration,
+)
+from loadtests.commands.capacity_space import Space, build_space
+from loadtests.commands.capacity_trials import hosts_of
 from loadtests.commands.preparation import build_plan
-from loadtests.commands.size import hosts_at
+from loadtests.commands.size import HOST_TYPES, demand_of, hosts_at, traffic_of
 from loadtests.errors import ExitCode
+from loadtests.plan.host_types import load_host_types
+from loadtests.plan.stages import peak_level
 
 SMOKE = Path(__file__).resolve().parents[2] / "scenarios" / "smoke.toml"
 COST = ProtocolCost(
@@ -96,16 +114,89 @@ def test_mistakes_are_named(calibration: str, arguments: tuple[str, ...], said: 
 
 
 def test_a_search_names_hosts_where_this_machine_was_calibrated(calibration: str) -> None:
-    """For the rate that it found; none of kinds that nobody measured, or without a calibration."""
+    """For the rate that it found; of kinds that nobody measured a sentence with the command."""
     rest = build_plan(SMOKE, scale=10.0, seed=None, targets=())
-    assert hosts_at(rest, 2000.0) is None
+    missing = hosts_at(rest, 2000.0)
+    assert isinstance(missing, str)
+    assert "this machine has no calibration; `headroom calibrate` measures one" in missing
     store_calibration(msgspec.json.decode(Path(calibration).read_bytes(), type=Calibration))
     table = hosts_at(rest, 2000.0)
-    assert table is not None
+    assert not isinstance(table, str)
     assert table.title == "Hosts for 2,000 requests/s (calibrated on 2026-09-21)"
     assert to_rows(table)[0]["hosts"] == "1"
     calls = build_plan(SMOKE.with_name("grpc-100.toml"), scale=0.01, seed=None, targets=())
-    assert hosts_at(calls, 10_000.0) is None
+    missing = hosts_at(calls, 10_000.0)
+    assert isinstance(missing, str)
+    assert "nobody calibrated gRPC here; `headroom calibrate` measures it" in missing
+
+
+def test_connections_grow_with_a_rate_above_the_plans(calibration: str) -> None:
+    """A model asks a small run's plan for a large rate: ten times as many are needed."""
+    measured = msgspec.json.decode(Path(calibration).read_bytes(), type=Calibration)
+    plan = build_plan(SMOKE, scale=1.0, seed=None, targets=())
+    peak = max(peak_level(stage.profile) for stage in plan.stages)
+    traffic, types = traffic_of(plan, costs_by_kind(measured)), load_host_types(HOST_TYPES)
+    own = demand_of(plan, peak, traffic, types)
+    more = demand_of(plan, 10 * peak, traffic, types)
+    assert own.connections == plan.all_connections
+    assert (more.connections, more.to_one_node) == (10 * own.connections, 10 * own.to_one_node)
+
+
+def space_of(tmp_path: Path) -> Space:
+    """What `capacity search` of the smoke scenario makes of its command line."""
+    parser = argparse.ArgumentParser()
+    capacity_search.add_verb(parser.add_subparsers())
+    words = ("search", str(SMOKE), "--results", str(tmp_path))
+    return build_space(parser.parse_args(words))
+
+
+def result_of(lower: float | None, upper: float | None) -> SearchResult:
+    """A search that ended with these bounds."""
+    settings = Settings(min_per_s=1.0, max_per_s=400.0, precision_ratio=0.05, trial_s=10.0,
+                        max_trials=25, settle_s=2.0, critical_ns=())  # fmt: skip
+    subject = Subject(scenario="x", stage="x", objectives=(), nodes=(), seed=1, created_unix_ns=1)
+    result = build_result("x", subject, settings, (), ending=Ending.TRIALS_USED)
+    bounds = dataclasses.replace(
+        result.objectives,
+        lower=None if lower is None else bound_at(lower),
+        upper=None if upper is None else bound_at(upper),
+    )
+    return dataclasses.replace(result, bounds=(bounds,))
+
+
+def bound_at(per_s: float) -> Bound:
+    """A rate with a trial there."""
+    return Bound(rate_per_s=per_s, held=1, missed=0, trials=(1,), agreeing=3, probability=0.99)
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "per_s"),
+    [(100.0, 200.0, "200.0"), (100.0, None, "100.0"), (None, 50.0, "50.0"), (None, None, "400.0")],
+)
+def test_every_search_names_hosts_or_says_why_not(
+    calibration: str, tmp_path: Path, lower: float | None, upper: float | None, per_s: str
+) -> None:
+    """With an upper bound for that, else for the highest that held, else for the highest asked."""
+    space, result = space_of(tmp_path), result_of(lower, upper)
+    assert isinstance(hosts_of(space, result), str)
+    store_calibration(msgspec.json.decode(Path(calibration).read_bytes(), type=Calibration))
+    table = hosts_of(space, result)
+    assert not isinstance(table, str)
+    assert table.title.startswith(f"Hosts for {per_s} requests/s")
+
+
+def test_the_page_of_a_search_has_the_hosts(calibration: str, tmp_path: Path) -> None:
+    """As Markdown: the sentence with the command, or the table under its title."""
+    space, result = space_of(tmp_path), result_of(100.0, 200.0)
+    why_not = hosts_of(space, result)
+    assert isinstance(why_not, str)
+    assert markdown_cell(why_not, LONGEST_LINE) in to_page(result, why_not)
+    store_calibration(msgspec.json.decode(Path(calibration).read_bytes(), type=Calibration))
+    table = hosts_of(space, result)
+    assert not isinstance(table, str)
+    page = to_page(result, table)
+    assert f"## {markdown_cell(table.title)}" in page
+    assert "c6i.4xlarge" in page
 
 
 def test_without_a_calibration_nothing_is_guessed(calibration: str) -> None:

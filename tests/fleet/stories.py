@@ -7,6 +7,7 @@ is all that may be judged of one.
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 import time
@@ -40,6 +41,7 @@ class Scene:
     workers: list[Started]
     others: list[Started] = field(default_factory=list)
     marks: dict[str, int] = field(default_factory=dict)
+    left: Path | None = None  # a copy of what the last dead master had
 
     def mark(self, name: str) -> None:
         """Note the time."""
@@ -110,6 +112,7 @@ class Evidence:
 
     requests: pd.DataFrame  # the target's log, with received_ns as unix time
     run: Run
+    left: Run | None  # what the last dead master had received
     marks: dict[str, int]
     master_code: int
     worker_codes: tuple[int, ...]
@@ -139,6 +142,7 @@ def play(story: Story, folder: Path) -> Evidence:
         return Evidence(
             requests=requests,
             run=load_run(path),
+            left=None if scene.left is None else load_run(scene.left),
             marks=scene.marks,
             master_code=code,
             worker_codes=codes,
@@ -213,6 +217,11 @@ def kill_master(scene: Scene) -> None:
 
 def _resume(scene: Scene) -> None:
     scene.master.wait()
+    (path,) = (scene.hosts.started.results / "runs").glob("*.partial")
+    if scene.left is not None:
+        shutil.rmtree(scene.left)
+    scene.left = scene.hosts.folder / path.name
+    shutil.copytree(path, scene.left)
     scene.master = scene.hosts.resume("latest")
 
 

@@ -66,11 +66,13 @@ def event(kind: str = "agent_lost", text: str = "a2 fell silent") -> Event:
     return Event(at_unix_ns=T0_S * 10**9, kind=kind, who="a2", text=text, fields=fields)
 
 
-def written(results: Path, manifest: Manifest | None = None) -> ArchiveWriter:
+def written(
+    results: Path, manifest: Manifest | None = None, *, seconds: int = SECONDS
+) -> ArchiveWriter:
     """A writer that was given everything but its end."""
     draft = good_manifest() if manifest is None else manifest
     writer = create_archive(results, draft, PLAN)
-    for window in windows_of(draft):
+    for window in windows_of(draft)[:seconds]:
         writer.journal_windows("a1", [window])
         writer.append_window(window)
     writer.append_event(event())
@@ -332,26 +334,60 @@ def test_a_complete_archive_holds_only_what_it_lists(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "runs").iterdir()] == [RUN_ID]
 
 
-def test_every_flipped_bit_and_every_cut_is_found(tmp_path: Path) -> None:
-    """One wrong bit in any file of an archive is found by `verify`; none in a sound one."""
-    path = complete(tmp_path)
+SMALL_BYTES = 4096  # up to here every byte is flipped, once
+SAMPLE = 500  # bits of a larger file
+CUTS = 60
+
+
+@pytest.fixture(scope="module")
+def judged_archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A short complete archive with its verdict and report, as a run leaves it."""
+    writer = written(tmp_path_factory.mktemp("judged"), seconds=1)
+    path = writer.finish(finished(writer.manifest))
     for name in ("verdict.json", "report.html"):
         add_file(path, name, b"made after the run")
-    assert verify(path) == ()
-    rng = np.random.default_rng(11)
-    for name, data in files_of(path).items():
-        for length in (0, len(data) - 1, *rng.integers(0, len(data), 3).tolist()):
-            (path / name).write_bytes(data[:length])
-            assert verify(path) != (), f"{name} cut to {length} bytes"
-        count = 100 if name == "SHA256SUMS" else 6
-        places = {0, len(data) * 8 - 1, *rng.integers(0, len(data) * 8, count).tolist()}
-        for place in places:
-            damaged = bytearray(data)
-            damaged[place // 8] ^= 1 << place % 8
-            (path / name).write_bytes(damaged)
-            assert verify(path) != (), f"bit {place} of {name}"
-        (path / name).write_bytes(data)
-    assert verify(path) == ()
+    return path
+
+
+def places_of(size_bytes: int, rng: np.random.Generator) -> list[int]:
+    """Bits to flip: one of every byte of a small file, a sample of a larger one and its ends."""
+    bits = size_bytes * 8
+    if size_bytes <= SMALL_BYTES:
+        return [int(place) for place in np.arange(0, bits, 8) + rng.integers(0, 8, size_bytes)]
+    return [0, bits - 1, *rng.choice(bits, SAMPLE, replace=False).tolist()]
+
+
+FILES = (
+    "SHA256SUMS", "engines.parquet", "errors.parquet", "events.jsonl", "hiccups.parquet",
+    "latency.hlog", "plan.msgpack", "report.html", "run.json", "totals.hlog", "verdict.json",
+    "windows.parquet",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_flipped_bit_and_every_cut_is_found(judged_archive: Path, name: str) -> None:
+    """One wrong bit in any file of an archive is found by `verify`; none in a sound one."""
+    path = judged_archive / name
+    data, rng = path.read_bytes(), np.random.default_rng(11)
+    assert verify(judged_archive) == ()
+    with path.open("r+b", buffering=0) as file:
+        for place in places_of(len(data), rng):
+            at, bit = divmod(place, 8)
+            file.seek(at)
+            file.write(bytes([data[at] ^ 1 << bit]))
+            assert verify(judged_archive) != (), f"bit {place} of {name}"
+            file.seek(at)
+            file.write(data[at : at + 1])
+    for length in {0, len(data) - 1, *rng.integers(0, len(data), CUTS).tolist()}:
+        path.write_bytes(data[:length])
+        assert verify(judged_archive) != (), f"{name} cut to {length} bytes"
+    path.write_bytes(data)
+    assert verify(judged_archive) == ()
+
+
+def test_every_file_of_an_archive_is_damaged(judged_archive: Path) -> None:
+    """The test above leaves out none."""
+    assert sorted(FILES) == sorted(files_of(judged_archive))
 
 
 @pytest.mark.parametrize(

@@ -248,6 +248,29 @@ def fleet(folder: Path) -> Iterator[Fleet]:
         made.close()
 
 
+@contextmanager
+def small_disk(results: Path, room_bytes: int) -> Iterator[tuple[str, ...]]:
+    """A results folder with little room; yields the words before a command that limit it.
+
+    A tmpfs where this process may mount one; else a limit on the size of each file.
+    """
+    results.mkdir(parents=True)
+    size = f"size={room_bytes},mode=755"
+    mounted = os.geteuid() == 0 and (
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", size, "headroom-truth", str(results)],
+            capture_output=True,
+            check=False,
+        ).returncode
+        == 0
+    )
+    try:
+        yield () if mounted else ("prlimit", f"--fsize={room_bytes // 4}")
+    finally:
+        if mounted:
+            subprocess.run(["umount", "--lazy", str(results)], check=True)
+
+
 def free_port() -> int:
     """A port that nobody listens on now."""
     with socket.socket() as probe:

@@ -99,7 +99,10 @@ def test_a_known_limit_lies_between_the_bounds(tmp_path: Path, url: str) -> None
         assert STATES.get(judge(run).state, TrialState.VOID) is trial.state
         assert run.manifest.scale == pytest.approx(trial.rate_per_s / 1000)
         assert run.manifest.seed == result.subject.seed + trial.number
-    assert (tmp_path / "results" / "searches" / f"{result.search_id}.md").exists()
+    page = tmp_path / "results" / "searches" / f"{result.search_id}.md"
+    for said in (text, page.read_text(encoding="utf-8")):
+        assert "this machine has no calibration" in said
+        assert "headroom calibrate" in said
 
 
 def wait_for_runs(folder: Path, number: int) -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from counting_target import ABANDONED
-from system_rig import Load, fleet, only_run, runs, target
+from system_rig import Load, fleet, only_run, runs, small_disk, target
 
 from loadtests.record.archive import verify
 
@@ -20,29 +16,6 @@ pytestmark = [pytest.mark.system, pytest.mark.faults]
 
 LOAD = Load(seconds=60, rate=200)
 KIB = 1024
-
-
-@contextmanager
-def small_disk(results: Path, room_bytes: int) -> Iterator[tuple[str, ...]]:
-    """A results folder with little room; yields the words before a command that limit it.
-
-    A tmpfs where this process may mount one; else a limit on the size of each file.
-    """
-    results.mkdir(parents=True)
-    size = f"size={room_bytes},mode=755"
-    mounted = os.geteuid() == 0 and (
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", size, "headroom-truth", str(results)],
-            capture_output=True,
-            check=False,
-        ).returncode
-        == 0
-    )
-    try:
-        yield () if mounted else ("prlimit", f"--fsize={room_bytes // 4}")
-    finally:
-        if mounted:
-            subprocess.run(["umount", "--lazy", str(results)], check=True)
 
 
 def test_a_full_disk_stops_the_load_and_keeps_what_there_is(tmp_path: Path) -> None:

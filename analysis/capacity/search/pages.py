@@ -252,8 +252,8 @@ def page(result: SearchResult) -> RenderableType:
     )
 
 
-def to_page(result: SearchResult) -> str:
-    """The same as Markdown."""
+def to_page(result: SearchResult, hosts: Table | str) -> str:
+    """The same as Markdown, and the hosts that make the rate, or why none are named."""
     critical = critical_line(result)
     lines = [
         f"# {markdown_cell(_heading(result), LONGEST_LINE)}",
@@ -265,5 +265,12 @@ def to_page(result: SearchResult) -> str:
         "",
         to_markdown(bounds_table(result)),
         to_markdown(trials_table(result)),
+        *_hosts_lines(hosts),
     ]
     return "\n".join(lines)
+
+
+def _hosts_lines(hosts: Table | str) -> list[str]:
+    if isinstance(hosts, str):
+        return [f"{markdown_cell(hosts, LONGEST_LINE)}\n"]
+    return [f"## {markdown_cell(hosts.title)}", "", to_markdown(hosts)]
