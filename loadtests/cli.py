@@ -2,17 +2,16 @@
 
 Loading the commands takes a second, in which Ctrl-C would strike somewhere inside an
 import; until they are loaded nothing runs, so it ends the process with a word and the
-exit code of an abort. After the command's end Ctrl-C changes nothing any more.
+exit code of an abort. After the command's end no signal changes its exit code any more.
 """
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from loadtests.commands.interrupts import ending_at_once
+from loadtests.commands.interrupts import ending_at_once, ignore_from_now_on
 from loadtests.errors import ExitCode
 
 
@@ -31,5 +30,5 @@ def main(argv: Sequence[str], stdout: TextIO, stderr: TextIO) -> ExitCode:
 def console() -> None:
     """Entry point of the `headroom` command."""
     code = main(sys.argv[1:], sys.stdout, sys.stderr)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_from_now_on()
     sys.exit(code)

@@ -25,7 +25,7 @@ import pandas as pd
 from loadtests.cluster.canned import canned_peer
 from loadtests.cluster.launch import Cluster, Node
 from loadtests.commands.calibration import Calibration, ProtocolCost, store_calibration
-from loadtests.commands.options import Commands, add_json
+from loadtests.commands.options import Commands, add_json, add_logs
 from loadtests.commands.preparation import build_plan
 from loadtests.commands.run import load_swarm, run_local
 from loadtests.commands.terminal import Terminal
@@ -45,7 +45,7 @@ _BYTES: Final = ["bytes_sent", "bytes_received"]
 
 
 def add_parser(commands: Commands) -> None:
-    """No options besides JSON: it always measures the same thing."""
+    """No options of its own: it always measures the same thing."""
     parser = commands.add_parser(
         "calibrate",
         help="measure what a request costs this machine",
@@ -54,6 +54,7 @@ def add_parser(commands: Commands) -> None:
         "`demo` use the result.",
         epilog="example: headroom calibrate",
     )
+    add_logs(parser)
     add_json(parser)
     parser.set_defaults(execute=execute)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
@@ -17,25 +18,37 @@ from loadtests.errors import HarnessError, Mistake, ScenarioError
 from loadtests.plan.feasibility import GeneratorCosts, RequestKind
 from loadtests.plan.host import state_folder
 
+# A second of CPU for one request, a terabyte of bytes, a date of datetime: more is a slip.
+_CpuNs = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+_PerS = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+_Bytes = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
+_UnixNs = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Cores = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+
 
 class ProtocolCost(msgspec.Struct, frozen=True, kw_only=True):
     """One protocol's figures; rates are of this machine with target and generator on it."""
 
-    request_ns: float  # CPU of the engine per request, the least of the tries
-    request_ns_low: float  # smallest and largest of the tries
-    request_ns_high: float
-    saturation_per_s: float  # answers per second, closed load against the embedded cluster
+    request_ns: _CpuNs  # CPU of the engine per request, the least of the tries
+    request_ns_low: _CpuNs  # smallest and largest of the tries
+    request_ns_high: _CpuNs
+    saturation_per_s: _PerS  # answers per second, closed load against the embedded cluster
     # Of the mix in that load; None: not by the version that wrote it.
-    mix_request_ns: float | None = None
-    sent_bytes: float | None = None  # of one request, and of its answer
-    received_bytes: float | None = None
+    mix_request_ns: _CpuNs | None = None
+    sent_bytes: _Bytes | None = None  # of one request, and of its answer
+    received_bytes: _Bytes | None = None
+
+    def __post_init__(self) -> None:
+        """What no field says alone."""
+        if self.request_ns_low > self.request_ns_high:
+            raise ValueError("request_ns_low is above request_ns_high")
 
 
 class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     """What one calibration measured; None: not by the version that wrote it."""
 
-    measured_unix_ns: int
-    cores: int
+    measured_unix_ns: _UnixNs
+    cores: _Cores
     http1: ProtocolCost | None = None
     grpc: ProtocolCost | None = None  # unary calls
 

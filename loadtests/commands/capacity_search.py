@@ -33,6 +33,7 @@ from loadtests.commands.capacity_trials import SearchRunner, hosts_of
 from loadtests.commands.options import (
     Commands,
     add_json,
+    add_logs,
     add_plan,
     add_results,
     engines,
@@ -90,6 +91,7 @@ def add_verb(verbs: Commands) -> None:
         "--resume", metavar="ID", help="go on with a search that was stopped, options as then"
     )
     add_results(parser)
+    add_logs(parser)
     add_json(parser)
     parser.set_defaults(
         execute=execute,

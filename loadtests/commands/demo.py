@@ -26,7 +26,7 @@ from loadtests.commands.embedded import free_ports, system_under_test
 from loadtests.commands.failover_page import say_prediction
 from loadtests.commands.interrupts import ignoring_after_start
 from loadtests.commands.judgement import conclude, exit_code_of, print_run
-from loadtests.commands.options import Commands, add_results
+from loadtests.commands.options import Commands, add_logs, add_results
 from loadtests.commands.preparation import build_plan
 from loadtests.commands.run import load_swarm, run_local
 from loadtests.commands.terminal import Terminal
@@ -68,6 +68,7 @@ def add_parser(commands: Commands) -> None:
         epilog="example: headroom demo",
     )
     add_results(parser)
+    add_logs(parser)
     parser.set_defaults(execute=execute)
 
 

@@ -18,6 +18,7 @@ from typing import Final, TextIO
 
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, HeadroomError
+from loadtests.swarm.run_log import write_logs
 
 # In the order of the help text: whose module has the command. The others stay unloaded, with the
 # numerics and plots that they need: two seconds, of which an agent, or `--version`, needs nothing.
@@ -79,6 +80,8 @@ def dispatch(argv: Sequence[str], stdout: TextIO, stderr: TextIO) -> ExitCode:
 
 def _execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     try:
+        if "log_level" in arguments:
+            write_logs(arguments.log_level, arguments.log_format)
         code: ExitCode = arguments.execute(arguments, terminal)
     except HeadroomError as error:
         terminal.error(str(error))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,6 +49,24 @@ def _read(descriptor: int, path: Path) -> Holder | None:
     except ValueError as error:
         expected = "a lock of headroom nightly: look who runs, then remove the file"
         raise HarnessError(where=str(path), seen=str(error), expected=expected) from error
+
+
+def night_under_way(results: Path) -> Holder | None:
+    """Who holds the lock of a results folder and lives; None while no night goes on."""
+    path = results / FOLDER / _FILE
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        holder = _read(descriptor, path)
+    finally:
+        os.close(descriptor)
+    if holder is None:
+        return None
+    state = state_of(holder, _me("", 0), time.time_ns(), _start_ticks_of)
+    return holder if state is LockState.HELD else None
 
 
 @contextmanager

@@ -45,6 +45,15 @@ def print_night(record: NightRecord, terminal: Terminal, *, as_json: bool) -> No
         terminal.out.print(f"note: {note}", soft_wrap=True)
 
 
+def print_not_due(due: NotDue, terminal: Terminal, *, as_json: bool) -> None:
+    """That nothing is to run now, and when something is."""
+    if as_json:
+        following = due.following.isoformat()
+        terminal.json({"is_due": False, "why": due.why, "next": following})
+        return
+    terminal.say(f"nothing is due: {due.why}; next {due.following:%Y-%m-%d %H:%M} UTC")
+
+
 def print_plan(
     plan: NightPlan, due: Due | NotDue, now: datetime, terminal: Terminal, *, as_json: bool
 ) -> None:
@@ -66,7 +75,7 @@ def print_plan(
 def _day_line(plan: NightPlan, now: datetime, day: int) -> str:
     """What the nights of a day of the week take and cost, and whether they fit."""
     runs = [step for step in plan.steps if step.kind is StepKind.RUN and day in step.days]
-    whole_ns = sum(step.length_ns + plan.budget.beside_ns for step in runs)
+    whole_ns = sum(step.most_ns + plan.budget.beside_ns for step in runs)
     begins = scheduled_at((now + timedelta(days=(day - now.weekday()) % 7)).date(), plan.at_minute)
     length = timedelta(seconds=whole_ns / NS_PER_S)
     wrong = plan.budget.refusal(whole_ns, -plan.budget.beside_ns)

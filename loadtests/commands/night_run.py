@@ -15,8 +15,9 @@ from typing import Final
 from loadtests.clock import NS_PER_S, SystemClock
 from loadtests.commands import notify, prune
 from loadtests.commands.host_reading import measure_host
+from loadtests.commands.night_child import Children, Signals
 from loadtests.commands.night_lock import holding_the_night
-from loadtests.commands.night_steps import Signals, Steps
+from loadtests.commands.night_steps import Steps
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import HeadroomError
 from loadtests.nightly.canary import judge_host
@@ -37,8 +38,8 @@ _AFTER_NS: Final = 3600 * NS_PER_S  # of a night: upload, retention, messages
 
 def run_night(
     plan: NightPlan, due: Callable[[], Due | NotDue], results: Path, terminal: Terminal, night: str
-) -> NightRecord | None:
-    """Hold the lock, measure the host, conduct, and do what follows; None: nothing is due."""
+) -> NightRecord | NotDue:
+    """Hold the lock, measure the host, conduct, and do what follows, if it still is due."""
     clock, signals = SystemClock(), Signals()
     started_ns = clock.unix_ns()
     lock = holding_the_night(
@@ -51,8 +52,7 @@ def run_night(
     with signals.caught(), lock:
         found = due()  # again: the night that held the lock may just have ended
         if isinstance(found, NotDue):
-            terminal.say(f"nothing is due: {found.why}")
-            return None
+            return found
         nights = read_records(results)
         for problem in nights.damaged.values():
             terminal.error(problem)
@@ -64,7 +64,7 @@ def run_night(
             begin(plan, found, clock, reading),
             judgement,
             clock=clock,
-            runner=Steps(results, terminal, signals),
+            runner=Steps(results, terminal, Children(results, signals)),
             save=lambda one: _save(results, one),
         )
         previous = nights.records[-1] if nights.records else None

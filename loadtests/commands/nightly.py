@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from analysis.text import utc
-from loadtests.clock import SystemClock
-from loadtests.commands.night_pages import print_night, print_plan
+from loadtests.clock import NS_PER_S, SystemClock
+from loadtests.commands.night_lock import night_under_way
+from loadtests.commands.night_pages import print_night, print_not_due, print_plan
 from loadtests.commands.night_run import run_night
 from loadtests.commands.options import Commands, add_json, add_results
 from loadtests.commands.preparation import build_plan
@@ -24,6 +25,7 @@ from loadtests.nightly.plan import NightPlan, load_nightly, unset_variables
 from loadtests.nightly.records import EXIT_CODES, read_last_result, read_records, silence_of
 from loadtests.nightly.schedule import Due, NotDue, decide_due, scheduled_at
 from loadtests.nightly.spec import HOUR
+from loadtests.plan.host import LOCAL_JOIN_WAIT_S
 
 OVERDUE_NS: Final = 26 * HOUR
 _EPILOG: Final = """\
@@ -73,7 +75,7 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
         raise ScenarioError(str(plan.path), mistakes)
     due = _due(plan, arguments, now)
     if isinstance(due, NotDue):
-        terminal.say(f"nothing is due: {due.why}; next {due.following:%Y-%m-%d %H:%M} UTC")
+        print_not_due(due, terminal, as_json=arguments.json)
         return ExitCode.PASS
     record = run_night(
         plan,
@@ -82,7 +84,8 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
         terminal,
         due.night.isoformat(),
     )
-    if record is None:
+    if isinstance(record, NotDue):
+        print_not_due(record, terminal, as_json=arguments.json)
         return ExitCode.PASS
     print_night(record, terminal, as_json=arguments.json)
     return EXIT_CODES[record.state]
@@ -93,11 +96,11 @@ def _load(path: Path | None) -> NightPlan:
         expected = "the file of a plan, such as scenarios/nightly.toml"
         mistake = Mistake(where="PLAN", seen="nothing", expected=expected)
         raise ScenarioError("headroom nightly", (mistake,))
-    return load_nightly(path, _length_ns)
+    return load_nightly(path, lengths_ns)
 
 
-def _length_ns(scenario: Path, arguments: Sequence[str]) -> int:
-    """Length of the load that `headroom run` with these arguments makes."""
+def lengths_ns(scenario: Path, arguments: Sequence[str]) -> tuple[int, int]:
+    """Length of the load that `headroom run` with these arguments makes, and of its join wait."""
     # The parser knows every command, this one among them.
     from loadtests.commands.dispatch import build_parser  # noqa: PLC0415 - see above
 
@@ -109,7 +112,8 @@ def _length_ns(scenario: Path, arguments: Sequence[str]) -> int:
         mistake = Mistake(where="arguments", seen=" ".join(arguments), expected=expected)
         raise ScenarioError(str(scenario), (mistake,)) from ended
     plan = build_plan(scenario, scale=parsed.scale, seed=parsed.seed, targets=parsed.target)
-    return plan.stages[-1].end_ns + plan.grace_ns
+    wait_s = LOCAL_JOIN_WAIT_S if parsed.expect_workers is None else parsed.expect_workers_max_wait
+    return plan.stages[-1].end_ns + plan.grace_ns, round(wait_s * NS_PER_S)
 
 
 def _due(plan: NightPlan, arguments: argparse.Namespace, now: datetime) -> Due | NotDue:
@@ -131,12 +135,27 @@ def _check(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """0 where nights come to results, 1 where they have stopped."""
     most_ns = OVERDUE_NS if arguments.plan is None else _load(arguments.plan).overdue_ns
     last = read_last_result(arguments.results)
-    silence = silence_of(last, SystemClock().unix_ns(), most_ns)
+    now_unix_ns = SystemClock().unix_ns()
+    under_way = _under_way(arguments.results, now_unix_ns)
+    begun_unix_ns = None if under_way is None else under_way[1]
+    silence = silence_of(last, now_unix_ns, most_ns, begun_unix_ns)
     if arguments.json:
-        terminal.json({"is_alive": silence is None, "why": silence, "last": last})
+        running = None if under_way is None else under_way[0]
+        document = {"is_alive": silence is None, "why": silence, "last": last}
+        terminal.json(document | {"under_way": running})
     elif silence is not None:
         terminal.error(f"{silence} (in {arguments.results})")
     elif last is not None:
         ended = utc(last.written_unix_ns)
-        terminal.out.print(f"night {last.night}: {last.state.value}, ended {ended}")
+        running = "" if under_way is None else f"; night {under_way[0]} is under way"
+        terminal.out.print(f"night {last.night}: {last.state.value}, ended {ended}{running}")
     return ExitCode.PASS if silence is None else ExitCode.FAIL
+
+
+def _under_way(results: Path, now_unix_ns: int) -> tuple[str, int] | None:
+    """The night whose process lives and is in its time, and when it began."""
+    holder = night_under_way(results)
+    if holder is None or now_unix_ns > holder.until_unix_ns:
+        return None
+    begun = {one.night: one.started_unix_ns for one in read_records(results).records}
+    return holder.night, begun.get(holder.night, now_unix_ns)  # no record: it measures its host

@@ -41,7 +41,7 @@ from loadtests.errors import ExitCode, Mistake, ScenarioError
 from loadtests.plan.host import engine_count, local_engine_count, own_authorised_hosts
 from loadtests.plan.model import Plan
 from loadtests.record.archive import Run
-from loadtests.swarm.run_log import write_logs
+from loadtests.record.stop_file import under_way
 from loadtests.swarm.web_door import LiveWeb, WebAddress
 
 if TYPE_CHECKING:  # importing the swarm loads Locust
@@ -136,7 +136,6 @@ def add_parser(commands: Commands) -> None:
 
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """Resolve, refuse, run, judge, print."""
-    write_logs(arguments.log_level, arguments.log_format)
     web = web_of(arguments)
     if arguments.resume is not None:
         from loadtests.commands.resume import execute_resume  # noqa: PLC0415 - it uses this module
@@ -166,8 +165,11 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     )
     print_summary(terminal, plan, feasibility, total)
     say_prediction(terminal, plan)
-    with system_under_test(plan, terminal) as running:
-        run, verdict = run_and_judge(running, arguments, terminal, web)
+    with under_way(arguments.results):
+        load_swarm()
+        # Signals outside of the target: it takes its time to be taken down.
+        with ignoring_after_start() as begun, system_under_test(plan, terminal) as running:
+            run, verdict = run_and_judge(running, arguments, terminal, begun, web)
     return exit_code_of(run.manifest.outcome, verdict.state)
 
 
@@ -187,14 +189,16 @@ def refuse_open_channel(arguments: argparse.Namespace) -> None:
 
 
 def run_and_judge(
-    plan: Plan, arguments: argparse.Namespace, terminal: Terminal, web: LiveWeb | None
+    plan: Plan,
+    arguments: argparse.Namespace,
+    terminal: Terminal,
+    begun: Callable[[], None],
+    web: LiveWeb | None,
 ) -> tuple[Run, Verdict]:
-    """Run, judge and print; once the run has begun, Ctrl-C ends it and nothing after it."""
-    load_swarm()
-    with ignoring_after_start() as begun:
-        outcome = run_swarm(plan, arguments, terminal, begun, web)
-        run, verdict = conclude(outcome.path, plan, terminal)
-        print_run(terminal, run, verdict, as_json=arguments.json)
+    """Run, judge and print; `begun` is called once signals are the run's, and nothing's after."""
+    outcome = run_swarm(plan, arguments, terminal, begun, web)
+    run, verdict = conclude(outcome.path, plan, terminal)
+    print_run(terminal, run, verdict, as_json=arguments.json)
     return run, verdict
 
 

@@ -14,7 +14,6 @@ from loadtests.commands.options import (
 )
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode
-from loadtests.swarm.run_log import write_logs
 
 
 def add_parser(commands: Commands) -> None:
@@ -40,7 +39,6 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """Work until the master says quit."""
     from loadtests.swarm.keys import keys_of_agent  # noqa: PLC0415 - loads ZeroMQ
 
-    write_logs(arguments.log_level, arguments.log_format)
     host, number = arguments.master
     number = DEFAULT_MASTER_PORT if number is None else number
     keys = keys_of_agent(host, arguments.key)

@@ -1,7 +1,8 @@
 """One night, step by step: what may begin, what is tried again, and what it all amounts to.
 
 The laws: nothing is sent on a host that moved; nothing begins that would not end within the
-authorised windows and the budget; only a run that the host alone made INCONCLUSIVE is tried
+authorised windows and the budget, joining and judging included, and what goes on all the same
+is stopped at their edge; only a run that the host alone made INCONCLUSIVE is tried
 again, for a FAIL that goes away when it is repeated is still a FAIL; without the PASS of a
 required step, and after a run that was aborted (`headroom stop`, an abort condition), no later
 run begins. The record is saved before and after every step.
@@ -21,7 +22,7 @@ from loadtests.nightly.plan import NightPlan, Step
 from loadtests.nightly.records import Attempt, NightRecord, NightState, StepRecord
 from loadtests.nightly.schedule import Due
 from loadtests.nightly.spec import Occasion, StepKind
-from loadtests.nightly.windows import refusal
+from loadtests.nightly.windows import Edge, first_edge
 
 # What a night amounts to is the last of these among its steps.
 _SEVERITY: Final = (
@@ -38,14 +39,16 @@ _FAILURES: Final = frozenset(
     {NightState.FAIL, NightState.HARNESS, NightState.USAGE, NightState.ABORTED}
 )
 
+_LOOK_AHEAD_NS: Final = 24 * 3600 * NS_PER_S  # for windows that end while a run is late
+
 Save = Callable[[NightRecord], None]
 
 
 class Runner(Protocol):
     """What carries steps out."""
 
-    def run(self, step: Step, before: Sequence[StepRecord]) -> Attempt:
-        """Carry a step out to its end; `before` are the night's steps so far."""
+    def run(self, step: Step, before: Sequence[StepRecord], edge: Edge | None) -> Attempt:
+        """Carry a step out to its end, or to the edge; `before` are the night's steps so far."""
         ...
 
     def stop_reason(self) -> str:
@@ -135,17 +138,23 @@ class _Night:
                 return f"{one.name} was aborted: somebody, or a guard, wanted no more load"
             if one.name in required and one.state is not NightState.PASS:
                 return f"{one.name}, which is required, is {one.state.value}"
-        length = timedelta(microseconds=step.length_ns // 1000)
+        edge = self._edge(step.most_ns + self._plan.budget.beside_ns)
+        outside = None if edge is None else edge.why
+        return outside or self._plan.budget.refusal(self.spent_ns, step.most_ns)
+
+    def _edge(self, length_ns: int) -> Edge | None:
+        """Where load that begins now would leave the windows within this time."""
+        length = timedelta(microseconds=length_ns // 1000)
         now = _instant(self._clock.unix_ns())
-        outside = refusal(self._plan.authorised, self._plan.quiet, now, length)
-        return outside or self._plan.budget.refusal(self.spent_ns, step.length_ns)
+        return first_edge(self._plan.authorised, self._plan.quiet, now, length)
 
     def carry_out(self, step: Step, before: Sequence[StepRecord]) -> StepRecord:
         """Run a step, again where only the host was in the way, or say why it did not begin."""
         attempts: list[Attempt] = []
         refused = self._may_not_begin(step, before)
         while refused is None:
-            attempts.append(self._runner.run(step, before))
+            edge = self._edge(step.most_ns + _LOOK_AHEAD_NS) if step.kind is StepKind.RUN else None
+            attempts.append(self._runner.run(step, before, edge))
             last = attempts[-1]
             if not (last.state is NightState.INCONCLUSIVE and last.is_of_host):
                 break
@@ -179,7 +188,8 @@ def _amounts_to(
 ) -> tuple[NightState, str]:
     """State of the night and what decided it."""
     if judgement.moved:
-        return NightState.VOID, "the host moved: " + "; ".join(judgement.moved)
+        void = NightState.VOID, "the host moved: " + "; ".join(judgement.moved)
+        return (NightState.ABORTED, stopped) if stopped else void
     worst = max(record.steps, key=lambda one: _SEVERITY.index(one.state), default=None)
     if worst is None:
         return NightState.INCONCLUSIVE, "no step of the plan is for this day"

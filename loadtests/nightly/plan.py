@@ -41,13 +41,14 @@ from loadtests.plan.values import Mistakes
 MOST_RETRIES: Final = 5
 PLACEHOLDERS: Final = ("{results}", "{night}", "{record}")
 
-# Length in ns of the load that a scenario with arguments of `headroom run` makes.
-LengthOf = Callable[[Path, Sequence[str]], int]
+# Of a scenario with arguments of `headroom run`, in ns: its load with its drain, and how long it
+# may wait for its workers before.
+LengthOf = Callable[[Path, Sequence[str]], tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step; `scenario` of a run alone, `length_ns` 0 of the others."""
+    """One step; `scenario` of a run alone, the lengths 0 of the others."""
 
     name: str
     kind: StepKind
@@ -56,6 +57,12 @@ class Step:
     days: frozenset[int]  # of the night; 0 is Monday
     is_required: bool
     length_ns: int
+    join_wait_ns: int = 0
+
+    @property
+    def most_ns(self) -> int:
+        """From its beginning to its last answer, when its workers come as late as they may."""
+        return self.join_wait_ns + self.length_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +160,7 @@ def _step(
     spec: StepSpec, where: str, folder: Path, length_of: LengthOf, mistakes: Mistakes
 ) -> Step:
     days = mistakes.attempt(f"{where}.days", ", ".join(spec.days), lambda: parse_days(spec.days))
-    scenario, length_ns = None, 0
+    scenario, length_ns, join_wait_ns = None, 0, 0
     if spec.do is StepKind.RUN and spec.scenario is None:
         mistakes.add(f"{where}.scenario", "nothing", "the file of a scenario to run")
     elif spec.do is not StepKind.RUN and (spec.scenario or spec.arguments):
@@ -161,7 +168,8 @@ def _step(
         mistakes.add(f"{where}.scenario", "a scenario or arguments", expected)
     elif spec.scenario is not None:
         scenario = folder / spec.scenario
-        length_ns = _length(scenario, spec.arguments, where, length_of, mistakes)
+        lengths = _lengths(scenario, spec.arguments, where, length_of, mistakes)
+        length_ns, join_wait_ns = lengths
     return Step(
         name=spec.name,
         kind=spec.do,
@@ -170,22 +178,23 @@ def _step(
         days=days or EVERY_DAY,
         is_required=spec.required,
         length_ns=length_ns,
+        join_wait_ns=join_wait_ns,
     )
 
 
-def _length(
+def _lengths(
     scenario: Path,
     arguments: Sequence[str],
     where: str,
     length_of: LengthOf,
     mistakes: Mistakes,
-) -> int:
+) -> tuple[int, int]:
     try:
         return length_of(scenario, arguments)
     except ScenarioError as error:
         for one in error.mistakes:
             mistakes.add(f"{where} ({error.source}), {one.where}", one.seen, one.expected)
-    return 0
+    return 0, 0
 
 
 def _windows(key: str, specs: Sequence[WindowSpec], mistakes: Mistakes) -> tuple[Window, ...]:

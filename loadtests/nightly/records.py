@@ -162,12 +162,19 @@ def read_last_result(results: Path) -> LastResult | None:
     return found
 
 
-def silence_of(last: LastResult | None, now_unix_ns: int, most_ns: int) -> str | None:
-    """Why the nights count as stopped; None where a result is younger than `most_ns`."""
+def silence_of(
+    last: LastResult | None, now_unix_ns: int, most_ns: int, begun_unix_ns: int | None = None
+) -> str | None:
+    """Why the nights count as stopped; None where a result is younger than `most_ns`.
+
+    `begun_unix_ns` is when the night began that is under way, in its time: one that takes longer
+    than the one before it is no silence, if there was none when it began.
+    """
     if last is None:
         return "no night has ended yet"
     age_ns = now_unix_ns - last.written_unix_ns
-    if age_ns > most_ns:
+    under_way_ns = 0 if begun_unix_ns is None else max(0, now_unix_ns - begun_unix_ns)
+    if age_ns - under_way_ns > most_ns:
         limit = format_duration(most_ns)
         return f"no result for {age_ns / _NS_PER_H:.1f} h, more than {limit}"
     if age_ns < 0:

@@ -1,6 +1,9 @@
 """Which archives may go: those of old nights, never a baseline, a failure or what is not ours.
 
-Only runs that a night's record names are looked at: what people ran themselves is theirs.
+Only runs that a night's record names are looked at: what people ran themselves is theirs. A
+failure is one whatever found it: the run's own verdict, how the night's child ended, or a step
+that looked at the runs of the night. Of the last nobody can tell from the record which of them
+it was, so all of that night stay.
 """
 
 from __future__ import annotations
@@ -9,8 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import Final
 
-from loadtests.nightly.records import NightRecord
+from loadtests.nightly.records import NightRecord, NightState
+from loadtests.nightly.spec import StepKind
+
+_FAILURES: Final = frozenset({NightState.FAIL, NightState.HARNESS, NightState.ABORTED})
 
 
 class Kept(Enum):
@@ -54,16 +61,27 @@ def decide_retention(
     newest = {record.night for record in sorted(records, key=lambda r: r.night)[-nights:]}
     kept, gone = [], []
     for record in sorted(records, key=lambda r: r.night):
+        failed = _failed_runs(record)
         for run_id in record.run_ids:
             if run_id not in archives:
                 continue
             archive = archives[run_id]
             reason = Kept.NEW if record.night in newest else _must_stay(archive)
+            if reason is None and run_id in failed:
+                reason = Kept.FAILURE
             if reason is None:
                 gone.append(archive)
             else:
                 kept.append((archive, reason))
     return Retention(kept=tuple(kept), gone=tuple(gone))
+
+
+def _failed_runs(record: NightRecord) -> frozenset[str]:
+    """What a night says of its own runs, whatever their archives say."""
+    if any(one.does != StepKind.RUN.value and one.state in _FAILURES for one in record.steps):
+        return frozenset(record.run_ids)
+    tries = (one for step in record.steps for one in step.attempts)
+    return frozenset(one.run_id for one in tries if one.run_id and one.state in _FAILURES)
 
 
 def _must_stay(archive: Archive) -> Kept | None:

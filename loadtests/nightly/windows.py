@@ -67,18 +67,40 @@ def parse_days(words: Sequence[str]) -> frozenset[int]:
     return frozenset(map(DAYS.index, words)) or EVERY_DAY
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """The moment from which load may not be sent, and why."""
+
+    at: datetime
+    why: str
+
+
 def refusal(
     authorised: Sequence[Window], quiet: Sequence[Window], start: datetime, length: timedelta
 ) -> str | None:
     """Why nothing of this length may begin now; None where it may be sent to its very end."""
+    edge = first_edge(authorised, quiet, start, length)
+    return None if edge is None else edge.why
+
+
+def first_edge(
+    authorised: Sequence[Window], quiet: Sequence[Window], start: datetime, length: timedelta
+) -> Edge | None:
+    """Where load of this length would leave what is allowed; None where it stays inside."""
     for number in range(max(1, -(-length // _STEP)) + 1):
         instant = min(start + number * _STEP, start + length)
         if authorised and not any(window.holds(instant) for window in authorised):
-            return f"{_at(instant)} is in no authorised window ({'; '.join(map(str, authorised))})"
+            windows = "; ".join(map(str, authorised))
+            return _edge(instant, f"is in no authorised window ({windows})")
         for window in quiet:
             if window.holds(instant):
-                return f"{_at(instant)} is in the quiet hours {window}"
+                return _edge(instant, f"is in the quiet hours {window}")
     return None
+
+
+def _edge(instant: datetime, why: str) -> Edge:
+    """The whole minute at or before the first instant that was found outside."""
+    return Edge(at=instant.replace(second=0, microsecond=0), why=f"{_at(instant)} {why}")
 
 
 def _at(instant: datetime) -> str:

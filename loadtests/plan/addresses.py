@@ -9,12 +9,18 @@ in the list of the user; a listed name that resolves somewhere new is the same t
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+HOST_NAME: Final = re.compile(
+    r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?"
+    r"(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
+)
+LISTED: Final = "a host name, an address, or a range such as 10.1.0.0/16"
 # Link-local ones (169.254.169.254, of most clouds) need no list.
 _METADATA: Final = frozenset(
     map(
@@ -81,6 +87,20 @@ def never(address: Address) -> str | None:
         if one.is_multicast or one.is_unspecified or one == _BROADCAST:
             return f"{address} is no single host"
     return None
+
+
+def unlistable(entry: str) -> str | None:
+    """What is wrong with an entry that could never allow a host; None for one that could."""
+    network = parse_network(entry)
+    if network is not None and network.num_addresses == 1:
+        return never(network.network_address)
+    if network is not None:
+        is_never = network.is_link_local or network.is_multicast
+        return f"{entry} is link-local or of groups" if is_never else None
+    # What ends in a number is no name (RFC 1123, 2.1), but an address that was mistyped.
+    last = entry.rstrip(".").rpartition(".")[2]
+    is_name = HOST_NAME.fullmatch(entry) is not None and not last.isdigit()
+    return None if is_name else "neither a name nor an address"
 
 
 def refusal(host: str, address: str, authorised: Sequence[str]) -> str | None:

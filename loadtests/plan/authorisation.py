@@ -5,7 +5,7 @@ Loopback is always allowed. Any other host must be an entry of `headroom.toml`:
     [authorised_targets."api.staging.example.org"]   # a host name, an address or a CIDR
     owner = "payments team"
     max_rate = "50000 rps"                           # over all nodes of the entry
-    expires = 2026-12-31                             # optional; allowed through that day, UTC
+    expires = 2026-12-31                             # allowed through that day, UTC
     proof = "hr-9f1c5c..."                           # optional: a token that the owner gave, and
                                                      # serves at /.well-known/headroom-load-test
 
@@ -14,7 +14,8 @@ $XDG_CONFIG_HOME/headroom (~/.config/headroom); the first that exists counts, al
 name must be listed as that name: an address range does not allow the names that happen to
 resolve into it, since a name can move.
 What a name resolves to is checked again by the engine when it connects (`addresses.py`), and
-link-local and metadata addresses are refused whatever is listed.
+link-local and metadata addresses can neither be listed nor reached by a listed name. Only entries
+of loopback may last for ever.
 """
 
 from __future__ import annotations
@@ -29,7 +30,14 @@ from typing import Any, Final
 
 from loadtests.clock import NS_PER_S
 from loadtests.errors import ScenarioError, TargetError
-from loadtests.plan.addresses import lists, never, parse_address
+from loadtests.plan.addresses import (
+    LISTED,
+    lists,
+    never,
+    parse_address,
+    parse_network,
+    unlistable,
+)
 from loadtests.plan.attachments import read_text
 from loadtests.plan.decoding import unknown_key
 from loadtests.plan.model import Plan, is_loopback
@@ -50,7 +58,7 @@ class AuthorisedTarget:
     host: str
     owner: str
     max_rate_per_s: float
-    expires: datetime | None
+    expires: datetime | None  # None: never, of loopback
     proof: str | None  # what the target serves when its owner agrees; None: not asked for
 
     def covers(self, host: str) -> bool:
@@ -85,9 +93,10 @@ def find_configuration(environment: Mapping[str, str], *, folder: Path, home: Pa
     return None
 
 
-def _expires(value: object, where: str, mistakes: Mistakes) -> datetime | None:
+def _expires(value: object, host: str, where: str, mistakes: Mistakes) -> datetime | None:
+    network = parse_network(host)
     match value:
-        case None:
+        case None if is_loopback(host) or (network is not None and network.is_loopback):
             return None
         case datetime() if value.tzinfo is not None:
             return value
@@ -105,6 +114,8 @@ def _parse_entry(host: str, table: object, mistakes: Mistakes) -> AuthorisedTarg
         return None
     for key in sorted(table.keys() - set(_KEYS)):
         mistakes.add(f"{where}.{key}", "an unknown key", unknown_key(key, _KEYS))
+    if (wrong := unlistable(host)) is not None:
+        mistakes.add(where, wrong, LISTED)
     owner, max_rate = table.get("owner"), table.get("max_rate")
     if not isinstance(owner, str) or not owner.strip():
         mistakes.add(f"{where}.owner", shown(owner), "who allows load on this target")
@@ -123,7 +134,7 @@ def _parse_entry(host: str, table: object, mistakes: Mistakes) -> AuthorisedTarg
         host=host.lower(),
         owner=owner,
         max_rate_per_s=rate,
-        expires=_expires(table.get("expires"), f"{where}.expires", mistakes),
+        expires=_expires(table.get("expires"), host, f"{where}.expires", mistakes),
         proof=proof.strip() if isinstance(proof, str) else None,
     )
 

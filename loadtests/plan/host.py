@@ -22,6 +22,7 @@ from loadtests.plan.authorisation import (
 )
 from loadtests.plan.feasibility import HostLimits
 
+LOCAL_JOIN_WAIT_S: Final = 60.0  # for agents that the master itself starts
 _PORT_RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _PORTS_BY_DEFAULT: Final = (32768, 60999)  # Linux's default, ip(7)
 

@@ -12,6 +12,7 @@ import re
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
+from loadtests.plan.addresses import HOST_NAME
 from loadtests.plan.call import Endpoint
 from loadtests.plan.model import Node
 from loadtests.plan.units import UnitError
@@ -22,10 +23,6 @@ URL_EXPECTED: Final = (
 ENDPOINT_EXPECTED: Final = 'a URL without a path, such as "http://127.0.0.1:9004"'
 TARGET_SEPARATOR: Final = ",grpc="  # of --target: "http://h:9003,grpc=http://h:9004"
 _PORTS: Final = {"http": 80, "https": 443}
-_HOST: Final = re.compile(
-    r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?"
-    r"(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?"
-)
 _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@%-]+)*/?")
 
 
@@ -46,7 +43,7 @@ def _is_host(host: str) -> bool:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        return _HOST.fullmatch(host) is not None
+        return HOST_NAME.fullmatch(host) is not None
     return True
 
 

@@ -38,7 +38,7 @@ from loadtests.record.archive import ArchiveWriter, create_archive, reopen_archi
 from loadtests.record.event import Event
 from loadtests.record.facts import code_digests, package_versions
 from loadtests.record.manifest import Outcome
-from loadtests.record.stop_file import take_stop_request
+from loadtests.record.stop_file import KillSwitch, take_stop_request
 from loadtests.swarm import actions
 from loadtests.swarm.actions import Finished, MasterAction
 from loadtests.swarm.agent_shell import boot_id
@@ -116,6 +116,7 @@ class MasterShell:
         self._view: StatsView | None = None
         self._local: LocalAgents | None = None
         self._refused_before = Counter(REFUSALS.counts)
+        self._kill_switch = KillSwitch(order.results)
         self._faults = FaultDesk(order.plan)
         self._scraper: ScraperProcess | None = None
         self._plan_bytes = encode_plan(order.plan)
@@ -333,6 +334,10 @@ class MasterShell:
         asked = take_stop_request(self._archive.path)
         if asked is not None:
             self.request_stop(f"stopped by its stop file ({asked or 'no reason given'})")
+        asked = self._kill_switch.asked()
+        if asked is not None:
+            words = asked or "no reason given"
+            self.request_stop(f"stopped by the stop file of its results folder ({words})")
         if self._stop_reason is not None:
             self._carry_out(self._coordinator.request_stop(self._stop_reason, now_ns))
             if self._runner.state != STATE_STOPPING:

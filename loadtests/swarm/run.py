@@ -24,7 +24,7 @@ from loadtests.plan.authorisation import (
     foreign_fault_hosts,
     foreign_metrics_hosts,
 )
-from loadtests.plan.host import local_engine_count
+from loadtests.plan.host import LOCAL_JOIN_WAIT_S, local_engine_count
 from loadtests.plan.model import Plan
 from loadtests.swarm.bus import guard_master
 from loadtests.swarm.descriptors import refuse_too_few_descriptors
@@ -42,7 +42,6 @@ from loadtests.swarm.web_door import LiveWeb, WebAddress
 from loadtests.swarm.web_page import Watched
 
 LOOPBACK: Final = "127.0.0.1"
-LOCAL_JOIN_WAIT_S: Final = 60.0
 
 __all__ = [
     "ExpectedWorkers",

@@ -92,7 +92,8 @@ def test_a_host_that_is_not_authorised_gets_no_trial() -> None:
 def test_what_is_authorised_is_not_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The owner's max_rate is the highest rate, whoever asks for more."""
     path = tmp_path / "headroom.toml"
-    path.write_text('[authorised_targets."api.example.net"]\nowner = "us"\nmax_rate = "700 rps"\n')
+    entry = '[authorised_targets."api.example.net"]\nowner = "us"\nmax_rate = "700 rps"\n'
+    path.write_text(entry + "expires = 2099-12-31\n")
     monkeypatch.setenv("HEADROOM_CONFIG", str(path))
     text = refused(SMOKE, "--target", "http://api.example.net", "--max-rate", "800")
     assert "expected at most 700.0 (what the target's owner authorised)" in text

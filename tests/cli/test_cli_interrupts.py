@@ -115,6 +115,60 @@ def test_ctrl_c_is_ignored_once_a_run_has_begun() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_no_signal_changes_the_end_of_a_run() -> None:
+    """SIGTERM after it is ignored as Ctrl-C is; the handler is given back."""
+    ignored: list[None] = []
+    before = signal.getsignal(signal.SIGTERM)
+    with ignoring_after_start(lambda: ignored.append(None)) as begun:
+        begun()
+        signal.raise_signal(signal.SIGTERM)
+    assert len(ignored) == 1
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+# Says when a run, or what follows it, is under way, and waits there.
+WAITING = """
+import time
+import loadtests.commands.run as run
+
+def held(name, of):
+    real = getattr(of, name)
+    def slow(*arguments, **options):
+        print(name, flush=True)
+        time.sleep(1)
+        return real(*arguments, **options)
+    setattr(of, name, slow)
+
+held("conclude", run)
+held("load_swarm", run)
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "number"),
+    [
+        ("conclude", signal.SIGTERM),
+        ("conclude", signal.SIGHUP),
+        ("load_swarm", signal.SIGTERM),
+    ],
+)
+def test_what_a_signal_does_depends_on_whether_a_run_is_over(
+    tmp_path: Path, when: str, number: signal.Signals
+) -> None:
+    """While it is judged: exit code of the verdict. Before it: the end, as of any process."""
+    words = ["run", str(SCENARIO), "--expect-workers", "1", "--bind", "127.0.0.1:0"]
+    with started(WAITING + PROGRAM, *words, folder=tmp_path) as process:
+        wait_for(process.stdout, "load_swarm")
+        if when == "conclude":
+            wait_for(process.stderr, "gathering")
+            process.send_signal(signal.SIGINT)
+            wait_for(process.stdout, "conclude")
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == (4 if when == "conclude" else -number), (stdout, stderr)
+    assert len(list_runs(tmp_path / "results")) == (when == "conclude")
+
+
 def test_the_handler_is_given_back_after_an_import() -> None:
     """Loading modules changes nothing that lasts."""
     with ending_at_once():

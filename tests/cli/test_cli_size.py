@@ -67,6 +67,37 @@ def size(calibration: str, *arguments: str) -> tuple[ExitCode, str, str]:
     return call("size", "--rate", "1552000", "--calibration", calibration, *arguments)
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("measured_unix_ns", "999999999999999999999"),
+        ("measured_unix_ns", "-1"),
+        ("cores", "0"),
+        ("http1.request_ns", "1e308"),
+        ("http1.request_ns", "-5.0"),
+        ("http1.request_ns_high", "0.0"),
+        ("http1.request_ns_low", "13000.0"),  # above the highest
+        ("http1.mix_request_ns", "-1.0"),
+        ("http1.sent_bytes", "-1.0"),
+        ("http1.saturation_per_s", "1e300"),
+    ],
+)
+def test_a_calibration_that_cannot_be_is_a_mistake(calibration: str, path: str, value: str) -> None:
+    """Named by its field, exit code 2: no traceback, no nonsense."""
+    file = Path(calibration)
+    document = json.loads(file.read_text(encoding="utf-8"))
+    *parents, field = path.split(".")
+    part = document
+    for parent in parents:
+        part = part[parent]
+    part[field] = json.loads(value)
+    file.write_text(json.dumps(document), encoding="utf-8")
+    code, out, err = size(calibration, "--protocol", "rest")
+    assert (code, out) == (ExitCode.USAGE, "")
+    assert "--calibration" in err
+    assert field in err
+
+
 def test_rest_at_200_percent(calibration: str) -> None:
     """Ranges from the cheapest constant request to the dearest, the mix: 19 to 28 engines."""
     code, out, _ = size(calibration, "--protocol", "rest")

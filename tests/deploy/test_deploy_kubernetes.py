@@ -329,7 +329,7 @@ def test_the_nights_plan_is_one(tmp_path: Path) -> None:
     text = data_of("nightly", "headroom-nightly")["nightly.toml"]
     path = tmp_path / "nightly.toml"
     path.write_text(text.replace(INSTALLED, str(ROOT)), encoding="utf-8")
-    plan = load_nightly(path, lambda _scenario, arguments: len(arguments))
+    plan = load_nightly(path, lambda _scenario, arguments: (len(arguments), 0))
     for step in plan.steps:
         if step.scenario is not None:
             assert step.scenario.exists()

@@ -79,6 +79,7 @@ def run(etcd: EtcdRig, folder: Path, name: str, faults: str, seconds: int) -> Se
     configuration = folder / "headroom.toml"
     configuration.write_text(
         '[authorised_targets."10.77.0.0/24"]\nowner = "the test"\nmax_rate = "1000 rps"\n'
+        "expires = 2099-12-31\n"
     )
     words = [str(Path(sys.executable).parent / "headroom"), "run", str(scenario)]
     done = subprocess.run(

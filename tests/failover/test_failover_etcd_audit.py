@@ -71,6 +71,7 @@ def audited(etcd: EtcdRig, folder: Path) -> tuple[Run, list[str]]:
     configuration = folder / "headroom.toml"
     configuration.write_text(
         '[authorised_targets."10.77.0.0/24"]\nowner = "the test"\nmax_rate = "5000 rps"\n'
+        "expires = 2099-12-31\n"
     )
     target = f"http://127.0.0.1:{etcd.rest},grpc=http://127.0.0.1:{etcd.grpc}"
     process = start(folder, scenario, {"HEADROOM_CONFIG": str(configuration)}, target=target)

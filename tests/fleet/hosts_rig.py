@@ -40,6 +40,7 @@ _CONFIGURATION: Final = """
 [authorised_targets."{target}"]
 owner = "the test"
 max_rate = "100000 rps"
+expires = 2099-12-31
 """
 
 

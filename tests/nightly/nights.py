@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import msgspec
+
 from loadtests.clock import NS_PER_S
 from loadtests.nightly.budget import Budget
 from loadtests.nightly.canary import HostJudgement, HostLimits, HostReading
@@ -15,7 +17,7 @@ from loadtests.nightly.plan import NightPlan, Step
 from loadtests.nightly.records import Attempt, NightRecord, NightState, StepRecord
 from loadtests.nightly.schedule import Due, scheduled_at
 from loadtests.nightly.spec import StepKind
-from loadtests.nightly.windows import EVERY_DAY
+from loadtests.nightly.windows import EVERY_DAY, Edge
 
 MINUTE_NS = 60 * NS_PER_S
 HOUR_NS = 60 * MINUTE_NS
@@ -89,20 +91,27 @@ OF_HOST = attempt(NightState.INCONCLUSIVE, is_of_host=True)
 
 @dataclass
 class FakeRunner:
-    """Answers from a script of each step (then PASS); a step takes its length."""
+    """Answers from a script of each step (then PASS); a step takes its length and `late_ns`.
+
+    One that is still running at its edge is stopped there, as it is for real.
+    """
 
     clock: FakeClock
     script: dict[str, list[Attempt]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     stops_at: str | None = None
     reason: str = ""
+    late_ns: int = 0
     had_before: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def run(self, step: Step, before: Sequence[StepRecord]) -> Attempt:
+    def run(self, step: Step, before: Sequence[StepRecord], edge: Edge | None) -> Attempt:
         """The next answer."""
         self.asked.append(step.name)
         self.had_before[step.name] = tuple(one.name for one in before)
-        self.clock.now_ns += step.length_ns
+        self.clock.now_ns += step.length_ns + self.late_ns
+        if edge is not None and self.clock.now_ns > edge.at.timestamp() * NS_PER_S:
+            self.clock.now_ns = round(edge.at.timestamp()) * NS_PER_S
+            return msgspec.structs.replace(attempt(NightState.ABORTED), words=edge.why)
         if step.name == self.stops_at:
             self.reason = "SIGTERM"
             return attempt(NightState.ABORTED)
@@ -130,10 +139,12 @@ def run_night(
     judgement: HostJudgement = FINE,
     stops_at: str | None = None,
     saved: list[NightRecord] | None = None,
+    late_ns: int = 0,
+    reason: str = "",
 ) -> tuple[NightRecord, list[str]]:
     """Conduct a night from a moment on; its record and the steps that were asked for."""
     clock = FakeClock(unix_ns(at))
-    runner = FakeRunner(clock, script or {}, stops_at=stops_at)
+    runner = FakeRunner(clock, script or {}, stops_at=stops_at, late_ns=late_ns, reason=reason)
     day = date.fromisoformat(night or at[:10])
     due = Due(night=day, scheduled=scheduled_at(day, plan.at_minute), missed=())
     kept: list[NightRecord] = [] if saved is None else saved

@@ -14,6 +14,7 @@ from loadtests.nightly.canary import HostLimits, HostReading, judge_host
 from loadtests.nightly.lock import Holder, LockState, state_of, words_of
 from loadtests.nightly.records import NightRecord, NightState
 from loadtests.nightly.retention import Archive, Kept, decide_retention
+from loadtests.nightly.spec import StepKind
 
 LIMITS = HostLimits(cpu_ratio=0.10, loopback_ratio=0.30, disk_sync_ratio=1.0)
 
@@ -187,6 +188,42 @@ def test_what_stays_and_what_goes() -> None:
         "kept-1": Kept.NEW,
         "kept-2": Kept.NEW,
     }
+
+
+def judged_by(kind: StepKind, state: NightState) -> NightRecord:
+    """Night 24: two runs that passed, and a step that looked at them."""
+    looked = step("looked", 0, kind=kind, scenario=None)
+    script = {"looked": [attempt(state)]}
+    plan = plan_of(step("rest"), step("grpc"), looked)
+    return run_night(plan, script=script, at="2026-11-24T01:30:00")[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "stays"),
+    [
+        (StepKind.COMPARE, NightState.FAIL, True),
+        (StepKind.TREND, NightState.HARNESS, True),
+        (StepKind.COMPARE, NightState.PASS, False),
+    ],
+)
+def test_a_failure_that_another_step_found_stays(
+    kind: StepKind,
+    state: NightState,
+    stays: bool,  # noqa: FBT001 - a table
+) -> None:
+    """A regression against the baseline is a failure of runs whose own verdicts are PASS."""
+    archives = {run: archive(run) for run in ("run-of-rest", "run-of-grpc")}
+    found = decide_retention([judged_by(kind, state), night(25)], archives, 1)
+    assert [one.run_id for one in found.gone] == ([] if stays else list(archives))
+    assert {why for _, why in found.kept} == ({Kept.FAILURE} if stays else set())
+
+
+def test_a_run_that_hung_stays_whatever_its_archive_says() -> None:
+    """Its child was stopped, and left a verdict all the same."""
+    hung = {"rest": [attempt(NightState.HARNESS, run_id="hung")]}
+    record, _ = run_night(plan_of(step("rest")), script=hung, at="2026-11-24T01:30:00")
+    found = decide_retention([record, night(25)], {"hung": archive("hung")}, 1)
+    assert [(one.run_id, why) for one, why in found.kept] == [("hung", Kept.FAILURE)]
 
 
 def test_keeping_nothing_is_a_mistake() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from nights import FINE, HOUR_NS, OF_HOST, READING, attempt, plan_of, run_night, step
+from nights import FINE, HOUR_NS, OF_HOST, READING, attempt, plan_of, run_night, step, unix_ns
 from test_nightly_calendar import window
 
 from loadtests.errors import ExitCode
@@ -121,6 +121,41 @@ def test_nothing_begins_that_would_leave_its_window() -> None:
     assert run_night(plan)[1] == ["a"]
 
 
+def test_what_a_run_may_last_has_to_fit_not_its_load_alone() -> None:
+    """An hour of load, 15 min until its workers are there, 2 min beside: all before the edge."""
+    late = step("late", join_wait_ns=HOUR_NS // 4)
+    for quiet_from, is_begun in (("02:47", False), ("02:48", True)):
+        plan = plan_of(late, quiet=(window(quiet_from, "03:30"),))
+        assert run_night(plan)[1] == (["late"] if is_begun else []), quiet_from
+    plan = plan_of(late, authorised=(window("01:00", "02:46"),))
+    assert "02:46 UTC is in no authorised window" in run_night(plan)[0].why
+    plan = plan_of(late)
+    plan = replace(plan, budget=replace(plan.budget, time_ns=HOUR_NS + HOUR_NS // 4))
+    assert "would take 1.28333 h of 1.25 h" in run_night(plan)[0].why
+
+
+@pytest.mark.parametrize("which", ["quiet", "authorised"])
+def test_a_run_that_is_late_is_stopped_at_the_edge(which: str) -> None:
+    """It was to end at 02:32 and goes on: at 03:00 it is stopped, and nothing follows."""
+    edges = {"quiet": window("03:00", "04:00"), "authorised": window("01:00", "03:00")}
+    plan = plan_of(step("rest"), step("grpc", 1), **{which: (edges[which],)})
+    record, asked = run_night(plan, late_ns=HOUR_NS)
+    assert asked == ["rest"]
+    assert states(record) == [NightState.ABORTED, NightState.NOT_RUN]
+    assert record.ended_unix_ns == unix_ns("2026-11-26T03:00:00")
+    assert record.state is NightState.ABORTED
+    assert "03:00 UTC is in" in record.why
+    assert run_night(plan_of(step("rest")), late_ns=HOUR_NS)[0].state is NightState.PASS
+
+
+def test_a_night_that_is_stopped_before_its_first_run_sends_nothing() -> None:
+    """While the host is measured, whether or not it moved: aborted, and says who asked."""
+    for judgement in (FINE, HostJudgement(moved=("fixed work +50%",), notes=())):
+        record, asked = run_night(plan_of(*STEPS), judgement=judgement, reason="the stop file")
+        assert asked == []
+        assert (record.state, record.why) == (NightState.ABORTED, "the stop file")
+
+
 def test_a_night_over_midnight_and_new_year_keeps_its_day() -> None:
     """From 23:30 on Thursday, 31 December: Thursday's steps, in the record of that day."""
     plan = plan_of(
@@ -177,7 +212,7 @@ def test_after_an_aborted_run_nothing_more_is_sent() -> None:
 def test_comparing_costs_no_load_and_can_fail_a_night() -> None:
     """It runs outside the windows and the budget, and a regression is a FAIL."""
     compare = step("compare", 0, kind=StepKind.COMPARE, scenario=None)
-    plan = plan_of(step("rest"), compare, authorised=(window("01:00", "02:31"),))
+    plan = plan_of(step("rest"), compare, authorised=(window("01:00", "02:33"),))
     record, asked = run_night(plan, script={"compare": [attempt(NightState.FAIL)]})
     assert asked == ["rest", "compare"]
     assert record.state is NightState.FAIL
@@ -264,6 +299,20 @@ def test_silence_is_noticed(age_h: float, words: str | None) -> None:
     last = LastResult(night="2026-11-26", state=NightState.FAIL, written_unix_ns=10**18)
     now_ns = 10**18 + round(age_h * HOUR_NS)
     found = silence_of(last, now_ns, 26 * HOUR_NS)
+    assert silence_of(last, now_ns, 26 * HOUR_NS, now_ns) == found  # it has just begun
     assert found is None if words is None else found is not None and words in found
     assert silence_of(None, now_ns, HOUR_NS) == "no night has ended yet"
     assert FINE.moved == ()
+
+
+def test_a_night_that_takes_longer_than_the_one_before_is_no_silence() -> None:
+    """The shipped plan: smoke FAILs on Friday at 01:33, Saturday's soak goes on at 08:15."""
+    friday = LastResult(
+        night="2026-11-27", state=NightState.FAIL, written_unix_ns=unix_ns("2026-11-27T01:33:00")
+    )
+    begun, checked = unix_ns("2026-11-28T01:30:00"), unix_ns("2026-11-28T08:15:00")
+    assert silence_of(friday, checked, 26 * HOUR_NS) is not None
+    assert silence_of(friday, checked, 26 * HOUR_NS, begun) is None
+    # What was silent when it began is not made good by beginning.
+    assert silence_of(friday, checked + 24 * HOUR_NS, 26 * HOUR_NS, begun + 24 * HOUR_NS)
+    assert silence_of(None, checked, 26 * HOUR_NS, begun) == "no night has ended yet"

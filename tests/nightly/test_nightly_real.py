@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -15,8 +16,12 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+from nights import step
 from receiver import Receiver, receiving
 
+from loadtests.commands.night_child import Children, Signals
+from loadtests.commands.night_steps import Steps
+from loadtests.commands.terminal import Terminal
 from loadtests.nightly.records import (
     NightRecord,
     NightState,
@@ -25,8 +30,10 @@ from loadtests.nightly.records import (
     record_path,
     write_record,
 )
+from loadtests.nightly.windows import Edge
 from loadtests.record.archive import load_run
 from loadtests.record.manifest import Outcome
+from loadtests.record.stop_file import is_under_way
 
 pytestmark = [pytest.mark.nightly, pytest.mark.system, pytest.mark.timeout(400)]
 
@@ -209,6 +216,90 @@ def test_a_night_that_is_stopped_ends_in_order(rig: Rig, messages: Receiver) -> 
     assert load_run(rig.wait_archived()).manifest.outcome is Outcome.ABORTED
     assert "aborted" in messages.messages[0]["title"]
     assert rig.left_behind() == []
+
+
+def stop(results: Path) -> subprocess.CompletedProcess[str]:
+    """`headroom stop` of everything."""
+    return subprocess.run(
+        [HEADROOM, "stop", "--reason", "it pages", "--results", str(results)],
+        capture_output=True, text=True, check=False, timeout=PATIENCE_S,
+    )  # fmt: skip
+
+
+def test_headroom_stop_ends_a_night_that_measures_its_host(rig: Rig, messages: Receiver) -> None:
+    """There is no run yet and there will be none; record and message say who asked."""
+    with rig.start(str(rig.plan), "--now") as night:
+        assert night.stderr is not None
+        assert any("measuring the host" in line for line in night.stderr)
+        stopped = stop(rig.results)
+        night.communicate(timeout=PATIENCE_S)
+    assert (stopped.returncode, night.returncode) == (0, 4), stopped.stderr
+    assert "asked to stop: night" in stopped.stderr
+    record = rig.record()
+    assert {one.state for one in record.steps} == {NightState.NOT_RUN}
+    assert record.state is NightState.ABORTED
+    assert "it pages" in record.why
+    assert list(rig.results.glob("runs/*")) == []
+    assert "aborted" in messages.messages[0]["title"]
+
+
+def test_headroom_stop_ends_a_run_that_is_being_prepared(rig: Rig, targets: list[str]) -> None:
+    """As soon as it has a folder: nothing was sent, and the archive says why."""
+    words = [word for url in targets for word in ("--target", url)]
+    words += ["--results", str(rig.results)]
+    scenario = str(ROOT / "scenarios" / "smoke.toml")
+    with subprocess.Popen([HEADROOM, "run", scenario, *words]) as run:
+        for _ in range(round(PATIENCE_S / 0.005)):
+            if is_under_way(rig.results):
+                break
+            time.sleep(0.005)
+        assert not list(rig.results.glob("runs/*"))
+        stopped = stop(rig.results)
+        assert run.wait(PATIENCE_S) == 4
+    assert stopped.returncode == 0, stopped.stderr
+    assert "asked to stop: a run that is being prepared" in stopped.stderr
+    archive = load_run(rig.wait_archived())
+    assert archive.manifest.outcome is Outcome.ABORTED
+    assert "it pages" in archive.manifest.outcome_reason
+    sums = archive.manifest.total_sums
+    assert sums is None or sums.sent == 0
+
+
+def test_a_run_under_load_is_stopped_before_quiet_hours(rig: Rig, targets: list[str]) -> None:
+    """It hangs on over its time, as it were: no request later than the edge, a whole archive."""
+    text = (ROOT / "scenarios" / "smoke.toml").read_text(encoding="utf-8")
+    scenario = rig.plan.with_name("long.toml")
+    scenario.write_text(text.replace('duration = "10 s"', 'duration = "120 s"'), encoding="utf-8")
+    assert 'duration = "120 s"' in scenario.read_text(encoding="utf-8")
+    words = tuple(word for url in targets for word in ("--target", url))
+    edge = Edge(at=datetime.now(tz=UTC) + timedelta(seconds=35), why="it is quiet now")
+    terminal = Terminal(stdout=io.StringIO(), stderr=io.StringIO())
+    one = step("long", 3, scenario=scenario, arguments=words)
+    children = Children(rig.results, Signals())
+    tried = Steps(rig.results, terminal, children).run(one, (), edge)
+    ended = datetime.now(tz=UTC)
+    assert tried.state is NightState.ABORTED, tried.words
+    assert tried.words.startswith("stopped in time: it is quiet now")
+    manifest = load_run(rig.wait_archived()).manifest
+    assert manifest.outcome is Outcome.ABORTED
+    assert manifest.total_sums is not None
+    assert manifest.total_sums.sent > 0
+    assert ended < edge.at + timedelta(seconds=30)
+
+
+def test_a_late_worker_brings_no_load_into_quiet_hours(rig: Rig) -> None:
+    """Two minutes until its workers may be there, and quiet hours in two: it is not begun."""
+    quiet = datetime.now(tz=UTC) + timedelta(minutes=2)
+    text = rig.plan.read_text(encoding="utf-8").replace(
+        "arguments = [", 'arguments = ["--expect-workers", "1", "--bind", "127.0.0.1:0", '
+    )
+    after = quiet + timedelta(minutes=5)
+    text += f'[[quiet]]\nfrom = "{quiet:%H:%M}"\nto = "{after:%H:%M}"\n'
+    rig.plan.write_text(text, encoding="utf-8")
+    code, _, err = rig.run(str(rig.plan), "--now")
+    assert code == 3, err
+    smoke = rig.record().steps[0]
+    assert (smoke.state, "in the quiet hours" in smoke.why) == (NightState.NOT_RUN, True)
 
 
 def test_after_a_night_that_was_killed_the_next_one_runs(rig: Rig) -> None:

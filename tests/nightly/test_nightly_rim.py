@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -23,10 +24,10 @@ from analysis.verdict import judge
 from loadtests.cli import main
 from loadtests.commands import notify
 from loadtests.commands.host_reading import measure_host
+from loadtests.commands.night_child import Children, Done, Signals
 from loadtests.commands.night_lock import holding_the_night
-from loadtests.commands.night_steps import Done, Signals, Steps, attempt_of, is_of_host
-from loadtests.commands.nightly import _length_ns
-from loadtests.commands.terminal import Terminal
+from loadtests.commands.night_steps import attempt_of, is_of_host
+from loadtests.commands.nightly import lengths_ns
 from loadtests.errors import ExitCode, HarnessError, ScenarioError, TargetError
 from loadtests.nightly.plan import load_nightly, unset_variables
 from loadtests.nightly.records import (
@@ -44,11 +45,6 @@ def call(*arguments: str) -> tuple[ExitCode, str, str]:
     """Exit code, standard output, standard error."""
     stdout, stderr = io.StringIO(), io.StringIO()
     return main(arguments, stdout, stderr), stdout.getvalue(), stderr.getvalue()
-
-
-def quiet_terminal() -> Terminal:
-    """Nobody reads it."""
-    return Terminal(stdout=io.StringIO(), stderr=io.StringIO())
 
 
 SMALL = f"""
@@ -90,8 +86,9 @@ def small(folder: Path, before: str = "", after: str = "") -> Path:
 
 def test_a_plan_is_read_with_the_length_of_its_scenarios(tmp_path: Path) -> None:
     """3 s of ramp, 10 s and 5 s of grace; what it does not say is the format's default."""
-    plan = load_nightly(small(tmp_path), _length_ns)
+    plan = load_nightly(small(tmp_path), lengths_ns)
     smoke, trends = plan.steps
+    assert (smoke.join_wait_ns, smoke.most_ns) == (60 * 10**9, 78 * 10**9)
     assert (smoke.length_ns, smoke.days, smoke.is_required) == (18 * 10**9, frozenset({5}), True)
     assert (trends.scenario, trends.length_ns, len(trends.days)) == (None, 0, 7)
     assert plan.overdue_ns == 26 * 3600 * 10**9
@@ -127,7 +124,7 @@ def test_mistakes_of_a_plan_are_named(
     """Each with its path; a URL that was taken for a variable's name is not repeated."""
     path = small(tmp_path, before, after)
     with pytest.raises(ScenarioError) as caught:
-        load_nightly(path, _length_ns)
+        load_nightly(path, lengths_ns)
     assert said in str(caught.value)
     assert "u:p" not in str(caught.value)
     capsys.readouterr()  # argparse's own words
@@ -138,13 +135,13 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
     text = SMALL.replace("01:30", "x").replace("retries = 1", "retrys = 1")
     (tmp_path / "n.toml").write_text(text.replace("smoke.toml", "no.toml"), encoding="utf-8")
     with pytest.raises(ScenarioError) as caught:
-        load_nightly(tmp_path / "n.toml", _length_ns)
+        load_nightly(tmp_path / "n.toml", lengths_ns)
     assert len(caught.value.mistakes) == 3
 
 
 def test_variables_that_are_not_set_are_named_before_the_night(tmp_path: Path) -> None:
     """A message that nobody could get is not found out in the morning."""
-    plan = load_nightly(small(tmp_path), _length_ns)
+    plan = load_nightly(small(tmp_path), lengths_ns)
     (mistake,) = unset_variables(plan, lambda _: None)
     assert "HEADROOM_NOTIFY, which is not set" in str(mistake)
     assert unset_variables(plan, {"HEADROOM_NOTIFY": "json://localhost"}.get) == ()
@@ -311,25 +308,24 @@ def test_how_a_child_ends_is_what_the_step_is(child: Done, state: NightState, wo
 def test_a_child_is_headroom_itself_and_hears_what_the_night_hears(tmp_path: Path) -> None:
     """Its JSON is read; it is stopped when it takes too long, and when the night is."""
     signals = Signals()
-    steps = Steps(tmp_path, quiet_terminal(), signals)
-    listed = steps.call(["runs", "--json", "--results", str(tmp_path)], 60)
+    children = Children(tmp_path, signals)
+    listed = children.call(["runs", "--json", "--results", str(tmp_path)], 60)
     assert (listed.code, listed.document, listed.is_late) == (0, [], False)
-    wrong = steps.call(["show", "latest", "--results", str(tmp_path)], 60)
+    wrong = children.call(["show", "latest", "--results", str(tmp_path)], 60)
     assert (wrong.code, wrong.document) == (2, None)
     assert wrong.words.startswith("error: RUN: 1 mistake RUN: saw 'latest'")
     assert "expected a run id" in wrong.words
     forever = ["cluster", "--rest-port", "0", "--grpc-port", "0"]
-    assert steps.call(forever, 0.5).is_late
+    assert children.call(forever, 0.5).is_late
     signals.on_signal(signal.SIGTERM, None)
-    stopped = steps.call(forever, 60)
-    assert (stopped.is_late, steps.stop_reason()) == (False, "SIGTERM")
+    stopped = children.call(forever, 60)
+    assert (stopped.is_late, children.stop_reason()) == (False, "SIGTERM")
 
 
 ORPHAN = """
-import io, sys
+import sys
 from pathlib import Path
-from loadtests.commands.night_steps import Signals, Steps
-from loadtests.commands.terminal import Terminal
+from loadtests.commands.night_child import Children, Signals
 import subprocess
 real = subprocess.Popen
 def noted(*a, **k):
@@ -337,9 +333,8 @@ def noted(*a, **k):
     print(child.pid, flush=True)
     return child
 subprocess.Popen = noted
-terminal = Terminal(stdout=io.StringIO(), stderr=io.StringIO())
 forever = ["cluster", "--rest-port", "0", "--grpc-port", "0"]
-Steps(Path(sys.argv[1]), terminal, Signals()).call(forever, 60)
+Children(Path(sys.argv[1]), Signals()).call(forever, 60)
 """
 
 
@@ -392,6 +387,22 @@ def test_check_fails_where_nights_have_stopped(tmp_path: Path) -> None:
     (tmp_path / "nights" / "last-result.json").write_text("{", encoding="utf-8")
     assert call("nightly", "--check", *results)[0] is ExitCode.HARNESS
     assert call("nightly", *results)[0] is ExitCode.USAGE
+
+
+def test_what_is_not_due_is_a_document_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That nothing is, why, and when something is."""
+    monkeypatch.setenv("HEADROOM_NOTIFY", "json://127.0.0.1:1/")
+    tomorrow = datetime.now(tz=UTC).date() + timedelta(days=1)
+    write_record(tmp_path, night(night=tomorrow.isoformat()))
+    words = ["nightly", str(small(tmp_path)), "--results", str(tmp_path)]
+    code, out, _ = call(*words, "--json")
+    document = json.loads(out)
+    assert (code, document["is_due"]) == (ExitCode.PASS, False)
+    assert f"night {tomorrow} was begun already" in document["why"]
+    assert document["next"] == f"{tomorrow + timedelta(days=1)}T01:30:00+00:00"
+    code, out, err = call(*words)
+    assert (code, out) == (ExitCode.PASS, "")
+    assert "nothing is due: night" in err
 
 
 def archived(results: Path, number: int) -> str:

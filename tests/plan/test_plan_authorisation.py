@@ -29,6 +29,7 @@ expires = 2026-11-23
 [authorised_targets."10.1.0.0/16"]
 owner = "lab"
 max_rate = "5000 rps"
+expires = 2026-12-31
 
 [authorised_targets."2001:db8::7"]
 owner = "lab"
@@ -74,14 +75,56 @@ def test_anything_else_is_refused(tmp_path: Path, host: str) -> None:
     assert host in caught.value.expected
 
 
+def entry(host: str, expires: str = "expires = 2026-12-31") -> str:
+    """One that is right but for what is said."""
+    return f'[authorised_targets."{host}"]\nowner = "me"\nmax_rate = "5000 rps"\n{expires}\n'
+
+
 @pytest.mark.parametrize(
     "host", ["169.254.169.254", "::ffff:169.254.169.254", "0.0.0.0", "fd00:ec2::254", "224.0.0.1"]
 )
 def test_some_addresses_cannot_be_listed(tmp_path: Path, host: str) -> None:
-    """Metadata services, link-local and group addresses: no entry helps."""
-    entry = f'[authorised_targets."{host}"]\nowner = "me"\nmax_rate = "5000 rps"\n'
+    """Metadata services, link-local and group addresses: no entry helps, nor may it be made."""
+    with pytest.raises(ScenarioError, match=r"metadata|no single host") as caught:
+        configured(tmp_path, entry(host))
+    assert [one.where for one in caught.value.mistakes] == [f'authorised_targets."{host}"']
+    everything = configured(tmp_path, entry("0.0.0.0/0") + entry("::/0"))
     with pytest.raises(TargetError, match=r"metadata|no single host"):
-        refuse_unauthorised(on(host), configured(tmp_path, entry), NOW)
+        refuse_unauthorised(on(host), everything, NOW)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["", "10.0.0.999", "10.0.0.999/40", "10.0.0.0/33", "http://api.example.net/x",
+     "api.example.net:443", "*.example.net", "a b.example.net", "-x.example.net", "[::1]",
+     "169.254.0.0/16", "fe80::/10", "fe80::1%eth0", "224.0.0.0/4", "x" * 254],
+)  # fmt: skip
+def test_an_entry_that_could_never_match_is_a_mistake(tmp_path: Path, host: str) -> None:
+    """Found when it is read, with its path, not when a run is refused."""
+    with pytest.raises(ScenarioError, match="authorised_targets"):
+        configured(tmp_path, entry(host))
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["api.example.net", "API.example.net.", "node_1", "10.0.0.7", "10.0.0.0/8", "10.1.2.3/16",
+     "2001:db8::/32", "::ffff:10.0.0.7", "localhost", "127.0.0.0/8", "xn--bcher-kva.example"],
+)  # fmt: skip
+def test_an_entry_may_be_a_name_an_address_or_a_range(tmp_path: Path, host: str) -> None:
+    """In whatever form people write them."""
+    assert len(configured(tmp_path, entry(host)).targets) == 1
+
+
+def test_only_loopback_is_for_ever(tmp_path: Path) -> None:
+    """What somebody agreed to once is asked again: an entry has its last day."""
+    for host in ("localhost", "127.0.0.1", "127.0.0.0/8", "::1"):
+        assert configured(tmp_path, entry(host, "")).targets[0].expires is None
+    for host in ("api.example.net", "10.0.0.7", "10.0.0.0/8"):
+        with pytest.raises(ScenarioError) as caught:
+            configured(tmp_path, entry(host, ""))
+        (mistake,) = caught.value.mistakes
+        assert mistake.where == f'authorised_targets."{host}".expires'
+        assert mistake.expected.startswith("a date such as 2026-12-31")
 
 
 def test_an_entry_must_last_to_the_end_of_the_plan(tmp_path: Path) -> None:
@@ -167,6 +210,7 @@ b = 5
         'authorised_targets."a.test".expires',
         'authorised_targets."c.test".owner',
         'authorised_targets."c.test".max_rate',
+        'authorised_targets."c.test".expires',
     ]
 
 
