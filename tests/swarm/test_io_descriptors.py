@@ -64,4 +64,4 @@ def test_a_master_without_enough_does_not_start(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 5, done.stderr
     assert "102 for 19 workers" in done.stderr
-    assert not (tmp_path / "results").exists()
+    assert not (tmp_path / "results" / "runs").exists()
