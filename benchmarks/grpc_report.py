@@ -103,11 +103,15 @@ def cores_for(rate_per_s: float, cost_us: float) -> int:
 
 
 def _cores_table(results: Results) -> list[str]:
-    costs: dict[str, float] = {}
-    if results.cost is not None:
-        costs["REST"] = undisturbed_us(results.cost.samples, "high")
-    if results.grpc is not None:
-        costs["gRPC"] = undisturbed_us(results.grpc.figures.nghttpd, "high")
+    measured = {
+        "REST": () if results.cost is None else results.cost.samples,
+        "gRPC": () if results.grpc is None else results.grpc.figures.nghttpd,
+    }
+    costs = {
+        name: undisturbed_us(samples, "high")
+        for name, samples in measured.items()
+        if any(sample.key == "high" for sample in samples)
+    }
     header = ("load", "requests/s", "us per request, open load", "cores of engines")
     rows = [
         [name, f"{rate:,}", f"{costs[name]:.2f}", str(cores_for(rate, costs[name]))]

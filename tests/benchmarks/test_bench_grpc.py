@@ -115,6 +115,17 @@ def test_without_grpc_go_its_claims_are_not_measured() -> None:
     assert "grpc-go could not be built here." in write_report(results)
 
 
+def test_results_without_the_higher_level_leave_its_claim_open() -> None:
+    """As those that were measured before there was one: no figure, and a report all the same."""
+    good = good_grpc()
+    results = _with(replace(good, nghttpd=tuple(s for s in good.nghttpd if s.key != "high")))
+    missing = [text for text, is_met in _verdicts(results).items() if is_met is None]
+    assert missing == [
+        "gRPC: open load of unique transactions at 90% of saturation, against closed, 8x100"
+    ]
+    assert "| gRPC | 1,000,000 |" not in write_report(results)
+
+
 def test_a_quick_run_or_a_smaller_million_measures_nothing() -> None:
     """Quick figures meet no claim, and fewer requests than a million are no million."""
     good = good_results()
