@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -165,6 +166,20 @@ with lock:
 """
 
 
+@contextmanager
+def another_night(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the lock of a night until it is told anything."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        yield other
+
+
 @pytest.mark.system
 def test_a_second_night_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path: Path) -> None:
     """By the process that holds it, alive and killed."""
@@ -176,14 +191,7 @@ def test_a_second_night_is_refused_and_a_dead_ones_lock_is_taken_over(tmp_path: 
         ):
             pass
 
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as other:
-        assert other.stdout is not None
-        assert other.stdout.readline() == "held\n"
+    with another_night(tmp_path) as other:
         with pytest.raises(TargetError, match=f"night 2026-11-25 of pid {other.pid}"):
             hold()
         other.kill()

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from nights import HOUR_NS, FakeClock, unix_ns
-from test_nightly_rim import HOLD, call, night
+from test_nightly_rim import another_night, call, night
 
 from loadtests.clock import NS_PER_S
 from loadtests.commands.night_child import Children, Signals
@@ -100,14 +100,7 @@ def test_headroom_stop_tells_the_night_between_its_runs(tmp_path: Path) -> None:
     stop = ["stop", "--results", str(tmp_path), "--wait", "0.3"]
     code, _, err = call(*stop)
     assert (code, "no running run and no night" in err) == (ExitCode.USAGE, True)
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(tmp_path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as holding:
-        assert holding.stdout is not None
-        assert holding.stdout.readline() == "held\n"
+    with another_night(tmp_path) as holding:
         holder = night_under_way(tmp_path)
         assert holder is not None
         assert holder.pid == holding.pid
