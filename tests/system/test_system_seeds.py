@@ -72,7 +72,9 @@ def test_a_real_run_accounts_for_every_request(played: Play, seed: int) -> None:
     manifest = seen.run.manifest
     sent, ok, lost = archived(seen, "sent"), archived(seen, "ok"), lost_planned(seen)
     assert seen.survivors == (), what
-    assert "Traceback" not in seen.text, what
+    # Locust's own monitor of CPU, a greenlet beside ours, dies aloud where it cannot read /proc.
+    is_locusts = seen.text.count("Traceback") == seen.text.count("in monitor_cpu_and_memory")
+    assert "Traceback" not in seen.text or (seen.fault == "no descriptors" and is_locusts), what
     assert seen.requests["number"].is_unique, what
     assert ok <= int((seen.requests["replied_ns"] != ABANDONED).sum()), what
     verdict = judge(seen.run)
