@@ -13,13 +13,15 @@ ROOT = Path(__file__).resolve().parent.parent
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "loadtests.errors": frozenset(),
     "loadtests.clock": frozenset(),
+    "loadtests.compiled": frozenset(),
     "loadtests.parentage": frozenset(),
-    "loadtests.record": frozenset({"loadtests.errors", "loadtests.clock"}),
+    "loadtests.record": frozenset({"loadtests.errors", "loadtests.clock", "loadtests.compiled"}),
     "loadtests.plan": frozenset({"loadtests.errors", "loadtests.clock", "loadtests.record"}),
     "loadtests.engine": frozenset(
         {
             "loadtests.errors",
             "loadtests.clock",
+            "loadtests.compiled",
             "loadtests.parentage",
             "loadtests.record",
             "loadtests.plan",

@@ -31,6 +31,7 @@ from loadtests.engine.http1 import (
     ResponseFault,
     ResponseReader,
 )
+from loadtests.engine.listener import Listener
 from loadtests.engine.outcome import count_of_status, kind_of_loss, kind_of_status
 from loadtests.engine.recorder import SLOT_MASK
 from loadtests.record.error_kinds import CHECK, PROTOCOL, TIMEOUT
@@ -55,7 +56,7 @@ def _unknown(_head: bytes) -> None:
     """Find no head: every byte belongs to the careful reader."""
 
 
-class Connection(asyncio.Protocol):
+class Connection(Listener):
     """A connection of a pool; `task` is None while it is idle."""
 
     __slots__ = (

@@ -188,7 +188,8 @@ class Dialer:
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await loop.sock_connect(own, (address, pool.endpoint.port, *scope))
             is_tls = pool.endpoint.scheme == "https"
-            _, connection = await loop.create_connection(
+            # Protocols by their methods, see `Listener`.
+            _, connection = await loop.create_connection(  # type: ignore[type-var]
                 lambda: self._connection(pool, None if is_tls else own),
                 sock=own,
                 ssl=self._context(pool.protocol) if is_tls else None,

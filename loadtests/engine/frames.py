@@ -83,7 +83,7 @@ def frame(kind: int, flags: int, stream_id: int, payload: bytes = b"") -> bytes:
 
 def settings_frame(values: dict[Setting, int]) -> bytes:
     """SETTINGS with these values."""
-    payload = b"".join(SETTING.pack(name, value) for name, value in values.items())
+    payload = b"".join([SETTING.pack(name, value) for name, value in values.items()])
     return frame(FrameType.SETTINGS, 0, 0, payload)
 
 

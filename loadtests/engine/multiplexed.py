@@ -24,6 +24,7 @@ from loadtests.engine.frames import MOST_STREAM_ID
 from loadtests.engine.greeting import Greeting
 from loadtests.engine.grpc import Failure
 from loadtests.engine.http2 import Http2
+from loadtests.engine.listener import Listener
 from loadtests.engine.outlet import Outlet
 from loadtests.engine.stream_outcomes import StreamOutcomes
 from loadtests.engine.talks import Talks
@@ -41,7 +42,7 @@ _PING_PATIENCE_NS: Final = 20_000_000_000  # gRPC's default keepalive timeout
 _FEW_IDS: Final = MOST_STREAM_ID - (1 << 20)  # from here on their number bounds the room
 
 
-class MultiplexedConnection(asyncio.Protocol):
+class MultiplexedConnection(Listener):
     """A connection of a pool that takes up to `streams` requests at a time, or fewer if told."""
 
     __slots__ = (

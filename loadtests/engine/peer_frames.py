@@ -42,14 +42,14 @@ _MOST_IDLE_FRAMES: Final = 10_000  # in a row that bring no request forward
 _MOST_CONTINUATIONS: Final = 64
 _PRIORITY_BYTES: Final = 5
 _LEAST_FRAME_BYTES, _MOST_FRAME_BYTES = 1 << 14, (1 << 24) - 1  # RFC 9113, 6.5.2
-_WIDER, _ASKED, _PONG = (
+_WIDER, _ASKED, _PONG = [
     frame(kind, flags, 0, bytes(size))[:HEAD_BYTES]
     for kind, flags, size in (
         (FrameType.WINDOW_UPDATE, 0, U32.size),
         (FrameType.PING, 0, PING_BYTES),
         (FrameType.PING, ACK, PING_BYTES),
     )
-)
+]
 _MEASURING: Final = re.compile(
     b"(?:%b(.{4}))?(?:%b(.{8}))?" % (re.escape(_WIDER), re.escape(_ASKED)), re.DOTALL
 ).match

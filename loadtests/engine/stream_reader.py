@@ -124,8 +124,8 @@ class StreamReader:
                 self._finish(exchange, None)
         except StreamFault as fault:
             self.fail(stream_id, fault)
-        except MessageFault as fault:
-            self.fail(stream_id, StreamFault(fault.kind, fault.text, ErrorCode.CANCEL))
+        except MessageFault as wrong:
+            self.fail(stream_id, StreamFault(wrong.kind, wrong.text, ErrorCode.CANCEL))
 
     def _take_body(self, exchange: Exchange, data: bytes, flow_bytes: int) -> None:
         if exchange.head is None:
@@ -150,8 +150,8 @@ class StreamReader:
             self.ended.heard.append((exchange, reader.count - count))
             examine = exchange.record[2].examine
             if examine is not None:
-                found = (text for message in reader.kept if (text := examine(message)))
-                exchange.found = exchange.found or next(found, None)
+                for message in reader.kept:
+                    exchange.found = exchange.found or examine(message)
                 reader.kept.clear()
 
     def _return(self, exchange: Exchange, flow_bytes: int) -> None:

@@ -17,6 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from loadtests import compiled
 from loadtests.record.manifest import HostFacts
 
 UNKNOWN: Final = "unknown"
@@ -26,7 +27,7 @@ _PACKAGES: Final = (
     "hdrhistogram", "msgspec",
 )  # fmt: skip
 _GIT_TIMEOUT_S: Final = 5.0
-_SHARED_MODULES: Final = ("clock.py", "errors.py", "parentage.py")
+_SHARED_MODULES: Final = ("clock.py", "compiled.py", "errors.py", "parentage.py")
 _ROOMS_OF_AGENTS: Final = ("engine", "plan", "record", "swarm")
 LOCUSTFILE: Final = "locustfile"
 _DIGITS: Final = 16
@@ -40,8 +41,14 @@ def host_facts() -> HostFacts:
         kernel=f"{platform.system()} {platform.release()}",
         cpu_model=_cpu_model(Path("/proc/cpuinfo")),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        python=f"{platform.python_implementation()} {platform.python_version()}",
+        python=_python(),
     )
+
+
+def _python() -> str:
+    """What engines of this host run on."""
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{python}, engine compiled" if compiled.is_used() else python
 
 
 def _cpu_model(cpuinfo: Path) -> str:
