@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 COMPILED := .venv/.compiled
 
-.PHONY: demo test fuzz test-demo test-interop test-faults test-failover test-truth test-fleet test-statistics test-capacity test-nightly lint setup lock bench protos
+.PHONY: demo test test-plain fuzz test-demo test-interop test-faults test-failover test-truth test-fleet test-statistics test-capacity test-nightly lint setup lock bench protos
 
 setup: $(COMPILED)
 
@@ -48,6 +48,11 @@ test: lint $(COMPILED)
 	$(BIN)/python -m pytest -m "not system and not ($(LONGER))" \
 	  --numprocesses auto --dist worksteal
 	$(REAL) -m "system and not ($(LONGER))" \
+	  --numprocesses 2 --dist loadfile
+
+# What `test` has run compiled, as plain Python: the engine's own tests.
+test-plain: $(STAMP)
+	HEADROOM_PLAIN=1 $(BIN)/python -m pytest tests/engine -m "not ($(LONGER))" \
 	  --numprocesses 2 --dist loadfile
 
 # The demo as a newcomer runs it, to its end, and nothing left behind.

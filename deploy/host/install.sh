@@ -21,7 +21,8 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 apt-get update -qq
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+  python3 python3-venv python3-dev gcc libc6-dev
 
 id headroom >/dev/null 2>&1 ||
   useradd --system --home-dir /var/lib/headroom --shell /usr/sbin/nologin headroom
@@ -40,6 +41,8 @@ python3 -m venv "$release/.venv"
   --requirement "$release/deploy/requirements.lock"
 "$release/.venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation \
   --editable "$release"
+"$release/.venv/bin/python" -m loadtests.compiled ||
+  echo "$0: engines of this host take more CPU per request" >&2
 # A folder of that name is an installation from before there were releases.
 if [ -d /opt/headroom ] && [ ! -L /opt/headroom ]; then
   mv /opt/headroom "$releases/00000000-before"
