@@ -28,9 +28,10 @@ from typing import Final
 
 PLAIN: Final = "HEADROOM_PLAIN"  # environment variable: not empty asks for plain Python
 MODULES: Final = (
-    "closed", "connection", "exchange", "frames", "gate", "http1", "http2", "listener",
-    "multiplexed", "multiplexed_pool", "outlet", "pacer", "peer_frames", "pipelined", "pool",
-    "stream_outcomes", "stream_reader", "task", "traffic",
+    "answer_forms", "closed", "connection", "exchange", "frames", "gate", "http1", "http2",
+    "listener", "multiplexed", "multiplexed_pool", "outlet", "pacer", "peer_frames",
+    "pipelined", "pool", "recorder", "run", "sender", "stream_outcomes", "stream_reader",
+    "task", "timer", "traffic",
 )  # fmt: skip
 
 _GROUP: Final = "headroom_engine"

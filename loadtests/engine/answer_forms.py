@@ -62,7 +62,7 @@ def _regular_expression(shape: Shape) -> bytes:
 
     whole = head_kind + b"(?P<id>.{4})" + head_block + tail(b"(?P=id)", b"(?P=id)")
     runs = (whole, head_kind + b".{4}" + head_block, tail(b"(?P<name>.{4})", b"(?P=name)"))
-    return b"|".join(b"((?:%b)+)" % run for run in runs)
+    return b"|".join([b"((?:%b)+)" % run for run in runs])
 
 
 class _Pattern:

@@ -284,7 +284,7 @@ class Recorder:
             yield
         if parts:
             # One pass over the histograms costs half of two.
-            owners, values = (np.concatenate(column) for column in zip(*parts, strict=True))
+            owners, values = [np.concatenate(column) for column in zip(*parts, strict=True)]
             places = self._rows.places(owners, values)
             yield
             self._rows.count(*places)
@@ -446,5 +446,5 @@ def _columns(events: list[int], width: int) -> Integers:
 
 def _printable(text: str) -> str:
     """Bound a message and take control characters out of it: it came from a stranger."""
-    shown = "".join(character if character.isprintable() else "?" for character in text)
+    shown = "".join([character if character.isprintable() else "?" for character in text])
     return shown[:_LONGEST_MESSAGE]
