@@ -177,7 +177,7 @@ class Run:
         if wanting and not any(pool.connections and not pool.is_doubtful for pool in wanting):
             raise TargetError(
                 where=", ".join(f"{pool.endpoint.host}:{pool.endpoint.port}" for pool in wanting),
-                seen=_told(refusal for pool in wanting for refusal in reversed(pool.refusals)),
+                seen=_told([refusal for pool in wanting for refusal in reversed(pool.refusals)]),
                 expected="at least one node that accepts connections",
             )
 
