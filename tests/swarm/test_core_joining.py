@@ -116,7 +116,7 @@ def test_every_room_that_an_agent_runs_has_a_digest(
     for room in rooms:
         (tmp_path / room).mkdir()
         (tmp_path / room / "one.py").write_text(f"# {room}\n", encoding="utf-8")
-    for name in ("clock.py", "errors.py", "parentage.py"):
+    for name in ("clock.py", "compiled.py", "errors.py", "parentage.py"):
         (tmp_path / name).write_bytes((package / name).read_bytes())
     monkeypatch.setattr(facts, "__file__", str(tmp_path / "record" / "facts.py"))
 
