@@ -15,7 +15,7 @@ from loadtests import compiled
 
 _PACKAGE = Path(compiled.__file__).parent
 _TELL = "import loadtests.engine.pacer as p; print(p.__file__)"
-# What takes all of a generator expression, so that a list of it, which is what mypyc makes, will do.
+# What takes all of a generator expression: a list of it, which is what mypyc makes, will do.
 _LOOPS = frozenset({"all", "any", "dict", "join", "max", "min", "set", "sorted", "sum", "tuple"})
 
 
