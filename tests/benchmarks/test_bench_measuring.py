@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.cost import ratios_to, undisturbed_ratio, undisturbed_us
+from benchmarks.fan_in import Usage
 from benchmarks.generators import count_of_hey, count_of_locust, count_of_wrk
 from benchmarks.memory import theil_sen
 from benchmarks.process import cpu_ns, descendants, resident_bytes, spawn
@@ -92,6 +93,22 @@ def test_the_leak_slope_ignores_outliers_and_sees_growth() -> None:
         values[spoilt] = 1e9
     assert theil_sen(times, values) == pytest.approx(7.0)
     assert theil_sen(times, [5.0] * 100) == 0.0
+
+
+@pytest.mark.parametrize("growth_mib_per_h", [0.0, 0.5, 5.0])
+def test_a_masters_growth_is_seen_behind_what_comes_and_goes(growth_mib_per_h: float) -> None:
+    """Two saw-teeth of 9 MB, of four and of ten minutes, and a start that fills up."""
+    tooth, times_s = 9 << 20, range(0, 4_800, 2)
+    readings = [
+        (100 << 20)
+        + tooth * (at % 240) // 240
+        + tooth * (at % 600) // 600
+        + min(at, 900) * 50_000
+        + round(growth_mib_per_h * (1 << 20) * at / 3600)
+        for at in times_s
+    ]
+    usage = Usage(seconds=4_800.0, cpu_ratio=0.4, cpu_slices=(), resident_bytes=tuple(readings))
+    assert usage.slope_bytes_per_h / (1 << 20) == pytest.approx(growth_mib_per_h, abs=0.01)
 
 
 def test_synthetic_windows_obey_the_laws_and_travel() -> None:
