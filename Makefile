@@ -2,11 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-COMPILED := .venv/.compiled
 
-.PHONY: demo test test-plain fuzz test-demo test-interop test-faults test-failover test-truth test-fleet test-statistics test-capacity test-nightly lint setup lock bench protos
+.PHONY: demo test test-plain fuzz test-demo test-interop test-faults test-failover test-truth test-fleet test-statistics test-capacity test-nightly lint setup compiled lock bench protos
 
-setup: $(COMPILED)
+setup: compiled
 
 # An environment of its own with the locked dependencies and the package: folder, Python.
 define install
@@ -20,18 +19,14 @@ endef
 $(STAMP): requirements.lock pyproject.toml
 	$(call install,.venv,$(PYTHON))
 
-# The engine's hot modules as machine code. Where that cannot be made (no C compiler) engines run
-# as plain Python, and say so.
-SOURCES := $(wildcard $(addprefix loadtests/,*.py engine/*.py plan/*.py record/*.py))
-define compile
-	$(1)/bin/python -m loadtests.compiled || test $$? = 1
-	touch $(1)/.compiled
-endef
+# The engine's hot modules as machine code, which is there after a moment unless the source has
+# changed. Where it cannot be made (no C compiler: 3) engines run as plain Python, and say so.
+compile = $(1)/bin/python -m loadtests.compiled || test $$? = 3
 
-$(COMPILED): $(STAMP) $(SOURCES)
+compiled: $(STAMP)
 	$(call compile,.venv)
 
-demo: $(COMPILED)
+demo: compiled
 	$(BIN)/headroom demo
 
 lint: $(STAMP)
@@ -44,7 +39,7 @@ lint: $(STAMP)
 # The suites that take minutes each are targets of their own.
 REAL := tests/tried_again.sh $(BIN)/python
 LONGER := fuzz or nightly or faults or failover or fleet or interop or demo or statistics or capacity
-test: lint $(COMPILED)
+test: lint compiled
 	$(BIN)/python -m pytest -m "not system and not ($(LONGER))" \
 	  --numprocesses auto --dist worksteal
 	$(REAL) -m "system and not ($(LONGER))" \
@@ -56,31 +51,31 @@ test-plain: $(STAMP)
 	  --numprocesses 2 --dist loadfile
 
 # The demo as a newcomer runs it, to its end, and nothing left behind.
-test-demo: $(COMPILED)
+test-demo: compiled
 	$(REAL) -m demo
 
 # The engine against servers and a client that share no code with it: grpcio, grpc-js, Go, nginx,
 # HAProxy, nghttpd. What is not installed is skipped, and said; grpc-js comes from npm.
-test-interop: $(COMPILED)
+test-interop: compiled
 	$(REAL) -m interop -rs
 
 # Kills, stops and starves real runs under every loss policy; minutes, so apart from `test`.
-test-faults: $(COMPILED)
+test-faults: compiled
 	$(REAL) -m faults
 
 # Faults on real systems (50 kills of the harness, the embedded cluster behind HAProxy, etcd), two
 # files at a time, as they mostly wait. What is not installed or not allowed is skipped, and said.
-test-failover: $(COMPILED)
+test-failover: compiled
 	$(REAL) -m failover -k "not recovery_truth" -rs --numprocesses 2 --dist loadfile
 
 # Outages known to the millisecond, measured: beside nothing else, on a machine that stands still
 # for less than a bin.
-test-truth: $(COMPILED)
+test-truth: compiled
 	$(BIN)/python -m pytest -m failover -k recovery_truth -rs
 
 # Masters, agents and targets on hosts of their own (network namespaces, which take root's rights):
 # links are cut, masters stopped, killed and resumed. Where that is not permitted, skipped, and said.
-test-fleet: $(COMPILED)
+test-fleet: compiled
 	$(REAL) -m fleet -rs
 
 # What the statistics reach, simulated at length: false alarms, shifts found, coverage of
@@ -89,16 +84,16 @@ test-statistics: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -m statistics -rP --numprocesses auto --dist worksteal
 
 # A million hostile messages on the control channel, while runs go on.
-fuzz: $(COMPILED)
+fuzz: compiled
 	$(BIN)/python -m pytest -m fuzz
 
 # Searches the embedded cluster's limit for real, and stops one half-way.
-test-capacity: $(COMPILED)
+test-capacity: compiled
 	$(REAL) -m capacity
 
 # A real night from canary to message, nights that are stopped and killed, and what compose.yaml
 # starts, in a network namespace.
-test-nightly: $(COMPILED)
+test-nightly: compiled
 	$(REAL) -m nightly -rs
 
 # Side by side with wrk, hey, h2load, Locust and Python's gRPC clients; half an hour on a quiet machine.
@@ -108,15 +103,13 @@ test-nightly: $(COMPILED)
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 BENCH_PYTHON ?= $(shell /usr/bin/python3 -c "$(NEW_ENOUGH)" 2>/dev/null && echo /usr/bin/python3 || echo $(PYTHON))
 BENCH := .venv-bench$(subst /,-,$(BENCH_PYTHON))
-bench: $(BENCH)/.compiled
+bench: $(BENCH)/.installed
+	$(call compile,$(BENCH))
 	$(BENCH)/bin/python -m benchmarks $(ARGS)
 
 $(BENCH)/.installed: requirements.lock pyproject.toml
 	$(BENCH_PYTHON) -c "import ensurepip" || test $(BENCH_PYTHON) != /usr/bin/python3 || apt-get install -y python3-venv
 	$(call install,$(BENCH),$(BENCH_PYTHON))
-
-$(BENCH)/.compiled: $(BENCH)/.installed $(SOURCES)
-	$(call compile,$(BENCH))
 
 # Writes the Python messages of protos/; a test fails when they are not those of the .proto files.
 GENERATED := loadtests/cluster/generated

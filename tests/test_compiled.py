@@ -44,12 +44,34 @@ def _require_compiled() -> None:
         pytest.skip("no machine code of this source here: python -m loadtests.compiled")
 
 
-def test_machine_code_is_used_unless_plain_python_is_asked_for(tmp_path: Path) -> None:
+def _made(package: Path) -> Path:
+    """Folder of the machine code in a copy of the package."""
+    return package / "engine" / "_compiled" / compiled.folder().name
+
+
+def _make(root: Path, before: str = "pass", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the maker on a copy, with Python code before it."""
+    run = f"from loadtests import compiled; {before}; compiled.main()"
+    return subprocess.run(
+        [sys.executable, "-c", run],
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root), **environment},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(("plain", "is_plain"), [("", False), ("0", False), ("1", True)])
+def test_machine_code_is_used_unless_plain_python_is_asked_for(
+    tmp_path: Path, plain: str, *, is_plain: bool
+) -> None:
     """The same package both ways."""
     _require_compiled()
     package = _copy(tmp_path)
-    assert Path(_loaded(tmp_path)).suffix == ".so"
-    assert _loaded(tmp_path, plain="1") == str(package / "engine" / "pacer.py")
+    suffix = "/loadtests/engine/pacer.cpython" if not is_plain else "/loadtests/engine/pacer.py"
+    assert suffix in _loaded(tmp_path, plain=plain)
+    assert _made(package).is_dir()
 
 
 @pytest.mark.parametrize("name", ["engine/pacer.py", "plan/model.py", "record/window.py"])
@@ -62,25 +84,52 @@ def test_machine_code_of_other_source_is_not_used(tmp_path: Path, name: str) -> 
     assert _loaded(tmp_path) == str(package / "engine" / "pacer.py")
 
 
-def test_without_a_compiler_the_reason_is_told_and_nothing_is_left(tmp_path: Path) -> None:
-    """Exit 1 and one sentence, no traceback."""
+@pytest.mark.parametrize("which", ["headroom_engine__mypyc.*", "**/pacer.*", "contents"])
+@pytest.mark.parametrize("is_cut", [True, False])
+def test_what_is_not_whole_is_not_used(tmp_path: Path, which: str, *, is_cut: bool) -> None:
+    """A file is cut, or gone: all of the engine is plain Python."""
+    _require_compiled()
+    package = _copy(tmp_path)
+    (path,) = _made(package).glob(which)
+    if is_cut:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    else:
+        path.unlink()
+    assert _loaded(tmp_path) == str(package / "engine" / "pacer.py")
+
+
+def test_what_is_there_is_not_made_again_and_litter_goes(tmp_path: Path) -> None:
+    """Also by a maker that has no compiler; what a killed one left is removed."""
+    _require_compiled()
+    package = _copy(tmp_path)
+    left = [package / "engine" / "_compiled" / name for name in (".coming-x", ".going-y")]
+    for folder in left:
+        folder.mkdir()
+    done = _make(tmp_path, CC="/nonexistent")
+    assert (done.returncode, "compiling" in done.stderr) == (0, False), done.stderr
+    assert not any(folder.exists() for folder in left)
+    assert _loaded(tmp_path) != str(package / "engine" / "pacer.py")
+
+
+@pytest.mark.parametrize(
+    ("before", "seen"),
+    [
+        ("import sys; sys.modules['mypyc'] = None", "mypyc"),
+        ("compiled.MODULES = ('listener',)", "/nonexistent"),  # so that it takes seconds
+    ],
+)
+def test_without_a_tool_the_reason_is_told_and_nothing_is_left(
+    tmp_path: Path, before: str, seen: str
+) -> None:
+    """Exit 3 and one sentence, no traceback."""
     package = _copy(tmp_path)
     shutil.rmtree(package / "engine" / "_compiled", ignore_errors=True)
-    hide = "import sys, runpy; sys.modules['mypyc'] = None; "
-    run = "runpy.run_module('loadtests.compiled', run_name='__main__')"
-    done = subprocess.run(
-        [sys.executable, "-c", hide + run],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(tmp_path)},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
+    done = _make(tmp_path, before, CC="/nonexistent")
+    assert done.returncode == compiled.NOT_HERE, done.stderr
     assert "\nnot compiled: " in done.stderr
-    assert "mypyc" in done.stderr
+    assert seen in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (package / "engine" / "_compiled").exists()
+    assert [path.name for path in (package / "engine" / "_compiled").iterdir()] == [".lock"]
     assert _loaded(tmp_path) == str(package / "engine" / "pacer.py")
 
 

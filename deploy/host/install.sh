@@ -36,12 +36,13 @@ trap 'rm --recursive --force "$release"' EXIT
 for part in pyproject.toml README.md build-requirements.in loadtests analysis protos scenarios deploy; do
   cp --recursive "$source_folder/$part" "$release/"
 done
+rm --recursive --force "$release/loadtests/engine/_compiled" # made on another system, perhaps
 python3 -m venv "$release/.venv"
 "$release/.venv/bin/python" -m pip install --quiet --require-hashes \
   --requirement "$release/deploy/requirements.lock"
 "$release/.venv/bin/python" -m pip install --quiet --no-deps --no-build-isolation \
   --editable "$release"
-"$release/.venv/bin/python" -m loadtests.compiled ||
+"$release/.venv/bin/python" -m loadtests.compiled || # 3 without a compiler
   echo "$0: engines of this host take more CPU per request" >&2
 # A folder of that name is an installation from before there were releases.
 if [ -d /opt/headroom ] && [ ! -L /opt/headroom ]; then
