@@ -61,16 +61,18 @@ class NotHereError(Exception):
 
 def _folder_for(package: Path) -> Path:
     """Where the machine code of a package's source for this Python belongs."""
-    python = f"{sys.version} {sysconfig.get_config_var('CFLAGS')}"
-    digest = hashlib.sha256(python.encode())
+    digest = hashlib.sha256()
     for path in sorted(path for pattern in _SOURCES for path in package.glob(pattern)):
         name = str(path.relative_to(package))
         digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
-    return _MADE / f"{_abi()}-{digest.hexdigest()[:_DIGITS]}"
+    return _MADE / f"{_python()}-{digest.hexdigest()[:_DIGITS]}"
 
 
-def _abi() -> str:
-    return str(sysconfig.get_config_var("SOABI"))
+def _python() -> str:
+    """Name the Python at hand: two of one version may have been compiled differently."""
+    build = f"{sys.version} {sysconfig.get_config_var('CFLAGS')}"
+    digest = hashlib.sha256(build.encode()).hexdigest()[:_DIGITS]
+    return f"{sysconfig.get_config_var('SOABI')}-{digest}"
 
 
 @cache
@@ -175,7 +177,7 @@ def _alone() -> Iterator[None]:
 def _put(made: Path, to: Path, maker: str) -> None:
     """Put machine code where engines look for it, at once; what older source made goes."""
     with tempfile.TemporaryDirectory(dir=_MADE, prefix=".going-") as going:
-        for older in _MADE.glob(f"{_abi()}-*"):
+        for older in _MADE.glob(f"{_python()}-*"):
             older.rename(Path(going, older.name))
     coming = Path(tempfile.mkdtemp(dir=_MADE, prefix=".coming-"), "made")
     shutil.copytree(made, coming)
