@@ -19,17 +19,22 @@ _TELL = "import loadtests.engine.pacer as p; print(p.__file__)"
 _LOOPS = frozenset({"all", "any", "dict", "join", "max", "min", "set", "sorted", "sum", "tuple"})
 
 
-def _loaded(root: Path, *, plain: str = "") -> str:
-    """File that an engine's process with this package loads its pacer from."""
-    environment = {**os.environ, "PYTHONPATH": str(root), compiled.PLAIN: plain}
-    done = subprocess.run(
-        [sys.executable, "-c", _TELL],
+def _run(root: Path, code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code with the package in a folder."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
         cwd=root,
-        env=environment,
-        check=True,
+        env={**os.environ, "PYTHONPATH": str(root), **environment},
+        check=False,
         capture_output=True,
         text=True,
     )
+
+
+def _loaded(root: Path, *, plain: str = "") -> str:
+    """File that an engine's process with this package loads its pacer from."""
+    done = _run(root, _TELL, **{compiled.PLAIN: plain})
+    assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
@@ -49,17 +54,10 @@ def _made(package: Path) -> Path:
     return package / "engine" / "_compiled" / compiled.folder().name
 
 
-def _make(root: Path, before: str = "pass", **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run the maker on a copy, with Python code before it."""
+def _make(root: Path, before: str = "pass") -> subprocess.CompletedProcess[str]:
+    """Run the maker on a copy, without a C compiler, with Python code before it."""
     run = f"from loadtests import compiled; {before}; compiled.main()"
-    return subprocess.run(
-        [sys.executable, "-c", run],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": str(root), **environment},
-        check=False,
-        capture_output=True,
-        text=True,
-    )
+    return _run(root, run, CC="/nonexistent")
 
 
 @pytest.mark.parametrize(("plain", "is_plain"), [("", False), ("0", False), ("1", True)])
@@ -105,7 +103,7 @@ def test_what_is_there_is_not_made_again_and_litter_goes(tmp_path: Path) -> None
     left = [package / "engine" / "_compiled" / name for name in (".coming-x", ".going-y")]
     for folder in left:
         folder.mkdir()
-    done = _make(tmp_path, CC="/nonexistent")
+    done = _make(tmp_path)
     assert (done.returncode, "compiling" in done.stderr) == (0, False), done.stderr
     assert not any(folder.exists() for folder in left)
     assert _loaded(tmp_path) != str(package / "engine" / "pacer.py")
@@ -124,7 +122,7 @@ def test_without_a_tool_the_reason_is_told_and_nothing_is_left(
     """Exit 3 and one sentence, no traceback."""
     package = _copy(tmp_path)
     shutil.rmtree(package / "engine" / "_compiled", ignore_errors=True)
-    done = _make(tmp_path, before, CC="/nonexistent")
+    done = _make(tmp_path, before)
     assert done.returncode == compiled.NOT_HERE, done.stderr
     assert "\nnot compiled: " in done.stderr
     assert seen in done.stderr
