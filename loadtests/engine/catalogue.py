@@ -33,7 +33,7 @@ _LENGTH: Final = b"\x01"  # stands for the length of a body that varies
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _LONG_STEP_NS: Final = 60_000
 _MOST_ROWS: Final = 128  # in one step
-_MOST_TOGETHER: Final = 512
+_MOST_TOGETHER: Final = 1024
 _TOGETHER_BYTES: Final = 8 << 20
 
 Integers = NDArray[np.int64]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Final
 
 import numpy as np
@@ -22,6 +22,7 @@ _GROUP: Final = 10_000
 _GROUP_DIGITS: Final = 4
 # The four ASCII digits of each number below 10,000, as they lie in memory.
 _DIGITS: Final = np.frombuffer(b"".join(b"%04d" % n for n in range(_GROUP)), dtype=np.uint32)
+_CUT_TOGETHER: Final = 512  # texts: some 40 us of an engine's time
 _POWERS: Final = 10 ** np.arange(1, 19, dtype=np.int64)  # of 2, 3 ... digits the lowest
 
 
@@ -37,17 +38,37 @@ class Cells:
     lengths: Integers | int
 
     def texts(self) -> Iterator[bytes]:
-        """Cut into texts, in order."""
+        """Cut into texts, in order; some at a time, when they are asked for."""
         count, width = self.data.shape
         if not width:
             return repeat(b"", count)
-        edges: Sequence[int]
+        return chain.from_iterable(map(self._cut, range(0, count, _CUT_TOGETHER)))
+
+    def _cut(self, begin: int) -> list[bytes]:
+        """Cut the next texts: those of one length in one go, which is four times as fast."""
+        data = self.data[begin : begin + _CUT_TOGETHER]
         if self.used is None:
-            flat, edges = self.data.tobytes(), range(0, count * width + 1, width)
-        else:
-            flat = self.data[self.used].tobytes()
-            edges = [0, *np.cumsum(np.broadcast_to(self.lengths, count)).tolist()]
-        return map(flat.__getitem__, map(slice, edges, edges[1:]))
+            return _texts_of(data.ravel(), data.shape[1])
+        flat = data[self.used[begin : begin + _CUT_TOGETHER]]
+        lengths = np.broadcast_to(self.lengths, len(self.data))[begin : begin + _CUT_TOGETHER]
+        begins = np.cumsum(lengths) - lengths
+        texts = np.empty(len(data), dtype=object)
+        for length in np.flatnonzero(np.bincount(lengths)).tolist():
+            rows = np.flatnonzero(lengths == length)
+            if not length:
+                texts[rows] = b""
+                continue
+            # A text of this length from every byte on: those that are meant are picked.
+            anywhere = np.ndarray(flat.size - length + 1, f"V{length}", flat, strides=1)
+            texts[rows] = anywhere[begins[rows]]
+        found: list[bytes] = texts.tolist()
+        return found
+
+
+def _texts_of(flat: Bytes, length: int) -> list[bytes]:
+    """Cut texts of one length, one behind the other."""
+    texts: list[bytes] = flat.view(f"V{length}").tolist()
+    return texts
 
 
 def full(data: Bytes) -> Cells:
@@ -101,13 +122,17 @@ def decimals(numbers: Integers) -> Cells:
 def joined(parts: Sequence[bytes | Cells], count: int) -> Cells:
     """Put literals and cells of `count` rows side by side."""
     widths = [len(part) if isinstance(part, bytes) else part.data.shape[1] for part in parts]
-    data = np.empty((count, sum(widths)), dtype=np.uint8)
+    line = b"".join(
+        part if isinstance(part, bytes) else bytes(width)
+        for part, width in zip(parts, widths, strict=True)
+    )
+    data = np.empty((count, len(line)), dtype=np.uint8)
+    data[:] = np.frombuffer(line, dtype=np.uint8)
     used: NDArray[np.bool_] | None = None
     lengths: Integers | int = 0
     at = 0
     for part, width in zip(parts, widths, strict=True):
         if isinstance(part, bytes):
-            data[:, at : at + width] = np.frombuffer(part, dtype=np.uint8)
             lengths = lengths + width
         else:
             data[:, at : at + width] = part.data

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.engine.grpc import framed
@@ -61,6 +62,20 @@ def test_joined_cells_are_joined_texts(columns: list[list[bytes]], literal: byte
     assert list(cells.texts()) == (expected or [literal] * 4)
     lengths = np.broadcast_to(cells.lengths, 4)
     assert lengths.tolist() == [len(text) for text in expected or [literal] * 4]
+
+
+@given(st.integers(0, 1 << 32), st.integers(500, 1600), st.integers(0, 1))
+@settings(max_examples=30)
+def test_many_texts_are_cut_in_order(seed: int, count: int, shortest: int) -> None:
+    """More than are cut together; of few lengths and of one, none at all among them or not."""
+    random = Random(seed)
+    lengths = [random.randrange(shortest, 6) for _ in range(count)]
+    texts = [random.randbytes(length) for length in lengths]
+    assert list(cells_of_texts(texts).texts()) == texts
+    alike = [random.randbytes(7) for _ in texts]
+    assert list(joined([b"<", cells_of_texts(alike), b">"], count).texts()) == [
+        b"<" + text + b">" for text in alike
+    ]
 
 
 _NESTED: tuple[Part, ...] = (

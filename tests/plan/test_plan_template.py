@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loadtests.errors import ScenarioError
+from loadtests.plan.mixing import bijection62
 from loadtests.plan.model import Feed
-from loadtests.plan.placeholders import _bijection62
 from loadtests.plan.template import Template, compile_template, measure_cost_ns, mistakes_of
 
 FEED = Feed(name="users", columns=("id", "full name"), rows=(("1", "ann"), ("22", "bob%d")))
@@ -121,7 +121,7 @@ def test_uuids_are_unique_over_the_run() -> None:
 @given(st.sets(st.integers(min_value=0, max_value=2**62 - 1), max_size=50), st.integers(0, 2**64))
 def test_the_uuid_scramble_is_a_bijection(values: set[int], key: int) -> None:
     """Different labels stay different: this is what makes uuids unique."""
-    assert len({_bijection62(value, key) for value in values}) == len(values)
+    assert len({bijection62(value, key) for value in values}) == len(values)
 
 
 def test_uuids_differ_between_runs_and_other_values_do_not() -> None:
