@@ -2,7 +2,7 @@
 
     python -m benchmarks                 all parts but `growth`; writes benchmarks/RESULTS.md
     python -m benchmarks --only cost     one part again, the others are kept
-    python -m benchmarks --only growth   a master's memory over 80 minutes: only when asked for
+    python -m benchmarks --only growth   a master's memory over an hour: only when asked for
     python -m benchmarks --quick         a smoke test of those parts, elsewhere than RESULTS.md
 
 Runs on an idle machine with two cores or more. A part that fails is named at the end and

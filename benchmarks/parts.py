@@ -145,7 +145,7 @@ def settings_for(scratch: Path, *, is_quick: bool, soak: Path | None) -> Setting
         agents=(100, 300, 1_000),
         fan_in_s=20.0,
         many_agents=(2_000, 3_000),
-        growth_s=4_800.0,
+        growth_s=3_600.0,
         curve_rounds=4,
         archive_s=3_600,
         shows=3,
@@ -321,7 +321,7 @@ def run_fan_in(settings: Settings) -> FanInPart:
 
 
 def run_growth(settings: Settings) -> GrowthPart:
-    """The largest of the usual masters for 80 minutes."""
+    """The largest of the usual masters for an hour."""
     with _stamped(settings) as stamper:
         sample = growth_sample(
             max(settings.agents), seconds=settings.growth_s, scratch=settings.scratch

@@ -77,7 +77,7 @@ under load fills them. "Undisturbed" is the lower quartile over
 slices of two seconds. Age: moment of archiving less the end of the window's second.
 """
 _GROWTH_METHOD = """\
-The fan-in above for 80 minutes. Slope: median of the changes of VmRSS within twenty minutes,
+The fan-in above for an hour. Slope: median of the changes of VmRSS within twenty minutes,
 the period in which the archive's row groups come and go; the first third is left out: what
 a master keeps of each agent's last minutes fills up first.
 """

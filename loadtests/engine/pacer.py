@@ -281,11 +281,14 @@ class Pacer:
             else:
                 pool.offer(due_ns, sent_ns, code, task, payload)
 
-    def _gather(self, parcels: Sequence[Parcel], pools: Sequence[Pool]) -> None:
+    def _gather(self, parcels: list[Parcel], pools: list[Pool]) -> None:
         """Give each pool what is due on it, all at once, in the order of their first arrivals."""
         gathered: dict[Pool, list[Parcel]] = {}
-        for parcel, pool in zip(parcels, pools, strict=True):
-            gathered.setdefault(pool, []).append(parcel)
+        if pools.count(pools[0]) == len(pools):  # few, or of one node
+            gathered[pools[0]] = parcels
+        else:
+            for parcel, pool in zip(parcels, pools, strict=True):
+                gathered.setdefault(pool, []).append(parcel)
         for pool, mine in gathered.items():
             if isinstance(pool, MultiplexedPool):
                 pool.take_due(mine)

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from loadtests.errors import HarnessError
 from loadtests.record.files import AppendFile, read_file
+from loadtests.record.memory import give_back_memory
 from loadtests.record.tables import ALL_SCHEMAS, table_of, with_added
 
 FEWEST_WINDOWS: Final = 60  # of a row group
@@ -103,6 +104,8 @@ class TableFile:
         if tables:
             whole = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
             self._writer.write_table(whole)
+            del tables, whole
+            give_back_memory()
 
 
 def read_table(path: Path, name: str) -> pa.Table:

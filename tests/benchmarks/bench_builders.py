@@ -227,7 +227,7 @@ def good_results() -> Results:
         leak=LeakPart(stamp=stamp, samples=(leak, leak)),
         fan_in=FanInPart(stamp=stamp, samples=(fan_in,)),
         growth=GrowthPart(
-            stamp=stamp, sample=replace(fan_in, seconds=4_800.0, resident_bytes=(300_000_000,) * 99)
+            stamp=stamp, sample=replace(fan_in, seconds=3_600.0, resident_bytes=(300_000_000,) * 99)
         ),
         curve=CurvePart(
             stamp=stamp,
