@@ -32,9 +32,9 @@ PLAIN: Final = "HEADROOM_PLAIN"  # environment variable: anything but "" and "0"
 NOT_HERE: Final = 3  # exit code
 MODULES: Final = (
     "answer_forms", "closed", "connection", "exchange", "frames", "gate", "http1", "http2",
-    "listener", "multiplexed", "multiplexed_pool", "outlet", "pacer", "peer_frames",
-    "pipelined", "pool", "recorder", "run", "sender", "stream_outcomes", "stream_reader",
-    "task", "timer", "traffic",
+    "listener", "multiplexed", "multiplexed_pool", "outlet", "pacer", "peer_faults",
+    "peer_frames", "pipelined", "pool", "recorder", "run", "sender", "stream_outcomes",
+    "stream_reader", "task", "timer", "traffic",
 )  # fmt: skip
 
 _GROUP: Final = "headroom_engine"
@@ -189,12 +189,21 @@ def _put(made: Path, to: Path, maker: str) -> None:
 
 def make() -> None:
     """Make it, unless it is there, and by no other mypy than the one that is here."""
-    with _alone(), _workshop() as package:
-        maker, mypy = _maker(_folder_for(package)), _mypy()
-        if maker is None or mypy not in (maker, ""):
+    if _is_made(folder()) and not os.access(_MADE, os.W_OK):  # installed for all, say
+        return
+    with _alone():
+        if _is_made(folder()):
+            return
+        with _workshop() as package:
             sys.stderr.write(f"compiling {len(MODULES)} modules, a minute or two ...\n")
             _compile("made")
-            _put(Path("made"), _folder_for(package), mypy)
+            _put(Path("made"), _folder_for(package), _mypy())
+
+
+def _is_made(to: Path) -> bool:
+    """Whether it is there, made by the mypy that is here, or by any where there is none."""
+    maker = _maker(to)
+    return maker is not None and _mypy() in (maker, "")
 
 
 def _mypy() -> str:

@@ -109,6 +109,17 @@ def test_what_is_there_is_not_made_again_and_litter_goes(tmp_path: Path) -> None
     assert _loaded(tmp_path) != str(package / "engine" / "pacer.py")
 
 
+def test_what_is_there_needs_no_maker_where_nothing_may_be_written(tmp_path: Path) -> None:
+    """On a read-only file system, as the kernel tells it to root."""
+    _require_compiled()
+    package = _copy(tmp_path)
+    refuse = "import os; os.access = lambda path, mode: False; "
+    refuse += "from pathlib import Path; Path.mkdir = None"
+    done = _make(tmp_path, refuse)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == f"engine compiled: {_made(package)}\n"
+
+
 @pytest.mark.parametrize(
     ("before", "seen"),
     [

@@ -32,6 +32,7 @@ from loadtests.commands.terminal import Terminal
 from loadtests.errors import ExitCode, HarnessError
 from loadtests.plan.host import usable_cores
 from loadtests.record.archive import Run, load_run
+from loadtests.record.facts import engine_python
 
 SCENARIOS: Final = Path(__file__).resolve().parents[2] / "scenarios"
 START_TIMEOUT_S: Final = 20.0
@@ -115,6 +116,7 @@ def calibrate(nodes: Sequence[Node], terminal: Terminal) -> Calibration:
         return Calibration(
             measured_unix_ns=time.time_ns(),
             cores=usable_cores(),
+            python=engine_python(),
             # One node: with several the engine shares its core with them on a small machine.
             http1=_measure("calibration-cost", rest[:1], "calibration", rest, terminal),
             grpc=_measure("calibration-cost-grpc", [peer], "calibration-grpc", calls, terminal),

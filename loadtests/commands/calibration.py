@@ -17,6 +17,7 @@ from loadtests.clock import NS_PER_S
 from loadtests.errors import HarnessError, Mistake, ScenarioError
 from loadtests.plan.feasibility import GeneratorCosts, RequestKind
 from loadtests.plan.host import state_folder
+from loadtests.record.facts import engine_python
 
 # A second of CPU for one request, a terabyte of bytes, a date of datetime: more is a slip.
 _CpuNs = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
@@ -49,6 +50,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
     measured_unix_ns: _UnixNs
     cores: _Cores
+    python: str | None = None  # what its engines ran on: compiled, they take a third less
     http1: ProtocolCost | None = None
     grpc: ProtocolCost | None = None  # unary calls
 
@@ -83,7 +85,7 @@ def load_costs() -> GeneratorCosts | None:
         return None
     return GeneratorCosts(
         request_ns={kind: one.request_ns for kind, one in costs_by_kind(calibration).items()},
-        day=day_of(calibration),
+        basis=basis_of(calibration),
     )
 
 
@@ -97,6 +99,15 @@ def day_of(calibration: Calibration) -> str:
     """The day of the measurement, ISO, UTC."""
     day = datetime.fromtimestamp(calibration.measured_unix_ns // NS_PER_S, tz=UTC)
     return day.date().isoformat()
+
+
+def basis_of(calibration: Calibration) -> str:
+    """The day, and what engines ran on; a difference to those of this process is told."""
+    if calibration.python is None:
+        return day_of(calibration)
+    text = f"{day_of(calibration)} with {calibration.python}"
+    now = engine_python()
+    return text if now == calibration.python else f"{text}; this is {now}"
 
 
 def store_calibration(calibration: Calibration) -> Path:

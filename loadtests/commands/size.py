@@ -14,7 +14,9 @@ from analysis.tables import CellValue, Table, to_rich, to_rows
 from analysis.text import rate as rate_text
 from loadtests.commands.calibrate import SCENARIOS
 from loadtests.commands.calibration import (
+    Calibration,
     ProtocolCost,
+    basis_of,
     costs_by_kind,
     day_of,
     load_calibration,
@@ -93,21 +95,22 @@ def add_hosts(parser: argparse.ArgumentParser) -> None:
 def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """Scale the plan to the rate, size it, print."""
     types = load_host_types(arguments.hosts)
-    day, costs = _costs(arguments.calibration)
+    calibration, costs = _costs(arguments.calibration)
     path = arguments.scenario or SCENARIOS / f"{_PROFILES[arguments.protocol]}.toml"
     plan = _plan_at(path, arguments.rate, arguments.target)
     demand = demand_of(plan, arguments.rate, traffic_of(plan, costs), types)
     sizes = size_fleets(demand, types)
     notes = tuple(fleet_notes(demand, sizes, types))
     if arguments.json:
-        document = {"calibrated": day, "demand": demand, "hosts": sizes, "notes": notes}
+        basis = {"calibrated": day_of(calibration), "calibrated_with": calibration.python}
+        document = basis | {"demand": demand, "hosts": sizes, "notes": notes}
         terminal.json(document | {"scenario": plan.scenario_name, "currency": types.currency})
         return ExitCode.PASS
     table = RichTable(title=f"{plan.scenario_name} at this rate", show_header=False)
     for row in demand_rows(demand):
         table.add_row(*row)
     terminal.out.print(table)
-    terminal.out.print(to_rich(fleet_table(_title(arguments.rate, day), sizes, types)))
+    terminal.out.print(to_rich(fleet_table(_title(arguments.rate, calibration), sizes, types)))
     for note in notes:
         terminal.out.print(f"note: {note}", soft_wrap=True)
     return ExitCode.PASS
@@ -127,7 +130,7 @@ def hosts_at(plan: Plan, per_s: float) -> Table | str:
         return f"{_UNNAMED}: closed load has no rate; `headroom size` takes a scenario of open load"
     types = load_host_types(HOST_TYPES)
     demand = demand_of(plan, per_s, traffic_of(plan, costs), types)
-    return fleet_table(_title(per_s, day_of(calibration)), size_fleets(demand, types), types)
+    return fleet_table(_title(per_s, calibration), size_fleets(demand, types), types)
 
 
 def hosts_json(hosts: Table | str) -> dict[str, list[dict[str, CellValue]] | str | None]:
@@ -145,12 +148,12 @@ def print_hosts(hosts: Table | str, terminal: Terminal) -> None:
         terminal.out.print(to_rich(hosts))
 
 
-def _title(per_s: float, day: str) -> str:
-    return f"Hosts for {rate_text(per_s)} requests/s (calibrated on {day})"
+def _title(per_s: float, calibration: Calibration) -> str:
+    return f"Hosts for {rate_text(per_s)} requests/s (calibrated on {basis_of(calibration)})"
 
 
-def _costs(path: Path | None) -> tuple[str, Mapping[RequestKind, ProtocolCost]]:
-    """Day and costs of a calibration; ScenarioError where there is none."""
+def _costs(path: Path | None) -> tuple[Calibration, Mapping[RequestKind, ProtocolCost]]:
+    """A calibration and its costs; ScenarioError where there is none."""
     calibration = load_calibration(path)
     if calibration is None:
         seen = "no calibration of this machine" if path is None else f"no file {path}"
@@ -158,7 +161,7 @@ def _costs(path: Path | None) -> tuple[str, Mapping[RequestKind, ProtocolCost]]:
         raise ScenarioError(
             _SUBJECT, (Mistake(where="--calibration", seen=seen, expected=expected),)
         )
-    return day_of(calibration), costs_by_kind(calibration)
+    return calibration, costs_by_kind(calibration)
 
 
 def _plan_at(path: Path, per_s: float, targets: list[str]) -> Plan:

@@ -37,10 +37,10 @@ CALIBRATED: Final = frozenset({RequestKind.HTTP1, RequestKind.UNARY})  # by `hea
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorCosts:
-    """CPU time of the generator per request by kind, and the day of their calibration."""
+    """CPU time of the generator per request by kind, and what they rest on."""
 
     request_ns: Mapping[RequestKind, float]
-    day: str  # "2026-11-26"
+    basis: str  # the day of the calibration, "2026-11-26", and what engines ran on then
 
 
 def kind_of(request: Request) -> RequestKind:
@@ -79,12 +79,12 @@ def _costs_text(parts: Mapping[RequestKind, float], costs: GeneratorCosts) -> st
     if len(parts) == 1:
         ((kind, _),) = parts.items()
         each = f"at {costs.request_ns[kind] / 1000:.1f} us each"
-        return f"{each} (calibrated here for {kind.value} on {costs.day})"
+        return f"{each} (calibrated here for {kind.value} on {costs.basis})"
     shares = ", ".join(
         f"{part:.0%} {kind.value} at {costs.request_ns[kind] / 1000:.1f} us"
         for kind, part in parts.items()
     )
-    return f"({shares}: calibrated here on {costs.day})"
+    return f"({shares}: calibrated here on {costs.basis})"
 
 
 def _engines(count: int) -> str:

@@ -41,12 +41,12 @@ def host_facts() -> HostFacts:
         kernel=f"{platform.system()} {platform.release()}",
         cpu_model=_cpu_model(Path("/proc/cpuinfo")),
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        python=_python(),
+        python=engine_python(),
     )
 
 
-def _python() -> str:
-    """What engines of this host run on."""
+def engine_python() -> str:
+    """What engines of this host run on: "CPython 3.12.1, engine compiled"."""
     python = f"{platform.python_implementation()} {platform.python_version()}"
     return f"{python}, engine compiled" if compiled.is_used() else python
 

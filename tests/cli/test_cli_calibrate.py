@@ -28,6 +28,7 @@ from loadtests.commands.calibrate import (
 from loadtests.commands.calibration import (
     Calibration,
     ProtocolCost,
+    basis_of,
     calibration_path,
     load_costs,
     store_calibration,
@@ -35,6 +36,7 @@ from loadtests.commands.calibration import (
 from loadtests.commands.terminal import Terminal
 from loadtests.errors import HarnessError
 from loadtests.plan.feasibility import RequestKind
+from loadtests.record.facts import engine_python
 from loadtests.record.window import Count, Window
 
 
@@ -142,6 +144,7 @@ def test_the_cheapest_of_three_tries_counts(
     assert (found.grpc.request_ns, found.grpc.request_ns_high) == (5_000.0, 6_000.0)
     assert (found.http1.sent_bytes, found.http1.received_bytes) == (200.0, 700.0)
     assert found.http1.mix_request_ns == 1_000.0
+    assert found.python == engine_python()
     rest, calls = ("http://r:1", "http://r:2"), ("http://g:1", "http://g:2")
     peer = asked[2][1]
     assert asked == [
@@ -171,7 +174,21 @@ def test_costs_are_kept_by_protocol() -> None:
     costs = load_costs()
     assert costs is not None
     assert costs.request_ns == {RequestKind.HTTP1: 14_000.0, RequestKind.UNARY: 7_000.0}
-    assert costs.day == "2026-09-21"
+    assert costs.basis == "2026-09-21"
+
+
+def test_what_engines_ran_on_is_told_with_the_day() -> None:
+    """Compiled engines cost less: a cost of one kind is not passed off as one of the other."""
+    here = msgspec.structs.replace(GOOD, python=engine_python())
+    assert basis_of(here) == f"2026-09-21 with {engine_python()}"
+    other = msgspec.structs.replace(GOOD, python="CPython 3.9.1, engine compiled")
+    assert basis_of(other) == (
+        f"2026-09-21 with CPython 3.9.1, engine compiled; this is {engine_python()}"
+    )
+    store_calibration(other)
+    costs = load_costs()
+    assert costs is not None
+    assert costs.basis == basis_of(other)
 
 
 def test_a_calibration_of_before_protocols_knows_none() -> None:

@@ -25,7 +25,7 @@ from loadtests.plan.scenario import load_scenario, resolve
 
 LIMITS = HostLimits(cores=8, descriptors=20_000, ephemeral_ports=28_000)
 COSTS = GeneratorCosts(
-    request_ns={RequestKind.HTTP1: 14_000.0, RequestKind.UNARY: 7_000.0}, day="2026-11-26"
+    request_ns={RequestKind.HTTP1: 14_000.0, RequestKind.UNARY: 7_000.0}, basis="2026-11-26"
 )
 SCENARIOS = Path(__file__).parent.parent.parent / "scenarios"
 

@@ -123,7 +123,7 @@ def test_the_ceiling_of_a_trial_is_no_higher_than_what_is_allowed() -> None:
 
 def test_the_generators_highest_rate_is_its_calibrated_cost() -> None:
     """90 % of as many cores as there are engines; unknown without a calibration."""
-    costs = GeneratorCosts(request_ns={RequestKind.HTTP1: 20_000.0}, day="2026-11-26")
+    costs = GeneratorCosts(request_ns={RequestKind.HTTP1: 20_000.0}, basis="2026-11-26")
     assert highest_per_s(good_plan(), costs, cores=2, engines=1) == pytest.approx(45_000.0)
     assert highest_per_s(good_plan(), costs, cores=2, engines=5) == pytest.approx(90_000.0)
     assert highest_per_s(good_plan(), None, cores=2, engines=1) is None
