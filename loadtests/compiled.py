@@ -189,10 +189,10 @@ def _put(made: Path, to: Path, maker: str) -> None:
 
 def make() -> None:
     """Make it, unless it is there, and by no other mypy than the one that is here."""
-    if _is_made(folder()) and not os.access(_MADE, os.W_OK):  # installed for all, say
-        return
+    if _maker(folder()) is not None and not os.access(_MADE, os.W_OK):
+        return  # nobody can make it anew, and it is used
     with _alone():
-        if _is_made(folder()):
+        if _is_made(_folder_for(_PACKAGE)):
             return
         with _workshop() as package:
             sys.stderr.write(f"compiling {len(MODULES)} modules, a minute or two ...\n")

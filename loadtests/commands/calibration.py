@@ -24,6 +24,7 @@ _CpuNs = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 _PerS = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 _Bytes = Annotated[float, msgspec.Meta(ge=0, le=1e12)]
 _UnixNs = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Name = Annotated[str, msgspec.Meta(max_length=200, pattern="^[ -~]*$")]  # of what is printed
 _Cores = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
@@ -50,7 +51,7 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
     measured_unix_ns: _UnixNs
     cores: _Cores
-    python: str | None = None  # what its engines ran on: compiled, they take a third less
+    python: _Name | None = None  # what its engines ran on: compiled, they take a third less
     http1: ProtocolCost | None = None
     grpc: ProtocolCost | None = None  # unary calls
 
@@ -85,7 +86,7 @@ def load_costs() -> GeneratorCosts | None:
         return None
     return GeneratorCosts(
         request_ns={kind: one.request_ns for kind, one in costs_by_kind(calibration).items()},
-        basis=basis_of(calibration),
+        basis=basis_here(calibration),
     )
 
 
@@ -102,12 +103,16 @@ def day_of(calibration: Calibration) -> str:
 
 
 def basis_of(calibration: Calibration) -> str:
-    """The day, and what engines ran on; a difference to those of this process is told."""
-    if calibration.python is None:
-        return day_of(calibration)
-    text = f"{day_of(calibration)} with {calibration.python}"
+    """The day of the measurement, and what engines ran on."""
+    on = calibration.python
+    return day_of(calibration) + (f" with {on}" if on is not None else "")
+
+
+def basis_here(calibration: Calibration) -> str:
+    """The same of this machine's; what engines run on now is added where it is another."""
     now = engine_python()
-    return text if now == calibration.python else f"{text}; this is {now}"
+    is_same = calibration.python in (None, now)
+    return basis_of(calibration) + ("" if is_same else f"; this is {now}")
 
 
 def store_calibration(calibration: Calibration) -> Path:

@@ -16,6 +16,7 @@ from loadtests.commands.calibrate import SCENARIOS
 from loadtests.commands.calibration import (
     Calibration,
     ProtocolCost,
+    basis_here,
     basis_of,
     costs_by_kind,
     day_of,
@@ -96,21 +97,23 @@ def execute(arguments: argparse.Namespace, terminal: Terminal) -> ExitCode:
     """Scale the plan to the rate, size it, print."""
     types = load_host_types(arguments.hosts)
     calibration, costs = _costs(arguments.calibration)
+    is_own = arguments.calibration is None
+    basis = basis_here(calibration) if is_own else basis_of(calibration)
     path = arguments.scenario or SCENARIOS / f"{_PROFILES[arguments.protocol]}.toml"
     plan = _plan_at(path, arguments.rate, arguments.target)
     demand = demand_of(plan, arguments.rate, traffic_of(plan, costs), types)
     sizes = size_fleets(demand, types)
     notes = tuple(fleet_notes(demand, sizes, types))
     if arguments.json:
-        basis = {"calibrated": day_of(calibration), "calibrated_with": calibration.python}
-        document = basis | {"demand": demand, "hosts": sizes, "notes": notes}
+        measured = {"calibrated": day_of(calibration), "calibrated_with": calibration.python}
+        document = measured | {"demand": demand, "hosts": sizes, "notes": notes}
         terminal.json(document | {"scenario": plan.scenario_name, "currency": types.currency})
         return ExitCode.PASS
     table = RichTable(title=f"{plan.scenario_name} at this rate", show_header=False)
     for row in demand_rows(demand):
         table.add_row(*row)
     terminal.out.print(table)
-    terminal.out.print(to_rich(fleet_table(_title(arguments.rate, calibration), sizes, types)))
+    terminal.out.print(to_rich(fleet_table(_title(arguments.rate, basis), sizes, types)))
     for note in notes:
         terminal.out.print(f"note: {note}", soft_wrap=True)
     return ExitCode.PASS
@@ -130,7 +133,7 @@ def hosts_at(plan: Plan, per_s: float) -> Table | str:
         return f"{_UNNAMED}: closed load has no rate; `headroom size` takes a scenario of open load"
     types = load_host_types(HOST_TYPES)
     demand = demand_of(plan, per_s, traffic_of(plan, costs), types)
-    return fleet_table(_title(per_s, calibration), size_fleets(demand, types), types)
+    return fleet_table(_title(per_s, basis_here(calibration)), size_fleets(demand, types), types)
 
 
 def hosts_json(hosts: Table | str) -> dict[str, list[dict[str, CellValue]] | str | None]:
@@ -148,8 +151,8 @@ def print_hosts(hosts: Table | str, terminal: Terminal) -> None:
         terminal.out.print(to_rich(hosts))
 
 
-def _title(per_s: float, calibration: Calibration) -> str:
-    return f"Hosts for {rate_text(per_s)} requests/s (calibrated on {basis_of(calibration)})"
+def _title(per_s: float, basis: str) -> str:
+    return f"Hosts for {rate_text(per_s)} requests/s (calibrated on {basis})"
 
 
 def _costs(path: Path | None) -> tuple[Calibration, Mapping[RequestKind, ProtocolCost]]:

@@ -33,7 +33,7 @@ _LENGTH: Final = b"\x01"  # stands for the length of a body that varies
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _LONG_STEP_NS: Final = 60_000
 _MOST_ROWS: Final = 128  # in one step
-_MOST_TOGETHER: Final = 1024
+_MOST_TOGETHER: Final = 512
 _TOGETHER_BYTES: Final = 8 << 20
 
 Integers = NDArray[np.int64]
@@ -266,9 +266,9 @@ class Catalogue:
     ) -> Iterator[None]:
         """Put the parcel of each arrival into an empty list, in order; a step at a time.
 
-        `dues_ns` are the intended times. A step is a column of values or as many rows of bytes
-        as take some 40 us, in which nothing that is due can leave. Many at a time take a
-        quarter of what each takes when it is sent (`make bench`, gRPC).
+        `dues_ns` are the intended times. A step is a column of values (some 0.1 ms) or as many
+        rows of bytes as take some 40 us, in which nothing that is due can leave. Many at a time
+        take a quarter of what each takes when it is sent (`make bench`, gRPC).
         """
         at = slots.tolist()
         payloads = list(map(self._payloads.__getitem__, at))

@@ -22,7 +22,7 @@ from loadtests.engine.traffic import NEVER_NS, Traffic
 from loadtests.plan.model import Node, Plan, Share
 from loadtests.plan.schedule import Schedule
 
-_BATCH: Final = 512  # half as many cost a third more each
+_BATCH: Final = 256
 
 
 class Supply:

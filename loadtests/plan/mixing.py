@@ -46,8 +46,8 @@ def mix64(value: int) -> int:
 
 
 def words_of(sequences: NDArray[np.int64]) -> Words:
-    """Sequence numbers (>= 0) as words; a view, nothing is copied."""
-    return sequences.view(np.uint64)
+    """Sequence numbers (>= 0) as words; mostly a view, nothing is copied."""
+    return sequences.astype(np.int64, copy=False).view(np.uint64)
 
 
 def mix64_many(values: Words) -> Words:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from loadtests.plan.cells import Cells, joined
 
-WIDE_BYTES: Final = 512  # an engine's batch of 1024 rows: a matrix of 512 kB at most
+WIDE_BYTES: Final = 512  # an engine's batch of 512 rows: a matrix of 256 kB at most
 
 Integers = NDArray[np.int64]
 Sequences = NDArray[np.int64]

@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 
 from loadtests.errors import HarnessError
 from loadtests.record.files import AppendFile, read_file
-from loadtests.record.memory import give_back_memory
 from loadtests.record.tables import ALL_SCHEMAS, table_of, with_added
 
 FEWEST_WINDOWS: Final = 60  # of a row group
@@ -65,14 +64,17 @@ class TableFile:
         self._packed: list[pa.Table] = []  # those of the minutes before, small batches no more
         self._packed_windows = 0
 
-    def append(self, batch: pa.RecordBatch) -> None:
-        """Take the rows of a window; written when a row group is full."""
+    def append(self, batch: pa.RecordBatch) -> bool:
+        """Take the rows of a window; True when they filled a row group, which was written."""
         self._waiting.append(batch)
-        if len(self._waiting) >= FEWEST_WINDOWS:
-            self._pack()
-            size = sum(table.nbytes for table in self._packed)
-            if size >= ENOUGH_BYTES or self._packed_windows >= MOST_WINDOWS:
-                self._flush()
+        if len(self._waiting) < FEWEST_WINDOWS:
+            return False
+        self._pack()
+        size = sum(table.nbytes for table in self._packed)
+        is_full = size >= ENOUGH_BYTES or self._packed_windows >= MOST_WINDOWS
+        if is_full:
+            self._flush()
+        return is_full
 
     def close(self) -> None:
         """Write what waits and the footer, sync; HarnessError on disk errors."""
@@ -104,8 +106,6 @@ class TableFile:
         if tables:
             whole = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
             self._writer.write_table(whole)
-            del tables, whole
-            give_back_memory()
 
 
 def read_table(path: Path, name: str) -> pa.Table:

@@ -55,6 +55,7 @@ from loadtests.record.hlog import IntervalEncoder, log_header
 from loadtests.record.hold_back import HoldBack
 from loadtests.record.journal import Batch, Journal, ServerBatch
 from loadtests.record.manifest import Manifest, Outcome, encode_manifest
+from loadtests.record.memory import give_back_memory
 from loadtests.record.parquet import TableFile
 from loadtests.record.redaction import clean_message, redact, redact_command, secrets_of
 from loadtests.record.server import SERVER_TABLE, ServerRow
@@ -318,10 +319,12 @@ class ArchiveWriter:
     def _write_window(self, window: Window) -> None:
         rows, totals, latency = self._open_tables()
         totals.add(window)
-        for name, batch in rows.batches(window).items():
-            self._table(name).append(batch)
+        batches = rows.batches(window).items()
+        were_full = [self._table(name).append(batch) for name, batch in batches]
         intervals = intervals_of(window, self._draft.slots, 1, ())
         latency.append(b"".join(map(self._encoder.encode, intervals)))
+        if any(were_full):
+            give_back_memory()
 
     def _write_totals(self) -> None:
         """Both sums, in one log: the tag's first name says which."""

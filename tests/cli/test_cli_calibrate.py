@@ -28,6 +28,7 @@ from loadtests.commands.calibrate import (
 from loadtests.commands.calibration import (
     Calibration,
     ProtocolCost,
+    basis_here,
     basis_of,
     calibration_path,
     load_costs,
@@ -182,13 +183,14 @@ def test_what_engines_ran_on_is_told_with_the_day() -> None:
     here = msgspec.structs.replace(GOOD, python=engine_python())
     assert basis_of(here) == f"2026-09-21 with {engine_python()}"
     other = msgspec.structs.replace(GOOD, python="CPython 3.9.1, engine compiled")
-    assert basis_of(other) == (
-        f"2026-09-21 with CPython 3.9.1, engine compiled; this is {engine_python()}"
-    )
+    text = "2026-09-21 with CPython 3.9.1, engine compiled"
+    assert (basis_of(other), basis_here(other)) == (text, f"{text}; this is {engine_python()}")
+    assert basis_here(here) == basis_of(here)
+    assert basis_here(GOOD) == basis_of(GOOD) == "2026-09-21"
     store_calibration(other)
     costs = load_costs()
     assert costs is not None
-    assert costs.basis == basis_of(other)
+    assert costs.basis == basis_here(other)
 
 
 def test_a_calibration_of_before_protocols_knows_none() -> None:

@@ -154,7 +154,7 @@ def _places(plan: Plan) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 
 
 def test_large_bodies_that_differ_are_prepared_a_few_at_a_time() -> None:
-    """A megabyte each: not 1024 of them ahead of their time, in open load and in closed load."""
+    """A megabyte each: not 512 of them ahead of their time, in open load and in closed load."""
     large = request("/a", name="a", method="POST", body=b"x" * (1 << 20) + b"${uuid}")
     plan = plan_for(1, [large], level=100, seconds=1)
     catalogue = Catalogue(plan, run_id="run-1", environment={})
@@ -177,7 +177,7 @@ def test_a_rare_large_body_does_not_make_all_others_dear() -> None:
     small = request("/b", name="b", method="POST", body=b"${uuid}", weight=0.999)
     plan = plan_for(1, [large, small], level=2000, seconds=1)
     catalogue = Catalogue(plan, run_id="run-1", environment={})
-    assert catalogue.most_together(_places(plan)) == 1024
+    assert catalogue.most_together(_places(plan)) == 512
 
 
 def test_no_step_makes_more_than_one_row_where_rows_take_long() -> None:
