@@ -49,10 +49,11 @@ def dialer_of(plan: Plan, authorised: Sequence[str] = ()) -> tuple[Dialer, list[
     return Dialer(plan, traffic, connects_per_s=1e5, authorised=authorised), pools
 
 
-async def listen(port: int) -> int:
+async def listen(port: int, held: list[asyncio.StreamWriter]) -> int:
     """Accept at both addresses on one port (0: any), and hold what is accepted."""
     for address in ADDRESSES:
-        server = await asyncio.start_server(lambda _reader, _writer: None, address, port)
+        # Python 3.13 closes a connection whose writer nobody holds.
+        server = await asyncio.start_server(lambda _, writer: held.append(writer), address, port)
         port = server.sockets[0].getsockname()[1]
     return port
 
@@ -78,7 +79,8 @@ async def dial_one_name() -> tuple[list[str], list[Peers]]:
         return [(*kind, (address, port or 0)) for address in ADDRESSES]
 
     asyncio.get_running_loop().getaddrinfo = look_up  # type: ignore[method-assign,assignment]
-    ports = [await listen(0), await listen(0)]
+    held: list[asyncio.StreamWriter] = []
+    ports = [await listen(0, held), await listen(0, held)]
     nodes = [node(port, name=f"n{port}", host="name.test") for port in ports]
     dialer, pools = dialer_of(plan_for(ports[0], [request("/ok")], nodes=tuple(nodes)))
     for pool in pools:
