@@ -9,7 +9,7 @@ length of the body that is sent, for every sequence.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic_ns
@@ -221,6 +221,7 @@ class Catalogue:
     """All requests of a plan as parcels, for one engine."""
 
     __slots__ = (
+        "_codes",
         "_nodes",
         "_paces",
         "_payloads",
@@ -243,14 +244,17 @@ class Catalogue:
         ]
         self._paces = [_Pace() for _ in self._sources]
         # By slot; payloads are b"" where they differ between sequences, and widths 0 where not.
+        # Codes are those of the payloads that do not.
         # The last rows of a stage are those of connections: no arrival has their slots.
         self._tasks, self._payloads = list[Task](), list[bytes]()
+        self._codes = list[int]()
         self._widths = np.zeros(len(plan.slots), dtype=np.int64)
         for slot, request in enumerate(self._request_of.tolist()):
             source, node = self._sources[min(request, len(self._sources) - 1)], slot % self._nodes
             is_ready = source.is_constant and request < len(self._sources)
             self._tasks.append(source.tasks[node])
             self._payloads.append(source.constant(node) if is_ready else b"")
+            self._codes.append(len(self._payloads[-1]) << SLOT_BITS | slot)
             self._widths[slot] = 0 if source.is_constant else source.widest
 
     def most_together(self, slots: Integers) -> int:
@@ -272,6 +276,7 @@ class Catalogue:
         """
         at = slots.tolist()
         payloads = list(map(self._payloads.__getitem__, at))
+        codes: Iterable[int] = map(self._codes.__getitem__, at)
         if self._varying:
             requests = self._request_of[slots]
             for request in self._varying:
@@ -280,8 +285,8 @@ class Catalogue:
                     nodes = (slots[places] % self._nodes).tolist()
                     rows = _Rows(self._sources[request], sequences[places], nodes)
                     yield from rows.put(payloads, places.tolist(), self._paces[request])
-        sizes = np.fromiter(map(len, payloads), dtype=np.int64, count=len(payloads))
-        codes = (sizes << SLOT_BITS | slots).tolist()
+            sizes = np.fromiter(map(len, payloads), dtype=np.int64, count=len(payloads))
+            codes = (sizes << SLOT_BITS | slots).tolist()
         tasks = map(self._tasks.__getitem__, at)
         into.extend(zip(dues_ns, codes, tasks, payloads, strict=True))
         yield
