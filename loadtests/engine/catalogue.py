@@ -277,6 +277,7 @@ class Catalogue:
         at = slots.tolist()
         payloads = list(map(self._payloads.__getitem__, at))
         codes: Iterable[int] = map(self._codes.__getitem__, at)
+        yield
         if self._varying:
             requests = self._request_of[slots]
             for request in self._varying:

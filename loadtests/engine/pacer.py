@@ -184,9 +184,10 @@ class Pacer:
             yield
         count = self._catalogue.most_together(self._stretch.slots[self._slice_from :])
         part = self._stretch.part(self._slice_from, self._slice_from + count)
-        self._slice_from += len(part.offsets_ns)
         dues_ns = (part.offsets_ns + self._t0_ns).tolist()
+        yield
         to = list(map(self._pools.__getitem__, part.slots.tolist()))
+        self._slice_from += len(part.offsets_ns)
         self._coming = coming = _Slice(part, dues_ns, to)
         yield
         yield from self._catalogue.prepare(dues_ns, part.sequences, part.slots, coming.parcels)
@@ -222,7 +223,7 @@ class Pacer:
             self.step()
 
     def step(self) -> None:
-        """Take one step towards the next slice: where arrivals are rare, each round takes one.
+        """Take one step towards the next slice: where arrivals are rare, rounds take some.
 
         Else all of it would be left for the moment after an arrival, when its answer comes.
         """

@@ -3,7 +3,7 @@
 The hot path appends plain integers to `array('q')` buffers through bound methods; about
 a thousand events at a time are binned with NumPy into dense rows, one per (slot, kind)
 that the second has touched. A window is closed by setting its rows aside; they are read
-out a few at a time (`Closing.step`), so that no close holds the loop longer than 0.1 ms.
+out a few at a time (`Closing.step`), over half of the next second at most.
 
 A *code* is `size_bytes << SLOT_BITS | slot`: what was sent and where it counts, in one
 number. The law: every event handed in is in exactly one window, counts and errors alike.
@@ -32,7 +32,7 @@ SLOT_MASK: Final = (1 << SLOT_BITS) - 1
 BATCH_EVENTS: Final = 1024  # sent, or ok
 MOST_KINDS: Final = 64  # error kinds per slot, `other` included
 _LONGEST_MESSAGE: Final = 200
-_ROWS_PER_STEP: Final = 8
+_STEPS: Final = 50  # in which a closed second is read out, half of the next one
 _BLOCK_ROWS: Final = 128  # 24 MB of address space, of which only what is hit becomes memory
 _KINDS: Final = len(Kind)
 _COUNTS: Final = len(Count)
@@ -115,7 +115,17 @@ class _Rows:
 class Closing:
     """A second set aside; `step` until it gives the window."""
 
-    __slots__ = ("_bins", "_health", "_keys", "_order", "_rows", "_start_s", "_values", "_writes")
+    __slots__ = (
+        "_at_a_time",
+        "_bins",
+        "_health",
+        "_keys",
+        "_order",
+        "_rows",
+        "_start_s",
+        "_values",
+        "_writes",
+    )
 
     def __init__(
         self, rows: _Rows, start_s: int, health: EngineHealth, bins: Bins, writes: Writes
@@ -125,13 +135,14 @@ class Closing:
         # Keys must rise: rows are read in the order of their owners.
         order = sorted(range(len(rows.owners)), key=rows.owners.__getitem__)
         self._order: Iterator[int] = iter(order)
+        self._at_a_time = 2 + len(order) // _STEPS  # a row takes 10 to 20 us
         self._keys: list[Integers] = [np.empty(0, dtype=np.int64)]
         self._values: list[Integers] = [np.empty(0, dtype=np.int64)]
 
     def step(self) -> Window | None:
         """Read out some rows; the window once all are read."""
         rows = self._rows
-        for _ in range(_ROWS_PER_STEP):
+        for _ in range(self._at_a_time):
             row = next(self._order, None)
             if row is None:
                 return self._window()

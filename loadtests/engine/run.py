@@ -333,10 +333,11 @@ class Run:
         self._dialer.fill(self._pools, now_ns)
         self._sweep(now_ns)
         self._feel_strain(now_ns)
-        self._pacer.step()
+        if self._traffic.due_ns - now_ns > NS_PER_MS:  # else arrivals take the steps
+            self._pacer.step()
         self._serve(now_ns)
         self._traffic.flush()
-        if self._recorder.is_full:
+        if self._is_closed and self._recorder.is_full:  # no timer takes its steps
             self._recorder.absorb()
         self._windows.step()
         if self._is_at_end(monotonic_ns()):
