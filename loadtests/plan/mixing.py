@@ -67,9 +67,9 @@ def bijection62(value: int, key: int) -> int:
     return value ^ (value >> 29)
 
 
-def bijection62_many(values: Words, key: int) -> Words:
-    """`bijection62` of each number; shape kept."""
-    values = (values * _GOLDEN + np.uint64(key)) & _LOW_62
+def bijection62_many(values: Words, keys: Words) -> Words:
+    """`bijection62` of each number with each key, as they broadcast."""
+    values = (values * _GOLDEN + keys) & _LOW_62
     values = values ^ (values >> _BY_31)
     values = (values * _FIRST) & _LOW_62
     return values ^ (values >> _BY_29)
