@@ -67,13 +67,17 @@ def _expected(plan: Plan, shares: list[Share], until_ns: int) -> list[tuple[int,
 @settings(max_examples=60, deadline=None)
 @given(
     steps_ms=st.lists(st.integers(0, 300), min_size=1, max_size=12),
+    prepared=st.integers(0, 4),
     takes_over_at=st.integers(0, 11),
     stops_at=st.integers(0, 11),
 )
 def test_every_arrival_is_handed_out_or_dropped_once(
-    steps_ms: list[int], takes_over_at: int, stops_at: int
+    steps_ms: list[int], prepared: int, takes_over_at: int, stops_at: int
 ) -> None:
-    """Stalls, another share taken over in the middle of a slice, a stop: nothing twice or never."""
+    """Stalls, another share taken over in the middle of a slice, a stop: nothing twice or never.
+
+    Whatever is prepared of the next slice when a window ends, or the share comes.
+    """
     plan = _varied()
     mine = Share(residue=0, modulus=2, from_ns=0)
     with Bench.of(plan) as bench:
@@ -85,6 +89,10 @@ def test_every_arrival_is_handed_out_or_dropped_once(
         for number, step_ms in enumerate(steps_ms):
             bench.clock.now_ns += step_ms * NS_PER_MS
             offset_ns = bench.clock.now_ns - t0_ns
+            for _ in range(prepared):
+                pacer.step()
+            if number % 2:
+                pacer.count_planned(bench.clock.now_ns)
             if number == takes_over_at and offset_ns < plan.duration_ns:
                 shares.append(Share(residue=1, modulus=2, from_ns=offset_ns // 2))
                 pacer.take_over(shares[-1])

@@ -59,6 +59,28 @@ def test_no_node_is_left_without_a_connection() -> None:
     assert connections_per_node(2, [1.0, 1.0, 1.0], 0) == [1, 1, 1]
 
 
+@pytest.mark.parametrize(("slots", "most"), [(5, 10), (400, 50)])
+def test_a_closed_second_is_read_out_in_half_of_the_next_one(slots: int, most: int) -> None:
+    """In fifty rounds at most, a few rows in each; the window is the one that `finish` gives."""
+
+    def filled() -> Recorder:
+        recorder = Recorder(slots)
+        for slot in range(slots):
+            recorder.log_sent(slot)
+            recorder.log_lag(slot)
+            recorder.log_ok(slot)
+            recorder.log_response(1_000 * slot)
+            recorder.log_service(slot)
+            recorder.log_received(1)
+        return recorder
+
+    closing, steps, window = filled().close(7, HEALTH), 0, None
+    while window is None:
+        window, steps = closing.step(), steps + 1
+    assert most // 2 < steps <= most
+    assert pack_window(window) == pack_window(filled().close(7, HEALTH).finish())
+
+
 def test_the_odd_connection_goes_round() -> None:
     """Engines that split the same total do not all favour the same node."""
     sums = np.sum([connections_per_node(5, [1.0] * 4, engine) for engine in range(4)], axis=0)
