@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 
 from loadtests.clock import NS_PER_MS, NS_PER_S
-from loadtests.plan.mixing import cumulative_words, key_of
+from loadtests.plan.mixing import cumulative_words, key_of, words_of
 from loadtests.plan.model import ArrivalProcess, LoadModel, Plan, Share
 from loadtests.plan.pacers import pacer_of
 from loadtests.plan.stage_arrivals import ConstantStage, Integers, PoissonStage
@@ -108,7 +108,7 @@ class Schedule:
 
     def mix(self, sequences: Integers) -> tuple[Integers, Integers]:
         """Request and node index of each sequence number (>= 0); same shape."""
-        words = sequences.astype(np.uint64)
+        words = words_of(sequences)
         requests = np.searchsorted(
             self._request_edges, words * _STEP_REQUEST + self._shifts[0], side="right"
         )

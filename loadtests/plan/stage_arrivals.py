@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.clock import NS_PER_S
-from loadtests.plan.mixing import uniform_many
+from loadtests.plan.mixing import uniform_many, words_of
 from loadtests.plan.model import Share, Stage
 from loadtests.plan.pacers import Pacer
 
@@ -118,7 +118,7 @@ class PoissonStage:
 
     def _offsets(self, sequences: Integers) -> Integers:
         bins = np.searchsorted(self._firsts, sequences, side="right") - 1
-        parts = uniform_many(self._key, sequences.astype(np.uint64))
+        parts = uniform_many(self._key, words_of(sequences))
         counts = self._counts[bins] + parts * (self._counts[bins + 1] - self._counts[bins])
         offsets = (self._pacer.times(counts) * NS_PER_S).astype(np.int64)
         lowest = bins * self._bin_ns

@@ -67,7 +67,7 @@ def test_joined_cells_are_joined_texts(columns: list[list[bytes]], literal: byte
 @given(st.integers(0, 1 << 32), st.integers(250, 1100), st.integers(0, 1), st.integers(3, 40))
 @settings(max_examples=30)
 def test_many_texts_are_cut_in_order(seed: int, count: int, shortest: int, above: int) -> None:
-    """More than are cut together; of one length, few and many, none at all among them or not."""
+    """A batch and more; of one length and of many, none at all among them or not."""
     random = Random(seed)
     lengths = [random.randrange(shortest, above) for _ in range(count)]
     texts = [random.randbytes(length) for length in lengths]
