@@ -58,7 +58,6 @@ class ShowSample:
     write_s: float  # of the whole archive, by its writer
     show_s: tuple[float, ...]
     exit_code: int
-    verdict: str  # the last line that the command printed
 
 
 def _plan(seconds: int) -> Plan:
@@ -178,14 +177,13 @@ def show_sample(*, seconds: int, rounds: int, scratch: Path) -> ShowSample:
     print(f"  archive of {seconds} windows written in {write_s:.1f} s", flush=True)
     start = "from loadtests.cli import console; console()"
     command = [sys.executable, "-c", start, "show", str(archive)]
-    durations, code, output = [], 0, ""
+    durations, code = [], 0
     for _ in range(rounds):
         begin = time.monotonic()
         with spawn("headroom show", command, core=GENERATOR_CORE, scratch=scratch) as child:
             code = child.wait(_END_S)
             durations.append(time.monotonic() - begin)
-            output = child.output()
-            if code not in _VERDICTS or not output.strip():
+            if code not in _VERDICTS or not child.output().strip():
                 raise HarnessError(
                     where="headroom show",
                     seen=f"exit code {code}: {child.complaint()}",
@@ -200,5 +198,4 @@ def show_sample(*, seconds: int, rounds: int, scratch: Path) -> ShowSample:
         write_s=write_s,
         show_s=tuple(durations),
         exit_code=code,
-        verdict=output.strip().splitlines()[-1],
     )
