@@ -196,7 +196,6 @@ def good_results() -> Results:
         write_s=40.0,
         show_s=(2.0, 2.1, 2.2),
         exit_code=0,
-        verdict="PASS",
     )
     hour = PageSample(
         windows=3_600,
