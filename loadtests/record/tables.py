@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from loadtests.record.bin_rows import BINS, BINS_TABLE, bins_batch
 from loadtests.record.manifest import Manifest
+from loadtests.record.part_numbers import PartNumbers
 from loadtests.record.server import SERVER, SERVER_TABLE
 from loadtests.record.summary import Segments, segments_of
 from loadtests.record.window import Count, EngineHealth, Hiccup, Kind, Window
@@ -134,12 +135,11 @@ class RowBuilder:
                        (slots.stages, slots.requests, slots.nodes)]  # fmt: skip
         self._requests, self._nodes = len(slots.requests), len(slots.nodes)
         self._in_flight = np.zeros(len(slots), dtype=np.int64)
-        self._parts: dict[int, int] = {}
+        self._parts = PartNumbers()
 
     def batches(self, window: Window) -> dict[str, pa.RecordBatch]:
         """Rows of one window (or a further part of it) by table name."""
-        part = self._parts.get(window.start_s, 0)
-        self._parts[window.start_s] = part + 1
+        part = self._parts.take(window.start_s)
         return {
             **self._asked_for(window),
             "windows": self._window_rows(window, part),
