@@ -41,8 +41,7 @@ _START_S = 120.0
 _END_S = 60.0
 _SKIP_S = 2  # the first windows, while agents fall into step
 _SLICE_S = 2
-# Row groups of tables with many rows are written every four minutes, of others every ten: what
-# waits to be written, some 15 MB, comes and goes with both, and is the same after twenty.
+# Longer than anything that comes and goes: rows are spooled every minute, and give back memory.
 _PERIOD_S = 1_200
 _KEPT = 100  # readings of memory that are stored
 _S = 1_000_000_000

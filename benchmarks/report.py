@@ -78,8 +78,8 @@ slices of two seconds. Age: moment of archiving less the end of the window's sec
 """
 _GROWTH_METHOD = """\
 The fan-in above for an hour. Slope: median of the changes of VmRSS within twenty minutes,
-the period in which the archive's row groups come and go; the first third is left out: what
-a master keeps of each agent's last minutes fills up first.
+longer than anything that comes and goes; the first third is left out: what a master keeps
+of each agent's last minutes fills up first.
 """
 _CURVE_METHOD = """\
 The fan-in above with as many agents as it has, in the clear and with a CURVE key for each

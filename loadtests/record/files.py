@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -52,19 +53,26 @@ class AppendFile:
     """A file that only grows; `size_bytes` is its length of whole appends.
 
     It is a new one, unless `keep_bytes` are to be kept of one that is there; what lies behind
-    them, such as the torn end that a crash leaves, is `cut` before anything is appended.
+    them, such as the torn end that a crash leaves, is `cut` before anything is appended. One
+    that `is_spool` lies beside `path`, has no name, and is gone when it is closed.
 
     Every append goes to the kernel at once: it survives the death of this process. It is
     synced to the disk by `sync` alone, because an fsync can stall the event loop that
     renews leases for hundreds of milliseconds; a power cut may cost the last seconds.
     """
 
-    def __init__(self, path: Path, keep_bytes: int | None = None) -> None:
+    def __init__(
+        self, path: Path, keep_bytes: int | None = None, *, is_spool: bool = False
+    ) -> None:
         self.path = path
         self.size_bytes = keep_bytes or 0
         flags = _NEW_FILE | os.O_WRONLY | os.O_APPEND if keep_bytes is None else _KEPT_FILE
         with writing(path):
-            self.descriptor = os.open(path, flags, _FILE_MODE)
+            if is_spool:
+                with tempfile.TemporaryFile(dir=path.parent, buffering=0) as file:
+                    self.descriptor = os.dup(file.fileno())
+            else:
+                self.descriptor = os.open(path, flags, _FILE_MODE)
 
     def cut(self) -> None:
         """Cut off what is not kept."""
@@ -84,6 +92,13 @@ class AppendFile:
                     os.ftruncate(self.descriptor, self.size_bytes)
                 raise
         self.size_bytes += len(data)
+
+    @contextmanager
+    def read_again(self) -> Iterator[BufferedReader]:
+        """Read a spool from its beginning; nothing more can be appended."""
+        with reading(self.path), os.fdopen(os.dup(self.descriptor), "rb") as file:
+            file.seek(0)
+            yield file
 
     def sync(self) -> None:
         """Wait until the disk has it."""

@@ -1,13 +1,16 @@
-"""Parquet files of an archive: written in row groups as windows come, read with checks.
+"""Parquet files of an archive: written when a run is over, read with checks.
 
-A row group takes the windows of ten minutes, or 8 MB, but one minute's at least: its writer
-keeps 870 bytes of every column of every group until the end of the run, and a narrow table
-in groups of a minute is slow to read; all in one would hold it in memory. A Parquet file
-has no end until it is closed; a run that dies is read from its journal instead.
+A Parquet writer keeps a kilobyte of every column of every row group until its end, between
+blocks that come and go: a master of 1,000 agents grew by it for as long as it ran. So rows
+are spooled as windows come, as a stream of Arrow's that keeps nothing, into a file without a
+name; `close` makes the Parquet file of it, in few large row groups. A run that dies is read
+from its journal instead.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +21,8 @@ from loadtests.errors import HarnessError
 from loadtests.record.files import AppendFile, read_file
 from loadtests.record.tables import ALL_SCHEMAS, table_of, with_added
 
-FEWEST_WINDOWS: Final = 60  # of a row group
-MOST_WINDOWS: Final = 600
-ENOUGH_BYTES: Final = 8 << 20
+SPOOLED_WINDOWS: Final = 60  # at a time: a batch of few rows takes twenty times their bytes
+GROUP_BYTES: Final = 32 << 20  # of a row group, in memory; the last minute may exceed it
 
 
 class _Sink:
@@ -53,59 +55,71 @@ class TableFile:
     """A new Parquet file that takes the rows of one window, or scrape, after the other."""
 
     def __init__(self, path: Path, name: str) -> None:
-        self._name = name
-        self._file = AppendFile(path)
-        self._sink = _Sink(self._file)
-        # No statistics: the writer keeps those of every row group, 30 kB each, until its end.
-        self._writer = pq.ParquetWriter(
-            self._sink, ALL_SCHEMAS[name], compression="zstd", write_statistics=False
-        )
+        self._path, self._name = path, name
+        self._spool = AppendFile(path, is_spool=True)
+        self._sink = _Sink(self._spool)
+        options = pa.ipc.IpcWriteOptions(compression="lz4")
+        self._stream = pa.ipc.new_stream(self._sink, ALL_SCHEMAS[name], options=options)
         self._waiting: list[pa.RecordBatch] = []
-        self._packed: list[pa.Table] = []  # those of the minutes before, small batches no more
-        self._packed_windows = 0
 
     def append(self, batch: pa.RecordBatch) -> bool:
-        """Take the rows of a window; True when they filled a row group, which was written."""
+        """Take the rows of a window; True when they were spooled, with those before them."""
         self._waiting.append(batch)
-        if len(self._waiting) < FEWEST_WINDOWS:
+        if len(self._waiting) < SPOOLED_WINDOWS:
             return False
-        self._pack()
-        size = sum(table.nbytes for table in self._packed)
-        is_full = size >= ENOUGH_BYTES or self._packed_windows >= MOST_WINDOWS
-        if is_full:
-            self._flush()
-        return is_full
+        self._flush()
+        return True
 
     def close(self) -> None:
-        """Write what waits and the footer, sync; HarnessError on disk errors."""
+        """Write the Parquet file of all rows, sync; HarnessError on disk errors."""
         self._flush()
-        self._writer.close()
-        self._file.sync()
-        self._file.close()
+        self._stream.close()
+        file = AppendFile(self._path)
+        try:
+            with self._spool.read_again() as spool:
+                self._write(file, spool)
+            file.sync()
+        finally:
+            file.close()
+            self._spool.close()
 
     def discard(self) -> None:
-        """Leave the file as it is, without an end: nobody reads it. Harmless after `close`."""
+        """Make no file: nobody would read it. Harmless after `close`."""
         self._waiting.clear()
-        self._packed.clear()
         self._sink.is_discarded = True
-        self._file.close()
-
-    def _pack(self) -> None:
-        """Put what waits into one piece: a batch of few rows takes twenty times their bytes."""
-        batches = [batch for batch in self._waiting if batch.num_rows]
-        self._packed_windows += len(self._waiting)
-        self._waiting.clear()
-        if batches:
-            self._packed.append(table_of(self._name, batches).combine_chunks())
+        self._spool.close()
 
     def _flush(self) -> None:
-        self._pack()
-        tables = [*self._packed]
-        self._packed.clear()
-        self._packed_windows = 0
-        if tables:
-            whole = pa.concat_tables(tables).unify_dictionaries().combine_chunks()
-            self._writer.write_table(whole)
+        batches = [batch for batch in self._waiting if batch.num_rows]
+        self._waiting.clear()
+        if batches:
+            self._stream.write_table(table_of(self._name, batches).combine_chunks())
+
+    def _write(self, file: AppendFile, spool: BufferedReader) -> None:
+        sink = _Sink(file)
+        # No statistics: nobody reads them.
+        writer = pq.ParquetWriter(
+            sink, ALL_SCHEMAS[self._name], compression="zstd", write_statistics=False
+        )
+        try:
+            for group in self._groups(pa.ipc.open_stream(spool)):
+                writer.write_table(group)
+            writer.close()
+        except BaseException:
+            sink.is_discarded = True
+            raise
+
+    def _groups(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
+        """Put batches together into row groups."""
+        waiting, size = list[pa.RecordBatch](), 0
+        for batch in batches:
+            waiting.append(batch)
+            size += batch.nbytes
+            if size >= GROUP_BYTES:
+                yield table_of(self._name, waiting).combine_chunks()
+                waiting, size = [], 0
+        if waiting:
+            yield table_of(self._name, waiting).combine_chunks()
 
 
 def read_table(path: Path, name: str) -> pa.Table:
