@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -82,28 +83,29 @@ def test_nothing_is_in_the_folder_before_the_end_nor_without_one(tmp_path: Path)
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("is_at_end", [False, True])
+@pytest.mark.parametrize(
+    ("windows", "step"),
+    [(SPOOLED_WINDOWS - 1, lambda file: file.append(_batch(0, 2))), (5, TableFile.close)],
+    ids=["spooling", "at the end"],
+)
 def test_a_full_disk_is_told_with_the_name_of_the_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_at_end: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    windows: int,
+    step: Callable[[TableFile], object],
 ) -> None:
     """While rows are spooled, and while the file is made of them; nothing else is raised later."""
-    path = tmp_path / f"{SERVER_TABLE}.parquet"
-    file = TableFile(path, SERVER_TABLE)
-    for window in range(SPOOLED_WINDOWS - 1):
+    file = TableFile(tmp_path / f"{SERVER_TABLE}.parquet", SERVER_TABLE)
+    for window in range(windows):
         file.append(_batch(window, 2))
 
     def full(_descriptor: int, _data: bytes) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    if is_at_end:
-        file.append(_batch(0, 2))
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", full)
         with pytest.raises(HarnessError, match=r"server\.parquet.*ENOSPC"):
-            if is_at_end:
-                file.close()
-            else:
-                file.append(_batch(0, 2))
+            step(file)
     file.discard()
 
 
