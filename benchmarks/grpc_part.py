@@ -27,9 +27,7 @@ from loadtests.errors import HarnessError
 
 LAG_LEVEL = 0.5
 USUAL = shape_name(CONNECTIONS, STREAMS)
-GRPC_OFFER = Offer(
-    closed=closed_for(CONNECTIONS, STREAMS), open=open_unique, parts=(0.4, 0.5, 0.6), turns=2
-)
+GRPC_OFFER = Offer(closed=closed_for(CONNECTIONS, STREAMS), open=open_unique, from_ratio=0.3)
 _WHERE = {"core": GENERATOR_CORE, "driver_core": SERVER_CORE}
 
 

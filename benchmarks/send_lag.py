@@ -94,7 +94,7 @@ def open_plan(server: Server, seconds: float, rate_per_s: float) -> Plan:
 
 
 # An engine makes more in closed load, where answers and requests alternate.
-REST_OFFER = Offer(closed=closed_plan, open=open_plan, parts=(0.65, 0.75, 0.85), turns=2)
+REST_OFFER = Offer(closed=closed_plan, open=open_plan, from_ratio=0.6)
 
 
 def lag_samples(
