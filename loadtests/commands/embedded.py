@@ -9,6 +9,7 @@ only where some fault needs one, because it costs time.
 from __future__ import annotations
 
 import http.client
+import secrets
 import socket
 import sys
 import tempfile
@@ -40,6 +41,8 @@ _HOST: Final = "127.0.0.1"
 _HEALTH: Final = "/q/health/ready"
 _POLL_S: Final = 0.05
 _CONNECTIONS_A_NODE: Final = 4  # as of a plan that says nothing
+_LOWEST_PORT: Final = 10_000
+_PORTS_OF_CONNECTIONS: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _SERVER_UP: Final = "2"  # srv_op_state of `show servers state`: running
 
 
@@ -54,10 +57,23 @@ class _Ports:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody has at the moment; all different."""
+    """Ports that nobody has at the moment; all different.
+
+    None that the kernel gives to connections: one that it gave away in the seconds before a
+    program listens there kept HAProxy from starting.
+    """
+    first_of_connections = int(_PORTS_OF_CONNECTIONS.read_text().split()[0])
+    numbers = list(range(_LOWEST_PORT, first_of_connections)) or [0] * count
+    secrets.SystemRandom().shuffle(numbers)
     with ExitStack() as stack:
-        listeners = [stack.enter_context(socket.create_server((_HOST, 0))) for _ in range(count)]
-        return [int(listener.getsockname()[1]) for listener in listeners]
+        found: list[int] = []
+        for number in numbers:
+            if len(found) == count:
+                break
+            with suppress(OSError):
+                listener = stack.enter_context(socket.create_server((_HOST, number)))
+                found.append(int(listener.getsockname()[1]))
+        return found
 
 
 def _wants_proxies(failover: Failover) -> bool:
