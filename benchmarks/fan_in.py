@@ -33,7 +33,7 @@ from benchmarks.spread import undisturbed
 from benchmarks.synthetic import MASTER_ENDPOINTS, endpoint_names
 from loadtests.errors import HarnessError
 from loadtests.plan.codec import encode_plan
-from loadtests.plan.model import LoadModel, Plan
+from loadtests.plan.model import LoadModel, LossPolicy, Plan
 
 _RATE_PER_S = 1_550_000
 _FLEETS = 2  # processes that the agents live in
@@ -112,13 +112,13 @@ def _per_endpoint(agents: int) -> int:
     return _RATE_PER_S // agents // MASTER_ENDPOINTS
 
 
-def _plan(agents: int, seconds: int) -> Plan:
+def _plan(agents: int, seconds: int, loss_policy: LossPolicy) -> Plan:
     get = mix_of_five()[0]
     requests = tuple(
         dataclasses.replace(get, name=name, path=f"/{number}", weight=1.0)
         for number, name in enumerate(endpoint_names(MASTER_ENDPOINTS))
     )
-    return build_plan(
+    plan = build_plan(
         port=9,
         model=LoadModel.OPEN,
         requests=requests,
@@ -126,6 +126,7 @@ def _plan(agents: int, seconds: int) -> Plan:
         seconds=seconds,
         connections=10_000,
     )
+    return dataclasses.replace(plan, loss_policy=loss_policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,8 +187,13 @@ def fan_in_samples(
 
 
 def growth_sample(agents: int, *, seconds: float, scratch: Path) -> FanInSample:
-    """One long run, for what the master's memory does in it."""
-    sample = _one_run(agents, round(seconds) + _SKIP_S, scratch)
+    """One long run, for what the master's memory does in it.
+
+    An agent that is lost does not end it: a virtual machine stands still for seconds, once in
+    some hours.
+    """
+    length = round(seconds) + _SKIP_S
+    sample = _one_run(agents, length, scratch, loss_policy=LossPolicy.CONTINUE)
     slope_mib = sample.slope_bytes_per_h / (1 << 20)
     print(f"  {agents:,} agents: {slope_mib:+.2f} MiB/h", flush=True)
     return sample
@@ -264,9 +270,15 @@ def _ratio(before: tuple[int, int], after: tuple[int, int]) -> float:
 
 
 def _one_run(
-    agents: int, seconds: int, scratch: Path, keys: FleetKeys | None = None
+    agents: int,
+    seconds: int,
+    scratch: Path,
+    keys: FleetKeys | None = None,
+    *,
+    loss_policy: LossPolicy = LossPolicy.ABORT,
 ) -> FanInSample:
-    with _swarm(agents, _plan(agents, seconds), scratch, keys) as (master, children):
+    plan = _plan(agents, seconds, loss_policy)
+    with _swarm(agents, plan, scratch, keys) as (master, children):
         usage = _watch(master, seconds)
         output = master.wait_success(_END_S)
         fleets = [msgspec.json.decode(child.wait_success(_END_S), type=Fleet) for child in children]
