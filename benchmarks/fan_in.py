@@ -19,12 +19,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise, starmap
 from pathlib import Path
-from statistics import median
 
 import msgspec
 import numpy as np
 
 from benchmarks.machine import GENERATOR_CORE, SERVER_CORE
+from benchmarks.memory import theil_sen
 from benchmarks.plans import build_plan, mix_of_five
 from benchmarks.process import Child, cpu_ns, resident_bytes, spawn
 from benchmarks.server import free_port
@@ -41,8 +41,10 @@ _START_S = 120.0
 _END_S = 60.0
 _SKIP_S = 2  # the first windows, while agents fall into step
 _SLICE_S = 2
-# Longer than anything that comes and goes: rows are spooled every minute, and give back memory.
-_PERIOD_S = 1_200
+# Every minute a master spools its rows and gives freed memory back; the next windows take it
+# again within seconds. The lowest of two minutes' readings is what it keeps.
+_FLOOR_S = 120
+_FEWEST_FLOORS = 5
 _KEPT = 100  # readings of memory that are stored
 _S = 1_000_000_000
 
@@ -58,7 +60,8 @@ class FanInSample:
     master_cpu_ratio: float
     master_cpu_slices: tuple[float, ...]  # of each two seconds
     master_resident_bytes: int  # highest
-    resident_bytes: tuple[int, ...] = ()  # the same after each two seconds
+    resident_bytes: tuple[int, ...] = ()  # some of the readings, two seconds apart and more
+    kept_bytes: tuple[int, ...] = ()  # lowest of each two minutes
     slope_bytes_per_h: float = 0.0  # of these, see `Usage`
     windows: int
     windows_missing: int
@@ -93,18 +96,23 @@ class Usage:
     resident_bytes: tuple[int, ...]  # after each two seconds
 
     @property
+    def kept_bytes(self) -> tuple[int, ...]:
+        """The lowest reading of each two minutes."""
+        readings, each = self.resident_bytes, _FLOOR_S // _SLICE_S
+        whole = range(0, len(readings) - each + 1, each)
+        return tuple(min(readings[at : at + each]) for at in whole)
+
+    @property
     def slope_bytes_per_h(self) -> float:
-        """Growth of resident memory, the first third left out; 0 for too short a run.
+        """Growth of what is kept, the first third left out; 0 for too short a run.
 
         What a master keeps of each agent's last minutes (clock samples: six) fills up first.
-        Readings are held against those of a period before.
         """
-        settled = self.resident_bytes[len(self.resident_bytes) // 3 :]
-        later = settled[_PERIOD_S // _SLICE_S :]
-        if not later:
+        settled = self.kept_bytes[len(self.kept_bytes) // 3 :]
+        if len(settled) < _FEWEST_FLOORS:
             return 0.0
-        changes = [after - before for before, after in zip(settled, later, strict=False)]
-        return median(changes) * 3600 / _PERIOD_S
+        hours = [number * _FLOOR_S / 3600 for number in range(len(settled))]
+        return theil_sen(hours, settled)
 
 
 def _per_endpoint(agents: int) -> int:
@@ -300,6 +308,7 @@ def _one_run(
         master_cpu_slices=usage.cpu_slices,
         master_resident_bytes=max(usage.resident_bytes),
         resident_bytes=usage.resident_bytes[:: max(1, len(usage.resident_bytes) // _KEPT)],
+        kept_bytes=usage.kept_bytes,
         slope_bytes_per_h=usage.slope_bytes_per_h,
         windows=len({window.label_s for window in archived}),
         windows_missing=seconds - len({window.label_s for window in archived}),

@@ -77,9 +77,10 @@ under load fills them. "Undisturbed" is the lower quartile over
 slices of two seconds. Age: moment of archiving less the end of the window's second.
 """
 _GROWTH_METHOD = """\
-The fan-in above for an hour. Slope: median of the changes of VmRSS within twenty minutes,
-longer than anything that comes and goes; the first third is left out: what a master keeps
-of each agent's last minutes fills up first.
+The fan-in above for an hour. Every minute a master spools its rows and gives freed memory
+back, which the next windows take again; kept is the lowest VmRSS of each two minutes. Slope:
+Theil-Sen over those, the first third left out: what is kept of each agent's last minutes
+fills up first.
 """
 _CURVE_METHOD = """\
 The fan-in above with as many agents as it has, in the clear and with a CURVE key for each
@@ -345,18 +346,20 @@ def _growth_section(part: GrowthPart) -> list[str]:
     header = (
         "agents",
         "minutes",
-        "first MB",
-        "last MB",
+        "highest MB",
+        "kept MB after a third",
+        "at the end",
         "MiB per hour",
         "master's core",
         "age max s",
     )
-    resident = sample.resident_bytes
+    kept = sample.kept_bytes or (0,)  # no two minutes in a quick run
     row = [
         f"{sample.agents:,}",
         f"{sample.seconds / 60:.1f}",
-        f"{resident[len(resident) // 10] / _MB:.2f}",
-        f"{resident[-1] / _MB:.2f}",
+        f"{sample.master_resident_bytes / _MB:.2f}",
+        f"{kept[len(kept) // 3] / _MB:.2f}",
+        f"{kept[-1] / _MB:.2f}",
         f"{sample.slope_bytes_per_h / (1 << 20):+.2f}",
         f"{sample.master_cpu_ratio:.0%}",
         f"{sample.age_max_s:.2f}",

@@ -97,15 +97,16 @@ def test_the_leak_slope_ignores_outliers_and_sees_growth() -> None:
 
 @pytest.mark.parametrize("growth_mib_per_h", [0.0, 0.5, 5.0])
 def test_a_masters_growth_is_seen_behind_what_comes_and_goes(growth_mib_per_h: float) -> None:
-    """Two saw-teeth of 9 MB, of four and of ten minutes, and a start that fills up."""
-    tooth, times_s = 9 << 20, range(0, 3_600, 2)
+    """90 MB are given back every minute and mostly taken again before the next reading.
+
+    A start fills up, and every other minute no reading is low.
+    """
     readings = [
         (100 << 20)
-        + tooth * (at % 240) // 240
-        + tooth * (at % 600) // 600
         + min(at, 900) * 50_000
+        + (0 if at % 120 < 2 else 90_000_000 + at * 7919 % 5_000_000)
         + round(growth_mib_per_h * (1 << 20) * at / 3600)
-        for at in times_s
+        for at in range(0, 3_600, 2)
     ]
     usage = Usage(seconds=3_600.0, cpu_ratio=0.4, cpu_slices=(), resident_bytes=tuple(readings))
     assert usage.slope_bytes_per_h / (1 << 20) == pytest.approx(growth_mib_per_h, abs=0.01)
