@@ -34,6 +34,7 @@ from benchmarks.synthetic import MASTER_ENDPOINTS, endpoint_names
 from loadtests.errors import HarnessError
 from loadtests.plan.codec import encode_plan
 from loadtests.plan.model import LoadModel, LossPolicy, Plan
+from loadtests.record.manifest import Outcome
 
 _RATE_PER_S = 1_550_000
 _FLEETS = 2  # processes that the agents live in
@@ -277,6 +278,14 @@ def _ratio(before: tuple[int, int], after: tuple[int, int]) -> float:
     return (after[1] - before[1]) / (after[0] - before[0])
 
 
+def require_whole(outcome: str, agents: int) -> None:
+    """Refuse a run that its master gave up, also when that was shortly before its end."""
+    if not outcome.startswith(Outcome.COMPLETE.value):
+        raise HarnessError(
+            where=f"fan-in of {agents:,} agents", seen=outcome, expected="a complete run"
+        )
+
+
 def _one_run(
     agents: int,
     seconds: int,
@@ -298,6 +307,9 @@ def _one_run(
             seen=f"{fleets}, master: {output.splitlines()[-1:]}, {master.complaint()}",
             expected="every agent sent home by the master after its FINAL",
         )
+    last = output.splitlines()[-1]
+    if loss_policy is LossPolicy.ABORT:
+        require_whole(last, agents)
     ages = [window.age_s for window in archived]
     return FanInSample(
         agents=agents,
@@ -316,5 +328,5 @@ def _one_run(
         age_max_s=max(ages),
         requests_sent=sum(fleet.requests for fleet in fleets),
         requests_archived=sum(window.ok for window in archived),
-        outcome=output.splitlines()[-1],
+        outcome=last,
     )

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.cost import ratios_to, undisturbed_ratio, undisturbed_us
-from benchmarks.fan_in import Usage
+from benchmarks.fan_in import Usage, require_whole
 from benchmarks.generators import count_of_hey, count_of_locust, count_of_wrk
 from benchmarks.memory import theil_sen
 from benchmarks.process import cpu_ns, descendants, resident_bytes, spawn
@@ -110,6 +110,13 @@ def test_a_masters_growth_is_seen_behind_what_comes_and_goes(growth_mib_per_h: f
     ]
     usage = Usage(seconds=3_600.0, cpu_ratio=0.4, cpu_slices=(), resident_bytes=tuple(readings))
     assert usage.slope_bytes_per_h / (1 << 20) == pytest.approx(growth_mib_per_h, abs=0.01)
+
+
+def test_a_run_that_its_master_gave_up_is_no_sample() -> None:
+    """Its last word decides: an agent can be lost in the last second, when all was measured."""
+    require_whole("complete: the last stage is over", 1_000)
+    with pytest.raises(HarnessError, match="lost agent-1254/0"):
+        require_whole("aborted: lost agent-1254/0: agent-1254: silent for 2.5 s", 3_000)
 
 
 def test_synthetic_windows_obey_the_laws_and_travel() -> None:
