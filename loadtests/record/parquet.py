@@ -79,6 +79,10 @@ class TableFile:
             with self._spool.read_again() as spool:
                 self._write(file, spool)
             file.sync()
+        except pa.ArrowException as error:
+            seen = f"rows spooled while the run lasted: {str(error).splitlines()[0]}"
+            expected = "a disk that gives back what was written; the journal has all of it"
+            raise HarnessError(where=str(self._path), seen=seen, expected=expected) from error
         finally:
             file.close()
             self._spool.close()

@@ -109,6 +109,32 @@ def test_a_full_disk_is_told_with_the_name_of_the_table(
     file.discard()
 
 
+def test_a_spool_that_the_disk_damages_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the table's name, as every error of a disk; here all of it reads as zeros."""
+    file = TableFile(tmp_path / f"{SERVER_TABLE}.parquet", SERVER_TABLE)
+    for window in range(SPOOLED_WINDOWS):
+        file.append(_batch(window, 2))
+    spools = list[int]()
+    write = os.write
+
+    def noted(descriptor: int, data: bytes) -> int:
+        spools.append(descriptor)
+        return write(descriptor, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", noted)
+        for window in range(SPOOLED_WINDOWS):
+            file.append(_batch(window, 2))
+    size = os.fstat(spools[0]).st_size
+    os.ftruncate(spools[0], 0)
+    os.ftruncate(spools[0], size)
+    with pytest.raises(HarnessError, match=r"server\.parquet.*spooled"):
+        file.close()
+    file.discard()
+
+
 # A process of its own, in which nobody else takes memory. Hours of narrow windows, and what the
 # C library has given out after the first and after each of the others.
 _SCRIPT = """
