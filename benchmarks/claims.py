@@ -176,7 +176,7 @@ def _growth_claim(results: Results) -> Claim:
         text=text,
         limit=limit,
         measured=f"{slope / (1 << 20):+.2f} MiB/h over {part.sample.seconds / 60:.0f} min",
-        is_met=part.sample.windows_missing == 0 and slope < _GROWTH_LIMIT_BYTES,
+        is_met=part.sample.is_whole and slope < _GROWTH_LIMIT_BYTES,
     )
 
 

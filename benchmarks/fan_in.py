@@ -72,6 +72,13 @@ class FanInSample:
     requests_archived: int
     outcome: str  # of the run, and why it ended
 
+    @property
+    def is_whole(self) -> bool:
+        """All agents handed over all seconds: none was lost, however the run went on."""
+        each = _per_endpoint(self.agents) * self.agents * MASTER_ENDPOINTS
+        is_all = self.requests_archived == self.requests_sent == each * self.windows
+        return is_all and not self.windows_missing
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Archived:

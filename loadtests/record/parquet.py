@@ -80,7 +80,8 @@ class TableFile:
                 self._write(file, spool)
             file.sync()
         except pa.ArrowException as error:
-            seen = f"rows spooled while the run lasted: {str(error).splitlines()[0]}"
+            why = str(error).split("\n")[0]
+            seen = f"rows spooled while the run lasted: {why}"
             expected = "a disk that gives back what was written; the journal has all of it"
             raise HarnessError(where=str(self._path), seen=seen, expected=expected) from error
         finally:
@@ -97,7 +98,11 @@ class TableFile:
         batches = [batch for batch in self._waiting if batch.num_rows]
         self._waiting.clear()
         if batches:
-            self._stream.write_table(table_of(self._name, batches).combine_chunks())
+            self._stream.write_table(self._together(batches))
+
+    def _together(self, batches: list[pa.RecordBatch]) -> pa.Table:
+        """One piece of many."""
+        return table_of(self._name, batches).combine_chunks()
 
     def _write(self, file: AppendFile, spool: BufferedReader) -> None:
         sink = _Sink(file)
@@ -120,10 +125,10 @@ class TableFile:
             waiting.append(batch)
             size += batch.nbytes
             if size >= GROUP_BYTES:
-                yield table_of(self._name, waiting).combine_chunks()
+                yield self._together(waiting)
                 waiting, size = [], 0
         if waiting:
-            yield table_of(self._name, waiting).combine_chunks()
+            yield self._together(waiting)
 
 
 def read_table(path: Path, name: str) -> pa.Table:

@@ -184,8 +184,8 @@ def good_results() -> Results:
         windows_missing=0,
         age_p50_s=0.8,
         age_max_s=1.5,
-        requests_sent=31_000_000,
-        requests_archived=31_000_000,
+        requests_sent=30_800_000,  # 77 of each agent to each of 20 endpoints
+        requests_archived=30_800_000,
         outcome="complete",
     )
     show = ShowSample(
