@@ -33,7 +33,7 @@ _LENGTH: Final = b"\x01"  # stands for the length of a body that varies
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _LONG_STEP_NS: Final = 60_000
 _MOST_ROWS: Final = 128  # in one step
-_MOST_TOGETHER: Final = 512
+MOST_TOGETHER: Final = 512
 _TOGETHER_BYTES: Final = 8 << 20
 
 Integers = NDArray[np.int64]
@@ -205,9 +205,12 @@ class _Rows:
         for column in self.source.columns_of(self.sequences):
             columns.append(column)
             yield
-        rows = self.source.payloads(columns, self.sequences, self.nodes)
+        made = self.source.payloads(columns, self.sequences, self.nodes)
         yield
-        left, done = iter(places), 0
+        if isinstance(made, list) and len(made) == len(payloads):
+            payloads[:] = made
+            return
+        rows, left, done = iter(made), iter(places), 0
         while done < len(places):
             began_ns, count = monotonic_ns(), pace.rows
             for place, payload in zip(islice(left, count), rows, strict=False):
@@ -228,6 +231,7 @@ class Catalogue:
         "_request_of",
         "_sources",
         "_tasks",
+        "_undated",
         "_varying",
         "_widths",
     )
@@ -256,13 +260,17 @@ class Catalogue:
             self._payloads.append(source.constant(node) if is_ready else b"")
             self._codes.append(len(self._payloads[-1]) << SLOT_BITS | slot)
             self._widths[slot] = 0 if source.is_constant else source.widest
+        # The parcels of closed load, which is due when it leaves, where no payload varies.
+        self._undated = [
+            (0, *of) for of in zip(self._codes, self._tasks, self._payloads, strict=True)
+        ]
 
-    def most_together(self, slots: Integers) -> int:
+    def most_together(self, slots: Integers, most: int = MOST_TOGETHER) -> int:
         """How many of these arrivals, from the first on, are worth preparing together.
 
         Fewer where large bodies differ between sequences: all are in memory at once.
         """
-        widths = self._widths[slots[:_MOST_TOGETHER]]
+        widths = self._widths[slots[:most]]
         return max(1, int(np.searchsorted(np.cumsum(widths), _TOGETHER_BYTES, side="right")))
 
     def prepare(
@@ -297,3 +305,14 @@ class Catalogue:
         parcels: list[Parcel] = []
         deque(self.prepare(dues_ns, sequences, slots, parcels), maxlen=0)
         return parcels
+
+    @property
+    def is_ready(self) -> bool:
+        """True where no payload varies: nothing is left to be made."""
+        return not self._varying
+
+    def undated(self, sequences: Integers, slots: Integers) -> list[Parcel]:
+        """Return parcels of closed load; where no payload varies they are ready, and shared."""
+        if self.is_ready:
+            return list(map(self._undated.__getitem__, slots.tolist()))
+        return self.parcels([0] * len(slots), sequences, slots)

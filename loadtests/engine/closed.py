@@ -23,6 +23,7 @@ from loadtests.plan.model import Node, Plan, Share
 from loadtests.plan.schedule import Schedule
 
 _BATCH: Final = 256
+_READY_BATCH: Final = 1024  # of what only has to be looked up
 
 
 class Supply:
@@ -57,12 +58,13 @@ class Supply:
         """Return the next requests for a node, last one first, with the slots of stage 0."""
         self._turn = (self._turn + 1) % len(self._shares)
         share, position = self._shares[self._turn], self._positions[self._turn]
-        numbers = np.arange(position, position + _BATCH, dtype=np.int64)
+        most = _READY_BATCH if self._catalogue.is_ready else _BATCH
+        numbers = np.arange(position, position + most, dtype=np.int64)
         sequences = share.residue + share.modulus * numbers
         slots = self._schedule.mix(sequences)[0] * len(self._plan.nodes) + node
-        size = min(_BATCH, self._catalogue.most_together(slots))
+        size = self._catalogue.most_together(slots, most)
         self._positions[self._turn] += size
-        batch = self._catalogue.parcels([0] * size, sequences[:size], slots[:size])
+        batch = self._catalogue.undated(sequences[:size], slots[:size])
         batch.reverse()
         return batch
 

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.clock import NS_PER_MS
-from loadtests.engine.catalogue import Catalogue
+from loadtests.engine.catalogue import MOST_TOGETHER, Catalogue
 from loadtests.engine.lanes import lanes_of, lanes_of_slots
 from loadtests.engine.multiplexed_pool import MultiplexedPool
 from loadtests.engine.pool import Pool
@@ -39,9 +39,9 @@ _MOST_ARRIVALS: Final = 512  # in one turn of the loop: up to 3 ms
 _HASTE: Final = 1.25  # a slice is prepared by so much faster than the one before is handed out
 _DONE: Final = object()
 SHORTEST_QUANTUM_NS: Final = 120_000  # 60 us of send lag on average, where arrivals are denser
-LONGEST_QUANTUM_NS: Final = 400_000  # well below the 1 ms of send lag that voids a run
-_EASY_RATIO: Final = 0.8  # of its core: up to here an engine can afford to be exact
-_HARD_RATIO: Final = 0.92
+LONGEST_QUANTUM_NS: Final = 500_000  # well below the 1 ms of send lag that voids a run
+_EASY_RATIO: Final = 0.75  # of its core: up to here an engine can afford to be exact
+_HARD_RATIO: Final = 0.87  # a run in which it uses 0.9 is void
 
 Integers = NDArray[np.int64]
 
@@ -85,7 +85,7 @@ def _merged(parts: Sequence[_Stretch]) -> _Stretch:
 def quantum_ns(busy_ratio: float) -> int:
     """Quantum of an engine that used this part of its core lately: longer when it is busy.
 
-    Linear between 0.8 and 0.92, so that what a longer quantum saves cannot make it swing.
+    Linear between 0.75 and 0.87, so that what a longer quantum saves cannot make it swing.
     """
     strain = (busy_ratio - _EASY_RATIO) / (_HARD_RATIO - _EASY_RATIO)
     span_ns = LONGEST_QUANTUM_NS - SHORTEST_QUANTUM_NS
@@ -182,7 +182,9 @@ class Pacer:
                 return
             self._extend()
             yield
-        count = self._catalogue.most_together(self._stretch.slots[self._slice_from :])
+        # Who lets arrivals wait longer can take longer steps: more of them share each.
+        most = MOST_TOGETHER * self.quantum_ns // SHORTEST_QUANTUM_NS
+        count = self._catalogue.most_together(self._stretch.slots[self._slice_from :], most)
         part = self._stretch.part(self._slice_from, self._slice_from + count)
         dues_ns = (part.offsets_ns + self._t0_ns).tolist()
         yield

@@ -10,7 +10,7 @@ sequence; where a body's length differs between sequences, its length is not sai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import repeat
 from typing import Final
@@ -146,7 +146,7 @@ class StreamSource:
     def constant(self, node: int) -> bytes:
         """Return the payload that every sequence has on this node."""
         sequence = np.zeros(1, dtype=np.int64)
-        return next(self.payloads(list(self.columns_of(sequence)), sequence, [node]))
+        return next(iter(self.payloads(list(self.columns_of(sequence)), sequence, [node])))
 
     def columns_of(self, sequences: Sequences) -> Iterator[Values]:
         """Columns of the values of body or message, made when they are taken."""
@@ -155,8 +155,8 @@ class StreamSource:
 
     def payloads(
         self, columns: Sequence[Values], sequences: Sequences, nodes: Sequence[int]
-    ) -> Iterator[bytes]:
-        """Payload for each sequence on its node."""
+    ) -> Iterable[bytes]:
+        """Payload for each sequence on its node; a list where all are made."""
         bodies = self._bodies(columns, sequences.size)
         if all(head.constant is not None for head in self._heads):
             return bodies
@@ -166,14 +166,14 @@ class StreamSource:
             for sequence, node, body in zip(sequences.tolist(), nodes, bodies, strict=True)
         )
 
-    def _bodies(self, columns: Sequence[Values], count: int) -> Iterator[bytes]:
+    def _bodies(self, columns: Sequence[Values], count: int) -> Iterable[bytes]:
         if self._message is None:
             return self._body.rows(columns, count)
         messages = self._message.rows(columns, count)
         if not self._is_packed:
             return messages
         if self._message.is_constant:
-            return repeat(framed(next(messages), Compression.GZIP), count)
+            return repeat(framed(next(iter(messages)), Compression.GZIP), count)
         return (framed(message, Compression.GZIP) for message in messages)
 
 

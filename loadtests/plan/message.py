@@ -13,7 +13,7 @@ same values. A number that happens to be its field's default is written all the 
 from __future__ import annotations
 
 import binascii
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from operator import add
@@ -69,8 +69,8 @@ class MessageTemplate:
         """Each column's values, made when they are taken; none where the message is constant."""
         return self._content.columns_of(sequences)
 
-    def rows(self, columns: Sequence[Values], count: int) -> Iterator[bytes]:
-        """Bytes of the `count` sequences that the columns are of."""
+    def rows(self, columns: Sequence[Values], count: int) -> Iterable[bytes]:
+        """Bytes of the `count` sequences that the columns are of; a list where all are made."""
         if not self._is_framed:
             return self._content.rows(columns, count)
         if self._content.is_wide:

@@ -54,9 +54,12 @@ def mix64_many(values: Words) -> Words:
     """`mix64` of each number; shape kept."""
     # uint64 arrays wrap modulo 2**64 silently, which is what is meant here.
     mixed = values + _GOLDEN
-    mixed = (mixed ^ (mixed >> _BY_30)) * _FIRST
-    mixed = (mixed ^ (mixed >> _BY_27)) * _SECOND
-    return mixed ^ (mixed >> _BY_31)
+    mixed ^= mixed >> _BY_30
+    mixed *= _FIRST
+    mixed ^= mixed >> _BY_27
+    mixed *= _SECOND
+    mixed ^= mixed >> _BY_31
+    return mixed
 
 
 def bijection62(value: int, key: int) -> int:
@@ -69,10 +72,13 @@ def bijection62(value: int, key: int) -> int:
 
 def bijection62_many(values: Words, keys: Words) -> Words:
     """`bijection62` of each number with each key, as they broadcast."""
-    values = (values * _GOLDEN + keys) & _LOW_62
-    values = values ^ (values >> _BY_31)
-    values = (values * _FIRST) & _LOW_62
-    return values ^ (values >> _BY_29)
+    values = values * _GOLDEN + keys
+    values &= _LOW_62
+    values ^= values >> _BY_31
+    values *= _FIRST
+    values &= _LOW_62
+    values ^= values >> _BY_29
+    return values
 
 
 def uniform_many(key: int, indices: Words) -> NDArray[np.float64]:

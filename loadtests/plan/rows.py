@@ -7,7 +7,7 @@ one by one instead, so that a batch never takes more memory than its bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Final, Protocol, cast
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from loadtests.plan.cells import Cells, joined
 
-WIDE_BYTES: Final = 512  # an engine's batch of 512 rows: a matrix of 256 kB at most
+WIDE_BYTES: Final = 512  # an engine's batch of 2,133 rows: a matrix of 1 MB at most
 
 Integers = NDArray[np.int64]
 Sequences = NDArray[np.int64]
@@ -53,7 +53,7 @@ class Narrow:
 
     def texts(self: Column, sequences: Sequences) -> list[bytes]:
         """Texts cut from cells."""
-        return list(self.cells(sequences).texts())
+        return self.cells(sequences).texts()
 
 
 Node = bytes | Column
@@ -98,8 +98,8 @@ class Row:
         for column in self.columns:
             yield column.texts(sequences) if is_wide else column.cells(sequences)
 
-    def rows(self, columns: Sequence[Values], count: int) -> Iterator[bytes]:
-        """Bytes of the `count` sequences that the columns are of."""
+    def rows(self, columns: Sequence[Values], count: int) -> Iterable[bytes]:
+        """Bytes of the `count` sequences that the columns are of; a list where all are made."""
         constant = self.constant
         if constant is not None:
             return repeat(constant, count)

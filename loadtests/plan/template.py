@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -76,7 +76,7 @@ class Template:
         """Each maker's values, made when they are taken."""
         return self._row.columns_of(sequences)
 
-    def rows(self, columns: Sequence[Values], count: int) -> Iterator[bytes]:
+    def rows(self, columns: Sequence[Values], count: int) -> Iterable[bytes]:
         """Bytes of the `count` sequences that the columns are of, equal to `render` of each."""
         return self._row.rows(columns, count)
 

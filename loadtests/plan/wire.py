@@ -34,6 +34,7 @@ FIXED32_TYPE: Final = 5
 _MASK64: Final = (1 << 64) - 1
 _GROUP_BITS: Final = 7
 _LOW_BITS: Final = 0x7F
+_BITS, _LOW = np.uint64(_GROUP_BITS), np.uint64(_LOW_BITS)  # for arrays
 _WHOLE: Final = re.compile(rb"-?[0-9]{1,20}")
 _DECIMAL: Final = re.compile(rb"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|-?Infinity|NaN")
 
@@ -80,13 +81,17 @@ def varints(numbers: Words | Numbers) -> Cells:
     width = max(1, -(-int(values.max(initial=0)).bit_length() // _GROUP_BITS))
     if width == 1:
         return full(values.astype(np.uint8)[:, np.newaxis])
-    shifts = np.arange(0, _GROUP_BITS * width, _GROUP_BITS, dtype=np.uint64)
-    groups = values[:, np.newaxis] >> shifts
-    data = (groups & np.uint64(_LOW_BITS)).astype(np.uint8)
-    data |= (groups > np.uint64(_LOW_BITS)).astype(np.uint8) << np.uint8(_GROUP_BITS)
-    used = groups > np.uint64(0)
-    used[:, 0] = True
-    return full(data) if used.all() else Cells(data, used, used.sum(axis=1))
+    data = np.empty((values.size, width), dtype=np.uint8)
+    used = np.ones((values.size, width), dtype=np.bool_)
+    lengths = np.full(values.size, width)
+    for group in range(width):  # a column at a time: NumPy's inner loops are long
+        has_more = values > _LOW
+        data[:, group] = values & _LOW | has_more.astype(np.uint64) << _BITS
+        values = values >> _BITS
+        if group < width - 1:
+            used[:, group + 1] = has_more
+            lengths -= ~has_more
+    return full(data) if lengths.min() == width else Cells(data, used, lengths)
 
 
 def framed(lengths: Numbers) -> Cells:
