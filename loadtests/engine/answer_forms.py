@@ -150,12 +150,11 @@ class AnswerForms:
     """The forms of one connection; answers that are taken go to `ended.passed`."""
 
     __slots__ = (
-        "_begun",
         "_candidates",
         "_find",
         "_passed",
-        "_records",
         "_sizes",
+        "_streams",
         "flow_bytes",
         "known",
     )
@@ -163,7 +162,7 @@ class AnswerForms:
     def __init__(self, streams: Streams, ended: Ended, heads: ResponseHeads) -> None:
         heads.on_change = self._clear
         self._find = heads.find
-        self._records, self._begun = streams.records, streams.begun
+        self._streams = streams
         self._passed, self._sizes = ended.passed, ended.passed_bytes
         self._candidates: dict[Shape, int] = {}
         self.known: list[Form] = []
@@ -204,31 +203,56 @@ class AnswerForms:
                 return at
             run, end = found.lastindex, found.end()
             ids = form.ids[run](data[at:end])
-            at += self._take_heads(form, ids) if run == _HEADS else self._take(form, run, ids)
+            if run == _WHOLE:
+                at += self._take_whole(form, ids)
+            else:
+                at += (self._take_heads if run == _HEADS else self._take_tails)(form, ids)
             if at < end:
                 return at
         return at
 
     def _take_heads(self, form: Form, ids: Iterator[tuple[int]]) -> int:
         """Note the heads of answers whose rest is still to come; how many bytes they were."""
-        begun, head, count = self._begun, form.head, 0
+        streams, head, count = self._streams, form.head, 0
         for (stream_id,) in ids:
-            if begun.get(stream_id, head) is not None:
+            if not streams.is_fresh(stream_id):
                 break
-            begun[stream_id] = head
+            streams.heads[stream_id] = head
             count += 1
         return count * form.head_bytes
 
-    def _take(self, form: Form, run: int | None, ids: Iterator[tuple[int]]) -> int:
-        """End requests whose answers are complete; how many bytes were taken."""
-        records, begun, passed = self._records, self._begun, self._passed
-        expected = None if run == _WHOLE else form.head  # what has come of them before
-        size, log_size = form.head_bytes + form.tail_bytes, self._sizes.append
+    def _take_whole(self, form: Form, ids: Iterator[tuple[int]]) -> int:
+        """End requests whose whole answers these are; how many bytes were taken."""
+        streams, passed, log_size = self._streams, self._passed, self._sizes.append
+        records, size = streams.records, form.head_bytes + form.tail_bytes
+        before, task = len(passed), form.task
+        # Mostly no answer has come in part, and every request is a fresh one.
+        all_fresh = not (streams.heads or streams.held or streams.exchanges)
+        for (stream_id,) in ids:
+            record = records.get(stream_id)
+            if record is None or not (all_fresh or streams.is_fresh(stream_id)):
+                break
+            if record[2] is not task:
+                if not form.fits(record[2]):
+                    break
+                task = form.task = record[2]
+            del records[stream_id]
+            passed.append(record)
+            log_size(size)
+        count = len(passed) - before
+        self.flow_bytes += count * form.data_bytes
+        return count * size
+
+    def _take_tails(self, form: Form, ids: Iterator[tuple[int]]) -> int:
+        """End requests whose heads have come before; how many bytes were taken."""
+        streams, passed, log_size = self._streams, self._passed, self._sizes.append
+        records, heads = streams.records, streams.heads
+        expected, size = form.head, form.head_bytes + form.tail_bytes
         before, task = len(passed), form.task
         for (stream_id,) in ids:
-            head = begun.get(stream_id, form)  # a form is no head: nothing has been begun
+            head = heads.get(stream_id)
             if head is not expected:
-                if run == _WHOLE or not isinstance(head, Head) or not form.follows(head):
+                if head is None or not form.follows(head):
                     break
                 expected, size = head, head.frame_bytes + form.tail_bytes
             record = records[stream_id]
@@ -236,9 +260,9 @@ class AnswerForms:
                 if not form.fits(record[2]):
                     break
                 task = form.task = record[2]
-            del records[stream_id], begun[stream_id]
+            del records[stream_id], heads[stream_id]
             passed.append(record)
             log_size(size)
         count = len(passed) - before
         self.flow_bytes += count * form.data_bytes
-        return count * (size if run == _WHOLE else form.tail_bytes)
+        return count * form.tail_bytes

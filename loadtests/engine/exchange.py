@@ -94,21 +94,30 @@ class Exchange:
 class Streams:
     """All requests that have been begun on a connection and have not ended."""
 
-    __slots__ = ("begun", "exchanges", "held", "records", "uploads")
+    __slots__ = ("exchanges", "heads", "held", "records", "uploads")
 
     def __init__(self) -> None:
         self.records: dict[int, Record] = {}
-        # Of ordinary requests: None until the head of the answer has come, then that head;
-        # then, with gRPC, head, message and bytes of DATA.
-        self.begun: dict[int, Head | None] = {}
+        # Of ordinary requests whose answer has come in part: its head; then, with gRPC, head,
+        # message and bytes of DATA.
+        self.heads: dict[int, Head] = {}
         self.held: dict[int, tuple[Head, bytes, int]] = {}
         # Of the others everything; and those among them with a rest to send.
         self.exchanges: dict[int, Exchange] = {}
         self.uploads: dict[int, Exchange] = {}
 
+    def is_fresh(self, stream_id: int) -> bool:
+        """Tell an ordinary request of whose answer nothing has come."""
+        return (
+            stream_id in self.records
+            and stream_id not in self.heads
+            and stream_id not in self.held
+            and stream_id not in self.exchanges
+        )
+
     def forget(self, stream_id: int) -> Record:
         """Drop a stream that has ended."""
-        self.begun.pop(stream_id, None)
+        self.heads.pop(stream_id, None)
         self.held.pop(stream_id, None)
         self.exchanges.pop(stream_id, None)
         self.uploads.pop(stream_id, None)
@@ -121,7 +130,7 @@ class Streams:
             record = self.records[stream_id]
             exchange = self.exchanges[stream_id] = Exchange(stream_id, record, 0)
             held = self.held.pop(stream_id, None)
-            head = self.begun.pop(stream_id, None) if held is None else held[0]
+            head = self.heads.pop(stream_id, None) if held is None else held[0]
             if head is not None:
                 exchange.received_bytes = head.frame_bytes
                 exchange.take_head(head, limit_bytes)
@@ -135,7 +144,7 @@ class Streams:
         exchange = self.exchanges.get(stream_id)
         if exchange is not None:
             return exchange.received_bytes
-        head = self.begun.get(stream_id)
+        head = self.heads.get(stream_id)
         if head is not None:
             return head.frame_bytes
         held = self.held.get(stream_id)

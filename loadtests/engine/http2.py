@@ -95,7 +95,7 @@ class Http2:
             HEAD.unpack_from,
             self._heads.find,
             self.streams.records,
-            self.streams.begun,
+            self.streams.heads,
             self.streams.held,
             self.ended.passed.append,
             self.ended.passed_bytes.append,
@@ -175,8 +175,9 @@ class Http2:
         A call costs as much as all that is done for a frame here (`make bench`, gRPC). Returns
         where reading stopped: at the end, or sooner where known forms may match again.
         """
-        unpack, find, records, begun, held, passed, passed_bytes, limit = self._hot
-        frames, forms, answers = self._frames, self._forms, self.ended.answers
+        unpack, find, records, heads, held, passed, passed_bytes, limit = self._hot
+        streams, frames = self.streams, self._frames
+        forms, answers = self._forms, self.ended.answers
         consumed = 0
         is_blocked = frames.is_blocked
         size = len(data)
@@ -189,7 +190,7 @@ class Http2:
                 break
             kind = word & 0xFF
             if kind == 0:  # DATA
-                head = begun.get(stream_id)
+                head = heads.get(stream_id)
                 if head is not None:
                     record = records[stream_id]
                     task = record[2]
@@ -208,7 +209,7 @@ class Http2:
                             else:
                                 body = data[begin:end] if task.keeps_body else b""
                                 answers.append((record, head, body, received))
-                            del records[stream_id], begun[stream_id]
+                            del records[stream_id], heads[stream_id]
                             consumed += length
                             at = end
                             continue
@@ -221,15 +222,15 @@ class Http2:
                         ):
                             body = data[begin + _PREFIX_BYTES : end] if task.keeps_body else b""
                             held[stream_id] = (head, body, length)
-                            del begun[stream_id]
+                            del heads[stream_id]
                             consumed += length
                             at = end
                             continue
             elif kind == 1 and not is_blocked:  # HEADERS
                 if flags == END_HEADERS:
                     head = find(data[begin:end])
-                    if head is not None and head.is_plain and begun.get(stream_id, head) is None:
-                        begun[stream_id] = head
+                    if head is not None and head.is_plain and streams.is_fresh(stream_id):
+                        heads[stream_id] = head
                         at = end
                         continue
                 elif flags == _LAST and stream_id in held:

@@ -95,7 +95,7 @@ class Sender:
         up where the task changes.
         """
         known, output, streams = self._known.get, self.output, self.streams
-        records, waiting, uploads = streams.records, streams.begun, streams.uploads
+        records, uploads = streams.records, streams.uploads
         window, stream_id, most = self._window, self._next_id, self._most_whole
         codes: list[int] = []
         current, start, block, middle, ready_size, extra = None, *_UNKNOWN
@@ -116,7 +116,6 @@ class Sender:
                 window -= size
                 whole_code = code + extra
                 records[stream_id] = (due_ns, whole_code, task, flight)
-                waiting[stream_id] = None
                 codes.append(whole_code)
                 stream_id += 2
                 continue
@@ -161,12 +160,8 @@ class Sender:
                     pass
             if exchange.rest or talk is not None or task.expected.is_head:
                 self.streams.exchanges[stream_id] = exchange
-            else:
-                self.streams.begun[stream_id] = None
             if talk is not None:
                 self.opened.append(exchange)
-        else:
-            self.streams.begun[stream_id] = None
         return record[1]
 
     def _block(self, task: StreamTask, payload: bytes) -> tuple[bytes, bytes]:
