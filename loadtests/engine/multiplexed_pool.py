@@ -1,7 +1,7 @@
 """Pools of HTTP/2 connections: a connection is free as long as it has room for a stream.
 
 Open load takes the free ones in turn, so that all of them see their part; what is due at the
-same moment, up to 32 requests, goes to one of them and leaves in one piece. Under closed
+same moment, up to 128 requests, goes to one of them and leaves in one piece. Under closed
 load users are more than connections: a user sends its next request on the connection that
 has just answered it, which lets all that a read brought leave together.
 
@@ -24,8 +24,9 @@ from loadtests.plan.model import Node
 
 # Requests of open load that may leave together on one connection while others are free. What
 # is due at the same moment costs a third when it shares a `send`, a read, and the server's as
-# well (`make bench`, gRPC, open load); a stall's worth of arrivals is still spread.
-_TURN: Final = 32
+# well (`make bench`, gRPC, open load): more than the longest quantum brings to one engine, so
+# that it is not cut; a stall's worth of arrivals is still spread.
+_TURN: Final = 128
 
 
 class MultiplexedPool(Pool):
@@ -68,7 +69,20 @@ class MultiplexedPool(Pool):
         """Begin all that is due at the same moment and may be begun; the rest waits."""
         now_ns = monotonic_ns()
         count = 0 if self.backlog else self._permitted(len(parcels), now_ns)
-        self._begin(parcels[:count])
+        if count == len(parcels):
+            self._begin(parcels)
+        else:
+            self._begin(parcels[:count])
+            self._wait(parcels[count:], now_ns)
+
+    def _wait(self, parcels: list[Parcel], now_ns: int) -> None:
+        """`offer` of many: an engine that falls behind must not take longer for each."""
+        traffic = self._traffic
+        is_down = self.down is not None and not self.connections
+        room = 0 if is_down else traffic.backlog_limit - traffic.backlog_size
+        count = max(0, min(len(parcels), room))
+        traffic.backlog_size += count
+        self.backlog += parcels[:count]
         for due_ns, code, task, payload in parcels[count:]:
             self.offer(due_ns, now_ns, code, task, payload)
 
@@ -78,12 +92,15 @@ class MultiplexedPool(Pool):
         self.expire_waiting(now_ns)
         if backlog and self.free and traffic.is_sending:
             ready: list[Parcel] = []
-            for _ in range(self._permitted(len(backlog), now_ns)):
+            left = self._permitted(len(backlog), now_ns)
+            while left and backlog:
+                parcel = backlog[0]
+                if now_ns - parcel[0] >= parcel[2].timeout_ns:
+                    self.expire_waiting(now_ns)
+                    continue
                 ready.append(backlog.popleft())
-                traffic.backlog_size -= 1
-                self.expire_waiting(now_ns)
-                if not backlog:
-                    break
+                left -= 1
+            traffic.backlog_size -= len(ready)
             self._begin(ready)
         if traffic.unsent or traffic.gate is not None:
             traffic.flush()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from bench_of_streams import (
     GRPC_HEAD,
@@ -37,8 +39,10 @@ from loadtests.engine.frames import (
     settings_frame,
 )
 from loadtests.engine.request_heads import plain_block
+from loadtests.engine.task import Parcel
 from loadtests.plan.call import Compression, Protocol
 from loadtests.plan.model import BodyContains, Plan, Request
+from loadtests.record.error_kinds import NO_CONNECTION
 from loadtests.record.window import Kind
 
 _BEGIN = headers(1, GRPC_HEAD)
@@ -121,18 +125,61 @@ def test_connections_take_turns_and_never_more_than_they_may() -> None:
         assert [connection.in_flight for connection in made] == [2, 2]
 
 
-def test_what_is_due_at_the_same_moment_leaves_on_one_connection_in_turn() -> None:
-    """Up to 32 requests in one piece; the next moment, and what is more, takes the next one."""
+def _due(bench: StreamBench, count: int) -> list[Parcel]:
+    """Make parcels that are due now."""
+    sequences = np.arange(count, dtype=np.int64)
+    return bench.catalogue.parcels([bench.clock.now_ns] * count, sequences, sequences * 0)
+
+
+def test_what_is_due_beyond_all_room_waits_and_beyond_that_is_dropped() -> None:
+    """Two leave, three wait in their order, three are dropped; answers let those who wait go."""
+    with StreamBench.of(replace(_plan(), backlog_limit=3)) as bench:
+        made = bench.open(streams=2)
+        pool, traffic = bench.many[0], bench.traffic
+        parcels = _due(bench, 8)
+        pool.take_due(parcels)
+        traffic.flush()
+        assert (made.in_flight, traffic.backlog_size, traffic.dropped) == (2, 3, 3)
+        assert list(pool.backlog) == parcels[2:5]
+        pool.take_due(_due(bench, 1))  # nobody overtakes
+        assert (made.in_flight, traffic.backlog_size, traffic.dropped) == (2, 3, 4)
+        made.data_received(unary(1) + unary(3))
+        assert (made.in_flight, traffic.backlog_size, traffic.ok) == (2, 1, 2)
+        made.data_received(unary(5) + unary(7))
+        made.data_received(unary(9))
+        assert (traffic.ok, traffic.backlog_size, made.in_flight) == (5, 0, 0)
+        bench.finish()
+
+
+def test_who_waited_too_long_is_not_sent_whoever_waits_in_front() -> None:
+    """Of three who wait the second may take less time: it fails, the others leave."""
     with StreamBench.of(_plan()) as bench:
-        made = [bench.open(streams=100) for _ in range(3)]
+        made = bench.open(streams=2)
+        pool, traffic = bench.many[0], bench.traffic
+        first, *others = _due(bench, 5)
+        due_ns, code, task, payload = others[2]
+        others[2] = (due_ns, code, replace(task, timeout_ns=1000), payload)
+        pool.take_due([first, *others])
+        traffic.flush()
+        bench.clock.now_ns += 2000
+        made.data_received(unary(1) + unary(3))
+        assert (made.in_flight, traffic.backlog_size, traffic.failed) == (2, 0, 1)
+        made.data_received(unary(5) + unary(7))
+        assert bench.errors(bench.finish()) == {NO_CONNECTION: 1}
+
+
+def test_what_is_due_at_the_same_moment_leaves_on_one_connection_in_turn() -> None:
+    """Up to 128 requests in one piece; the next moment, and what is more, takes the next one."""
+    with StreamBench.of(_plan()) as bench:
+        made = [bench.open(streams=300) for _ in range(3)]
         bench.ask(5)
         assert [connection.in_flight for connection in made] == [5, 0, 0]
         bench.ask(1)
         assert [connection.in_flight for connection in made] == [5, 1, 0]
-        bench.ask(70)  # after a stall
-        assert [connection.in_flight for connection in made] == [37, 7, 32]
+        bench.ask(200)  # after a stall
+        assert [connection.in_flight for connection in made] == [77, 1, 128]
         bench.ask(1)
-        assert [connection.in_flight for connection in made] == [37, 7, 33]
+        assert [connection.in_flight for connection in made] == [77, 2, 128]
         assert all(len(bench.own[connection].sent) for connection in made)
         assert sorted(bench.many[0].free, key=id) == sorted(made, key=id)
         bench.finish()
