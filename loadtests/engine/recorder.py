@@ -29,7 +29,7 @@ from loadtests.record.writes import NO_WRITES, Writes
 
 SLOT_BITS: Final = 16  # record.window.MAX_SLOTS is 20,261
 SLOT_MASK: Final = (1 << SLOT_BITS) - 1
-BATCH_EVENTS: Final = 1024  # sent, or ok
+BATCH_EVENTS: Final = 1024  # sent, or ok; of an engine that is not busy
 MOST_KINDS: Final = 64  # error kinds per slot, `other` included
 _LONGEST_MESSAGE: Final = 200
 _STEPS: Final = 50  # in which a closed second is read out, half of the next one
@@ -203,6 +203,7 @@ class Recorder:
         "_slots",
         "_spare",
         "_work",
+        "batch_events",
         "log_lag",
         "log_ok",
         "log_received",
@@ -224,6 +225,7 @@ class Recorder:
         self._bins = bins
         self.writes = writes
         self._plans_as_sent = plans_as_sent  # closed load plans what it sends
+        self.batch_events = BATCH_EVENTS
         self._rows = _Rows(slots)
         self._spare: _Rows | None = None
         self._kinds: dict[int, set[str]] = {}
@@ -261,10 +263,10 @@ class Recorder:
     def is_full(self) -> bool:
         """True when a batch is worth absorbing."""
         return (
-            len(self._sents) >= BATCH_EVENTS
-            or len(self._oks) >= BATCH_EVENTS
-            or len(self._bad) >= 6 * BATCH_EVENTS
-            or len(self._extras) >= 2 * BATCH_EVENTS
+            len(self._sents) >= self.batch_events
+            or len(self._oks) >= self.batch_events
+            or len(self._bad) >= 6 * self.batch_events
+            or len(self._extras) >= 2 * self.batch_events
         )
 
     def absorb(self) -> None:

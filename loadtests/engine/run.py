@@ -38,9 +38,9 @@ from loadtests.engine.messages import (
     TakeOver,
     WindowReport,
 )
-from loadtests.engine.pacer import Pacer, quantum_ns
+from loadtests.engine.pacer import Pacer, quantum_ns, together
 from loadtests.engine.pool import Carrier, Pool
-from loadtests.engine.recorder import Recorder, warm_up
+from loadtests.engine.recorder import BATCH_EVENTS, Recorder, warm_up
 from loadtests.engine.shares import portion
 from loadtests.engine.timer import Timer
 from loadtests.engine.traffic import NEVER_NS, Traffic
@@ -356,7 +356,9 @@ class Run:
         wall_ns = now_ns - self._strain_ns
         if wall_ns >= _STRAIN_NS:
             cpu_ns = process_time_ns()
-            self._pacer.quantum_ns = quantum_ns((cpu_ns - self._strain_cpu_ns) / wall_ns)
+            quantum = quantum_ns((cpu_ns - self._strain_cpu_ns) / wall_ns)
+            self._pacer.quantum_ns = quantum
+            self._recorder.batch_events = together(BATCH_EVENTS, quantum)
             self._strain_ns, self._strain_cpu_ns = now_ns, cpu_ns
 
     def _sweep(self, now_ns: int) -> None:

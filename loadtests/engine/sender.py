@@ -2,7 +2,7 @@
 
 Owns what may be sent and when. A batch of requests becomes bytes in one loop: where a head
 is known and the body fits both windows and one frame, a request is five pieces of bytes,
-four of them ready. Anything else (a first head, a long body, a closed window, a stream of
+all of them ready. Anything else (a first head, a long body, a closed window, a stream of
 messages) is an `Exchange` that leaves as the peer's windows allow.
 
 The law: a byte of DATA leaves only inside both windows, and stream ids rise by two.
@@ -36,11 +36,18 @@ from loadtests.engine.streaming import Talk
 from loadtests.engine.task import StreamTask
 
 _UNLIMITED: Final = 1 << 31
+_KIND_BYTES: Final = 5  # of a frame's head, before the stream id
 
-# A head that this connection knows: the first bytes of its frame, its block with and without
-# the frame of a body of `size` behind it, and what the frames add to a request's code.
-_Known = tuple[bytes, bytes, bytes, int, int]
-_UNKNOWN: Final[_Known] = (b"", b"", b"", 0, 0)
+# A head that this connection knows: the first bytes of its frame, its block, what stands
+# between the two places of the stream id by the size of the body (the block and the beginning
+# of the body's frame), whether there is a body, and what the frames add to a request's code.
+_Known = tuple[bytes, bytes, dict[int, bytes], bool, int]
+_MOST_SIZES: Final = 256  # of bodies whose frames are kept ready, of one head
+
+
+def _middle(block: bytes, size: int) -> bytes:
+    """Join a head's block and its body's frame, as far as the stream id."""
+    return block + HEAD.pack(size << 8 | FrameType.DATA, END_STREAM, 0)[:_KIND_BYTES]
 
 
 class Sender:
@@ -98,21 +105,23 @@ class Sender:
         records, uploads = streams.records, streams.uploads
         window, stream_id, most = self._window, self._next_id, self._most_whole
         codes: list[int] = []
-        current, start, block, middle, ready_size, extra = None, *_UNKNOWN
+        unknown: _Known = (b"", b"", {}, False, 0)
+        current, start, block, middles, has_body, extra = None, *unknown
         for due_ns, code, task, payload in batch:
             size = len(payload)
             if task is not current:
-                current, (start, block, middle, ready_size, extra) = task, known(task, _UNKNOWN)
-            is_whole = start and size <= most and size <= window and not uploads
-            if is_whole and (size == ready_size or (size and ready_size)):  # else END_STREAM moves
+                current, (start, block, middles, has_body, extra) = task, known(task, unknown)
+            middle = middles.get(size)
+            if middle is None and has_body and 0 < size <= most:  # else END_STREAM moves
+                middle = _middle(block, size)
+                if len(middles) < _MOST_SIZES:
+                    middles[size] = middle
+            if middle is not None and size <= most and size <= window and not uploads:
                 name = stream_id.to_bytes(4)
-                if size != ready_size:
-                    body = HEAD.pack(size << 8, END_STREAM, stream_id)
-                    output += (start, name, block, body, payload)
-                elif size:
+                if size:
                     output += (start, name, middle, name, payload)
                 else:
-                    output += (start, name, block)
+                    output += (start, name, middle)
                 window -= size
                 whole_code = code + extra
                 records[stream_id] = (due_ns, whole_code, task, flight)
@@ -171,7 +180,7 @@ class Sender:
             body_at = U32.size + length
             return self._heads.encode_plain(payload[U32.size : body_at]), payload[body_at:]
         known = self._known.get(task)
-        if known is not None and bool(known[3]) == bool(payload):
+        if known is not None and known[3] == bool(payload):
             return known[1], payload
         version = self._heads.version
         block = self._heads.encode(task.fields)
@@ -187,10 +196,10 @@ class Sender:
         if len(block) > self._frame_bytes:
             return
         flags = END_HEADERS if size else END_HEADERS | END_STREAM
-        start = HEAD.pack(len(block) << 8 | FrameType.HEADERS, flags, 0)[:5]
-        body = HEAD.pack(size << 8 | FrameType.DATA, END_STREAM, 0)[:5]
+        start = HEAD.pack(len(block) << 8 | FrameType.HEADERS, flags, 0)[:_KIND_BYTES]
         extra = HEAD_BYTES + len(block) + (HEAD_BYTES if size else 0)
-        self._known[task] = (start, block, block + body, size, extra << SLOT_BITS)
+        middles = {size: _middle(block, size) if size else block}
+        self._known[task] = (start, block, middles, bool(size), extra << SLOT_BITS)
 
     def add(self, exchange: Exchange, data: bytes, *, is_last: bool) -> None:
         """Send more on a stream that is still open on our side."""
