@@ -177,7 +177,8 @@ class Hostile(asyncio.Protocol):
         self.server.connections += 1
         self.server.connected_ns.append(time.monotonic_ns())
         if self.server.refuses_reads:
-            transport.pause_reading()
+            # Not here: up to Python 3.11.6 asyncio begins to read after this call all the same.
+            self.loop.call_soon(transport.pause_reading)
         secure = transport.get_extra_info("ssl_object")
         if secure is not None:
             self.server.client_certificates.append(secure.getpeercert())

@@ -148,11 +148,12 @@ def test_a_results_folder_that_cannot_be_used_is_named(tmp_path: Path, place: st
 WRITER_PROGRAM = """
 import resource, signal, sys
 from pathlib import Path
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 sys.path.insert(0, sys.argv[3])
 from loadtests.errors import HarnessError
 import test_record_disk
+# Not before: Python would keep the compiled modules as far as they may be written.
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
 try:
     test_record_disk.write_run(Path(sys.argv[1]), [])
 except HarnessError as error:
