@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from loadtests.plan.cells import Cells, joined
 
-WIDE_BYTES: Final = 512  # an engine's batch of 2,133 rows: a matrix of 1 MB at most
+WIDE_BYTES: Final = 512  # an engine's batch of 1,536 rows: a matrix of 768 kB at most
 
 Integers = NDArray[np.int64]
 Sequences = NDArray[np.int64]
