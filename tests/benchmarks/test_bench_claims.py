@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from bench_builders import good_results, lag_sample
 
+from benchmarks.claim import lag_claims
 from benchmarks.claims import judge
 from benchmarks.fan_in import CurvePair
 from benchmarks.report import write_report
@@ -235,3 +236,10 @@ def test_sizing_says_of_masters_what_was_measured() -> None:
         (one.agents, one.low.replace(" ", ""), one.high.replace(" ", "")) for one in types.master
     ]
     assert stated == measured
+
+
+def test_a_ticker_later_than_the_engine_is_no_answer() -> None:
+    """The p50 is still judged; the difference of the p99 tells of the neighbours."""
+    sample = replace(lag_sample(0.5), p50_slices_us=(90.0,), p99_slices_us=(1.0,))
+    p50, above = lag_claims("lag", (sample,), "")
+    assert (p50.is_met, above.is_met) == (True, None)
