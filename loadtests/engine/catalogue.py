@@ -8,12 +8,11 @@ length of the body that is sent, for every sequence.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from time import monotonic_ns
-from typing import Final
+from typing import Final, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +23,7 @@ from loadtests.engine.recorder import SLOT_BITS
 from loadtests.engine.stream_source import StreamSource
 from loadtests.engine.task import Parcel, Task
 from loadtests.plan.call import Protocol
+from loadtests.plan.cells import Cells
 from loadtests.plan.model import Feed, Node, Plan, Request
 from loadtests.plan.rows import Values
 from loadtests.plan.template import Template, compile_template
@@ -32,11 +32,14 @@ _NODE: Final = b"\x00"  # stands for "end of request line and Host header", diff
 _LENGTH: Final = b"\x01"  # stands for the length of a body that varies
 _WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH"})
 _LONG_STEP_NS: Final = 60_000
-_MOST_ROWS: Final = 128  # in one step
-MOST_TOGETHER: Final = 512
+_MOST_ROWS: Final = 128  # in one step, where rows are made one by one
+_CUT_ROWS: Final = 512  # in one step, where NumPy has made them
 _TOGETHER_BYTES: Final = 8 << 20
 
+T = TypeVar("T")
+_ROOM: Final = cast("Parcel", None)  # for a parcel that comes later
 Integers = NDArray[np.int64]
+Objects = NDArray[np.object_]
 
 
 def task_of(request: Request, index: int, *, is_logged: bool = False) -> Task:
@@ -149,10 +152,11 @@ class _Source:
         return self._template.columns_of(sequences)
 
     def payloads(
-        self, columns: Sequence[Values], sequences: Integers, nodes: Sequence[int]
+        self, columns: Sequence[Values], sequences: Integers, nodes: Integers
     ) -> Iterator[bytes]:
         """Bytes for each sequence on its node."""
-        rendered = zip(self._template.rows(columns, sequences.size), nodes, strict=True)
+        rows = self._template.rows(columns, sequences.size)
+        rendered = zip(rows, nodes.tolist(), strict=True)
         heads = self._heads
         if heads is not None:
             return (heads[node] + data for data, node in rendered)
@@ -191,44 +195,64 @@ class _Pace:
             self.rows = min(2 * self.rows, _MOST_ROWS)
 
 
+def finished(steps: Generator[None, None, T]) -> T:
+    """Take all steps; what they make."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            made: T = end.value
+            return made
+
+
+def _objects(values: Sequence[object]) -> Objects:
+    """An array of anything: gathered by slot, its values cost half of a list's."""
+    array = np.empty(len(values), dtype=object)
+    for at, value in enumerate(values):  # at once, NumPy would look into a sequence
+        array[at] = value
+    return array
+
+
 @dataclass(frozen=True, slots=True)
 class _Rows:
     """Payloads of one request, a sequence and a node each."""
 
     source: _Source | StreamSource
     sequences: Integers
-    nodes: list[int]
+    nodes: Integers
 
-    def put(self, payloads: list[bytes], places: list[int], pace: _Pace) -> Iterator[None]:
-        """Put them into their places in a list, a step at a time."""
+    def made(self, pace: _Pace) -> Generator[None, None, tuple[list[bytes], Integers]]:
+        """Make all of them, a step at a time; payloads and their sizes."""
         columns = []
         for column in self.source.columns_of(self.sequences):
             columns.append(column)
             yield
-        made = self.source.payloads(columns, self.sequences, self.nodes)
+        rows = self.source.payloads(columns, self.sequences, self.nodes)
         yield
-        if isinstance(made, list) and len(made) == len(payloads):
-            payloads[:] = made
-            return
-        rows, left, done = iter(made), iter(places), 0
-        while done < len(places):
-            began_ns, count = monotonic_ns(), pace.rows
-            for place, payload in zip(islice(left, count), rows, strict=False):
-                payloads[place] = payload
-            done += count
+        payloads: list[bytes] = []
+        if isinstance(rows, Cells):
+            for begin in range(0, self.sequences.size, _CUT_ROWS):
+                payloads += rows.part(slice(begin, begin + _CUT_ROWS)).texts()
+                yield
+            return payloads, np.broadcast_to(np.asarray(rows.lengths), self.sequences.size)
+        rows = iter(rows)
+        while len(payloads) < self.sequences.size:
+            began_ns = monotonic_ns()
+            payloads += islice(rows, min(pace.rows, self.sequences.size - len(payloads)))
             pace.note(monotonic_ns() - began_ns)
             yield
+        return payloads, np.fromiter(map(len, payloads), dtype=np.int64, count=len(payloads))
 
 
 class Catalogue:
     """All requests of a plan as parcels, for one engine."""
 
     __slots__ = (
-        "_codes",
         "_nodes",
         "_paces",
         "_payloads",
         "_request_of",
+        "_sizes",
         "_sources",
         "_tasks",
         "_undated",
@@ -248,24 +272,22 @@ class Catalogue:
         ]
         self._paces = [_Pace() for _ in self._sources]
         # By slot; payloads are b"" where they differ between sequences, and widths 0 where not.
-        # Codes are those of the payloads that do not.
         # The last rows of a stage are those of connections: no arrival has their slots.
-        self._tasks, self._payloads = list[Task](), list[bytes]()
-        self._codes = list[int]()
+        tasks, payloads = list[Task](), list[bytes]()
         self._widths = np.zeros(len(plan.slots), dtype=np.int64)
         for slot, request in enumerate(self._request_of.tolist()):
             source, node = self._sources[min(request, len(self._sources) - 1)], slot % self._nodes
             is_ready = source.is_constant and request < len(self._sources)
-            self._tasks.append(source.tasks[node])
-            self._payloads.append(source.constant(node) if is_ready else b"")
-            self._codes.append(len(self._payloads[-1]) << SLOT_BITS | slot)
+            tasks.append(source.tasks[node])
+            payloads.append(source.constant(node) if is_ready else b"")
             self._widths[slot] = 0 if source.is_constant else source.widest
+        self._tasks, self._payloads = _objects(tasks), _objects(payloads)
+        self._sizes = np.array(list(map(len, payloads)), dtype=np.int64)
+        codes = (self._sizes << SLOT_BITS | np.arange(len(payloads))).tolist()
         # The parcels of closed load, which is due when it leaves, where no payload varies.
-        self._undated = [
-            (0, *of) for of in zip(self._codes, self._tasks, self._payloads, strict=True)
-        ]
+        self._undated = [(0, *of) for of in zip(codes, tasks, payloads, strict=True)]
 
-    def most_together(self, slots: Integers, most: int = MOST_TOGETHER) -> int:
+    def most_together(self, slots: Integers, most: int) -> int:
         """How many of these arrivals, from the first on, are worth preparing together.
 
         Fewer where large bodies differ between sequences: all are in memory at once.
@@ -274,37 +296,45 @@ class Catalogue:
         return max(1, int(np.searchsorted(np.cumsum(widths), _TOGETHER_BYTES, side="right")))
 
     def prepare(
-        self, dues_ns: Sequence[int], sequences: Integers, slots: Integers, into: list[Parcel]
-    ) -> Iterator[None]:
-        """Put the parcel of each arrival into an empty list, in order; a step at a time.
+        self, dues_ns: Sequence[int], sequences: Integers, slots: Integers
+    ) -> Generator[None, None, list[Parcel]]:
+        """Make the parcel of each arrival, in order; a step at a time.
 
         `dues_ns` are the intended times. A step is a column of values (some 0.1 ms) or as many
         rows of bytes as take some 40 us, in which nothing that is due can leave. Many at a time
         take a quarter of what each takes when it is sent (`make bench`, gRPC).
         """
-        at = slots.tolist()
-        payloads = list(map(self._payloads.__getitem__, at))
-        codes: Iterable[int] = map(self._codes.__getitem__, at)
+        payloads, sizes = yield from self._rendered(sequences, slots)
+        codes, tasks = (sizes << SLOT_BITS | slots).tolist(), self._tasks[slots].tolist()
         yield
-        if self._varying:
-            requests = self._request_of[slots]
-            for request in self._varying:
-                places = np.flatnonzero(requests == request)
-                if places.size:
-                    nodes = (slots[places] % self._nodes).tolist()
-                    rows = _Rows(self._sources[request], sequences[places], nodes)
-                    yield from rows.put(payloads, places.tolist(), self._paces[request])
-            sizes = np.fromiter(map(len, payloads), dtype=np.int64, count=len(payloads))
-            codes = (sizes << SLOT_BITS | slots).tolist()
-        tasks = map(self._tasks.__getitem__, at)
-        into.extend(zip(dues_ns, codes, tasks, payloads, strict=True))
-        yield
+        columns = zip(dues_ns, codes, tasks, payloads, strict=True)
+        parcels = [_ROOM] * len(payloads)  # a list that grows is moved again and again
+        for begin in range(0, len(payloads), _CUT_ROWS):
+            parcels[begin : begin + _CUT_ROWS] = islice(columns, _CUT_ROWS)
+            yield
+        return parcels
+
+    def _rendered(
+        self, sequences: Integers, slots: Integers
+    ) -> Generator[None, None, tuple[list[bytes], Integers]]:
+        """Payload of each arrival, and its size; what varies is made a step at a time."""
+        payloads, sizes = self._payloads[slots], self._sizes[slots]
+        requests = self._request_of[slots]
+        for request in self._varying:
+            places = np.flatnonzero(requests == request)
+            if places.size:
+                nodes = slots[places] % self._nodes
+                rows = _Rows(self._sources[request], sequences[places], nodes)
+                yield
+                made = yield from rows.made(self._paces[request])
+                if places.size == slots.size:
+                    return made
+                payloads[places], sizes[places] = made
+        return payloads.tolist(), sizes
 
     def parcels(self, dues_ns: Sequence[int], sequences: Integers, slots: Integers) -> list[Parcel]:
         """All of `prepare` at once."""
-        parcels: list[Parcel] = []
-        deque(self.prepare(dues_ns, sequences, slots, parcels), maxlen=0)
-        return parcels
+        return finished(self.prepare(dues_ns, sequences, slots))
 
     @property
     def is_ready(self) -> bool:

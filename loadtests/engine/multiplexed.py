@@ -209,7 +209,7 @@ class MultiplexedConnection(Listener):
         elif traffic.is_closed:
             traffic.recorder.log_many_sent(codes, [0] * len(codes))
         else:
-            lags = [sent_ns - due_ns for due_ns, _, _, _ in batch]
+            lags = [sent_ns - unsent[0] for unsent in batch]
             traffic.recorder.log_many_sent(codes, lags)
         if sender.opened:
             self._talks.open(sent_ns)

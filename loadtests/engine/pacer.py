@@ -25,8 +25,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.clock import NS_PER_MS
-from loadtests.engine.catalogue import MOST_TOGETHER, Catalogue
+from loadtests.engine.catalogue import Catalogue
 from loadtests.engine.lanes import lanes_of, lanes_of_slots
+from loadtests.engine.manner import EXACT
 from loadtests.engine.multiplexed_pool import MultiplexedPool
 from loadtests.engine.pool import Pool
 from loadtests.engine.task import Parcel
@@ -36,12 +37,11 @@ from loadtests.plan.schedule import Schedule
 
 STRETCH_NS: Final = 250 * NS_PER_MS  # each takes 0.3 ms and more, whatever its length
 _MOST_ARRIVALS: Final = 512  # in one turn of the loop: up to 3 ms
+# Arrivals of a slice: by time where they are many, by number where they are few.
+_FEWEST_TOGETHER: Final = 512
+_MOST_TOGETHER: Final = 4096
 _HASTE: Final = 1.25  # a slice is prepared by so much faster than the one before is handed out
 _DONE: Final = object()
-SHORTEST_QUANTUM_NS: Final = 120_000  # 60 us of send lag on average, where arrivals are denser
-LONGEST_QUANTUM_NS: Final = 500_000  # well below the 1 ms of send lag that voids a run
-_EASY_RATIO: Final = 0.82  # of its core: up to here an engine can afford to be exact
-_HARD_RATIO: Final = 0.88  # a run in which it uses 0.9 is void
 
 Integers = NDArray[np.int64]
 
@@ -82,25 +82,6 @@ def _merged(parts: Sequence[_Stretch]) -> _Stretch:
     )
 
 
-def quantum_ns(busy_ratio: float) -> int:
-    """Quantum of an engine that used this part of its core lately: longer when it is busy.
-
-    Linear between 0.82 and 0.88, so that what a longer quantum saves cannot make it swing.
-    """
-    strain = (busy_ratio - _EASY_RATIO) / (_HARD_RATIO - _EASY_RATIO)
-    span_ns = LONGEST_QUANTUM_NS - SHORTEST_QUANTUM_NS
-    return SHORTEST_QUANTUM_NS + round(span_ns * min(1.0, max(0.0, strain)))
-
-
-def together(count: int, quantum: int) -> int:
-    """How many to take in one piece, of an engine with this quantum, where `count` is usual.
-
-    Who lets arrivals wait longer than a usual step takes can take longer ones: two or three
-    times as many, which cost less for each.
-    """
-    return count * max(1, quantum // SHORTEST_QUANTUM_NS - 1)
-
-
 class Pacer:
     """The arrivals of one engine in order of time; `begin` fixes T0."""
 
@@ -124,7 +105,7 @@ class Pacer:
         "_t0_ns",
         "_traffic",
         "_uncounted",
-        "quantum_ns",
+        "manner",
     )
 
     def __init__(
@@ -139,7 +120,8 @@ class Pacer:
         self._schedule = Schedule(plan)
         self._shares = [share]
         self._traffic = traffic
-        self._pools = [pools[lane] for lane in lanes_of_slots(plan, lanes_of(plan))]
+        lanes = lanes_of_slots(plan, lanes_of(plan))
+        self._pools = np.array([pools[lane] for lane in lanes], dtype=object)
         self._gathers = any(isinstance(pool, MultiplexedPool) for pool in pools)
         self._t0_ns = 0
         self._horizon_ns = 0  # arrivals below this offset have been computed
@@ -152,7 +134,7 @@ class Pacer:
         self._steps_taken = 0
         self._steps_per_arrival = self._owed_steps = 0.0
         self._uncounted: list[_Stretch] = []  # computed, not yet counted as planned
-        self.quantum_ns = SHORTEST_QUANTUM_NS
+        self.manner = EXACT
 
     def begin(self, t0_ns: int) -> None:
         """Fix T0 and prepare the first arrivals."""
@@ -191,16 +173,23 @@ class Pacer:
                 return
             self._extend()
             yield
-        most = together(MOST_TOGETHER, self.quantum_ns)
-        count = self._catalogue.most_together(self._stretch.slots[self._slice_from :], most)
+        count = self._worth_preparing()
         part = self._stretch.part(self._slice_from, self._slice_from + count)
         dues_ns = (part.offsets_ns + self._t0_ns).tolist()
         yield
-        to = list(map(self._pools.__getitem__, part.slots.tolist()))
+        to = self._pools[part.slots].tolist()
         self._slice_from += len(part.offsets_ns)
         self._coming = coming = _Slice(part, dues_ns, to)
         yield
-        yield from self._catalogue.prepare(dues_ns, part.sequences, part.slots, coming.parcels)
+        coming.parcels = yield from self._catalogue.prepare(dues_ns, part.sequences, part.slots)
+
+    def _worth_preparing(self) -> int:
+        """How many arrivals the next slice has: what is prepared together costs less for each."""
+        begin, stretch = self._slice_from, self._stretch
+        until_ns = int(stretch.offsets_ns[begin]) + self.manner.slice_ns
+        in_time = int(np.searchsorted(stretch.offsets_ns, until_ns)) - begin
+        most = min(max(in_time, _FEWEST_TOGETHER), _MOST_TOGETHER)
+        return self._catalogue.most_together(stretch.slots[begin:], most)
 
     def _extend(self) -> None:
         """Compute one more stretch behind the current one, which is used up."""
@@ -210,11 +199,11 @@ class Pacer:
         self._horizon_ns = to_ns
         self._uncounted.append(self._stretch)
 
-    def dispatch(self, now_ns: int) -> None:
+    def dispatch(self, now_ns: int) -> bool:
         """Hand out the arrivals that are due; the caller arms the timer.
 
         All of them, unless they come faster than they can be handed out: then the rest stays
-        due, so that answers are read in between.
+        due, so that answers are read in between. True where steps of preparing followed.
         """
         traffic = self._traffic
         count = self._dispatch_due(now_ns, _MOST_ARRIVALS)
@@ -226,11 +215,13 @@ class Pacer:
             count += self._dispatch_due(now_ns, _MOST_ARRIVALS - count)
             now_ns = monotonic_ns()
         if count and now_ns < traffic.due_ns < NEVER_NS:
-            traffic.due_ns = max(traffic.due_ns, now_ns + self.quantum_ns)
+            traffic.due_ns = max(traffic.due_ns, now_ns + self.manner.quantum_ns)
         self._owed_steps += count * self._steps_per_arrival
+        has_prepared = self._owed_steps >= 1
         while self._owed_steps >= 1:
             self._owed_steps -= 1
             self.step()
+        return has_prepared
 
     def step(self) -> None:
         """Take one step towards the next slice: where arrivals are rare, rounds take some.

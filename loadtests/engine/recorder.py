@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.engine.bins import BinBook
+from loadtests.engine.manner import EXACT
 from loadtests.engine.write_log import WriteLog
 from loadtests.record.bins import NO_BINS, Bins
 from loadtests.record.error_kinds import OTHER
@@ -29,7 +30,6 @@ from loadtests.record.writes import NO_WRITES, Writes
 
 SLOT_BITS: Final = 16  # record.window.MAX_SLOTS is 20,261
 SLOT_MASK: Final = (1 << SLOT_BITS) - 1
-BATCH_EVENTS: Final = 1024  # sent, or ok; of an engine that is not busy
 MOST_KINDS: Final = 64  # error kinds per slot, `other` included
 _LONGEST_MESSAGE: Final = 200
 _STEPS: Final = 50  # in which a closed second is read out, half of the next one
@@ -225,7 +225,7 @@ class Recorder:
         self._bins = bins
         self.writes = writes
         self._plans_as_sent = plans_as_sent  # closed load plans what it sends
-        self.batch_events = BATCH_EVENTS
+        self.batch_events = EXACT.batch_events
         self._rows = _Rows(slots)
         self._spare: _Rows | None = None
         self._kinds: dict[int, set[str]] = {}
@@ -268,6 +268,11 @@ class Recorder:
             or len(self._bad) >= 6 * self.batch_events
             or len(self._extras) >= 2 * self.batch_events
         )
+
+    @property
+    def is_behind(self) -> bool:
+        """True when binning cannot wait any longer for a better moment."""
+        return max(len(self._sents), len(self._oks)) >= 2 * self.batch_events
 
     def absorb(self) -> None:
         """Bin all buffered events into the open second."""

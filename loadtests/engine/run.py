@@ -25,6 +25,7 @@ from loadtests.engine.closed import Supply
 from loadtests.engine.dialer import Dialer
 from loadtests.engine.fleet import Fleet, parts_of
 from loadtests.engine.gate import gate_of
+from loadtests.engine.manner import Strain
 from loadtests.engine.messages import (
     LEASE_DRAIN_NS,
     Configure,
@@ -38,9 +39,9 @@ from loadtests.engine.messages import (
     TakeOver,
     WindowReport,
 )
-from loadtests.engine.pacer import Pacer, quantum_ns, together
+from loadtests.engine.pacer import Pacer
 from loadtests.engine.pool import Carrier, Pool
-from loadtests.engine.recorder import BATCH_EVENTS, Recorder, warm_up
+from loadtests.engine.recorder import Recorder, warm_up
 from loadtests.engine.shares import portion
 from loadtests.engine.timer import Timer
 from loadtests.engine.traffic import NEVER_NS, Traffic
@@ -127,6 +128,7 @@ class Run:
         self._drain_until_ns = NEVER_NS
         self._reason = ""
         self._swept: list[Carrier] = []
+        self._strain = Strain()
         self._strain_ns, self._strain_cpu_ns = monotonic_ns(), process_time_ns()
         self.over = asyncio.Event()
 
@@ -294,12 +296,14 @@ class Run:
         traffic = self._traffic
         if now_ns >= traffic.alarm_ns:
             self._alarmed(now_ns)
+        has_prepared = False
         if now_ns >= traffic.due_ns:
-            self._pacer.dispatch(now_ns)
+            has_prepared = self._pacer.dispatch(now_ns)
             now_ns = monotonic_ns()
         if self._is_closed or (traffic.gate is not None and traffic.backlog_size):
             self._serve(now_ns)
-        self._recorder.absorb_part()
+        if not has_prepared or self._recorder.is_behind:  # a step of one or the other
+            self._recorder.absorb_part()
         self._arm(now_ns)
 
     def _serve(self, now_ns: int) -> None:
@@ -356,9 +360,9 @@ class Run:
         wall_ns = now_ns - self._strain_ns
         if wall_ns >= _STRAIN_NS:
             cpu_ns = process_time_ns()
-            quantum = quantum_ns((cpu_ns - self._strain_cpu_ns) / wall_ns)
-            self._pacer.quantum_ns = quantum
-            self._recorder.batch_events = together(BATCH_EVENTS, quantum)
+            self._strain.look((cpu_ns - self._strain_cpu_ns) / wall_ns)
+            self._pacer.manner = manner = self._strain.manner
+            self._recorder.batch_events = manner.batch_events
             self._strain_ns, self._strain_cpu_ns = now_ns, cpu_ns
 
     def _sweep(self, now_ns: int) -> None:

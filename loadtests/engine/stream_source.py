@@ -146,7 +146,7 @@ class StreamSource:
     def constant(self, node: int) -> bytes:
         """Return the payload that every sequence has on this node."""
         sequence = np.zeros(1, dtype=np.int64)
-        return next(iter(self.payloads(list(self.columns_of(sequence)), sequence, [node])))
+        return next(iter(self.payloads(list(self.columns_of(sequence)), sequence, sequence + node)))
 
     def columns_of(self, sequences: Sequences) -> Iterator[Values]:
         """Columns of the values of body or message, made when they are taken."""
@@ -154,16 +154,16 @@ class StreamSource:
         return content.columns_of(sequences)
 
     def payloads(
-        self, columns: Sequence[Values], sequences: Sequences, nodes: Sequence[int]
+        self, columns: Sequence[Values], sequences: Sequences, nodes: Sequences
     ) -> Iterable[bytes]:
-        """Payload for each sequence on its node; a list where all are made."""
+        """Payload for each sequence on its node; cells where NumPy has them."""
         bodies = self._bodies(columns, sequences.size)
         if all(head.constant is not None for head in self._heads):
             return bodies
         heads = self._heads
         return (
             heads[node].block(sequence) + body
-            for sequence, node, body in zip(sequences.tolist(), nodes, bodies, strict=True)
+            for sequence, node, body in zip(sequences.tolist(), nodes.tolist(), bodies, strict=True)
         )
 
     def _bodies(self, columns: Sequence[Values], count: int) -> Iterable[bytes]:

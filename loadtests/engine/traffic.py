@@ -81,7 +81,7 @@ class Traffic:
         # Two times that the hot path compares with: a window or lease ends; arrivals are due.
         self.alarm_ns = self.due_ns = NEVER_NS
         self.on_alarm: Callable[[int], None] = _ignore
-        self.on_due: Callable[[int], None] = _ignore
+        self.on_due: Callable[[int], object] = _ignore
 
     def flush(self) -> None:
         """Send what multiplexed connections have collected: whoever begins requests calls it."""

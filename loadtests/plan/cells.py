@@ -1,13 +1,13 @@
 """Texts of many sequences as one matrix of bytes, a row each: what NumPy can put together.
 
-A row may have holes: `used` tells which bytes of the matrix belong to its texts. So numbers
-of different lengths, and groups that hold them, are put side by side without moving a byte
-until all is joined and cut into texts, once.
+A row may have holes, in the cells whose texts differ in length: their masks tell which bytes
+belong to the texts. So numbers of different lengths, and groups that hold them, are put side
+by side without moving a byte until all is joined and cut into texts, once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,16 +24,31 @@ _DIGITS: Final = np.frombuffer(b"".join(b"%04d" % n for n in range(_GROUP)), dty
 _POWERS: Final = 10 ** np.arange(1, 19, dtype=np.int64)  # of 2, 3 ... digits the lowest
 
 
+# Columns from the first number on, (n, width) of them: which bytes belong to the texts.
+Mask = tuple[int, NDArray[np.bool_]]
+
+
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """`data` is (n, width); `used` as large, None when all of it belongs to the texts.
+    """`data` is (n, width); all of it belongs to the texts but for what masks leave out.
 
-    `lengths` are the bytes of each text, one number where all have the same.
+    `lengths` are the bytes of each text, one number where all have the same. To iterate is to
+    cut all of them at once.
     """
 
     data: Bytes
-    used: NDArray[np.bool_] | None
+    masks: tuple[Mask, ...]
     lengths: Integers | int
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Each text, in order."""
+        return iter(self.texts())
+
+    def part(self, rows: slice) -> Cells:
+        """Some rows that follow each other; nothing is copied."""
+        masks = tuple((at, mask[rows]) for at, mask in self.masks)
+        lengths = self.lengths if isinstance(self.lengths, int) else self.lengths[rows]
+        return Cells(self.data[rows], masks, lengths)
 
     def texts(self) -> list[bytes]:
         """Cut into texts, in order."""
@@ -42,24 +57,35 @@ class Cells:
             return [b""] * count
         # All at once, a fifth of what slices take; few texts are shorter than their rows.
         texts: list[bytes] = self.data.ravel().view(f"V{width}").tolist()
-        if self.used is not None:
-            lengths = np.broadcast_to(self.lengths, count)
-            short = np.flatnonzero(lengths < width)
-            rest = self.data[short][self.used[short]].tobytes()
-            ends = np.cumsum(lengths[short]).tolist()
+        if not isinstance(self.lengths, int):
+            (short,) = (self.lengths < width).nonzero()
+            rest = self.data[short][self._used(short)].tobytes()
+            ends = self.lengths[short].cumsum().tolist()
             for row, begin, end in zip(short.tolist(), [0, *ends], ends, strict=False):
                 texts[row] = rest[begin:end]
         return texts
 
+    def _used(self, rows: Integers) -> NDArray[np.bool_]:
+        """Which bytes of some rows belong to their texts."""
+        used = np.ones((rows.size, self.data.shape[1]), dtype=np.bool_)
+        for at, mask in self.masks:
+            used[:, at : at + mask.shape[1]] = mask[rows]
+        return used
+
 
 def full(data: Bytes) -> Cells:
     """Texts of one length."""
-    return Cells(data, None, data.shape[1])
+    return Cells(data, (), data.shape[1])
 
 
 def left_aligned(data: Bytes, lengths: Integers) -> Cells:
     """Texts that begin where their rows begin."""
-    return Cells(data, np.arange(data.shape[1]) < lengths[:, np.newaxis], lengths)
+    return masked(data, np.arange(data.shape[1]) < lengths[:, np.newaxis], lengths)
+
+
+def masked(data: Bytes, used: NDArray[np.bool_], lengths: Integers) -> Cells:
+    """Texts whose bytes a mask tells, of the same shape as the data."""
+    return Cells(data, ((0, used),), lengths)
 
 
 def cells_of_texts(texts: Sequence[bytes]) -> Cells:
@@ -97,7 +123,7 @@ def decimals(numbers: Integers) -> Cells:
     elif digits.min(initial=most) == most:
         return full(data[:, -most:])
     width = data.shape[1]
-    return Cells(data, np.arange(width) >= width - digits[:, np.newaxis], digits)
+    return masked(data, np.arange(width) >= width - digits[:, np.newaxis], digits)
 
 
 def joined(parts: Sequence[bytes | Cells], count: int) -> Cells:
@@ -109,7 +135,7 @@ def joined(parts: Sequence[bytes | Cells], count: int) -> Cells:
     )
     data = np.empty((count, len(line)), dtype=np.uint8)
     data[:] = np.frombuffer(line, dtype=np.uint8)
-    used: NDArray[np.bool_] | None = None
+    masks: list[Mask] = []
     lengths: Integers | int = 0
     at = 0
     for part, width in zip(parts, widths, strict=True):
@@ -120,9 +146,6 @@ def joined(parts: Sequence[bytes | Cells], count: int) -> Cells:
                 cell = f"V{width}"
                 data[:, at : at + width].view(cell)[:] = part.data.view(cell)
             lengths = lengths + part.lengths
-            if part.used is not None:
-                if used is None:
-                    used = np.ones(data.shape, dtype=np.bool_)
-                used[:, at : at + width] = part.used
+            masks += [(at + inside, mask) for inside, mask in part.masks]
         at += width
-    return Cells(data, used, lengths)
+    return Cells(data, tuple(masks), lengths)

@@ -70,13 +70,13 @@ class MessageTemplate:
         return self._content.columns_of(sequences)
 
     def rows(self, columns: Sequence[Values], count: int) -> Iterable[bytes]:
-        """Bytes of the `count` sequences that the columns are of; a list where all are made."""
+        """Bytes of the `count` sequences that the columns are of; cells where NumPy has them."""
         if not self._is_framed:
             return self._content.rows(columns, count)
         if self._content.is_wide:
             texts = list(self._content.rows(columns, count))
-            return map(add, framed(np.array([len(text) for text in texts])).texts(), texts)
-        return self._content.joined(columns, count, framed).texts()
+            return map(add, framed(np.array([len(text) for text in texts])), texts)
+        return self._content.joined(columns, count, framed)
 
     def render_many(self, sequences: Sequences) -> list[bytes]:
         """Bytes of each sequence."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from loadtests.plan.cells import Cells, joined
 
-WIDE_BYTES: Final = 512  # an engine's batch of 1,536 rows: a matrix of 768 kB at most
+WIDE_BYTES: Final = 512  # an engine's batch of 4,096 rows: a matrix of 2 MB at most
 
 Integers = NDArray[np.int64]
 Sequences = NDArray[np.int64]
@@ -99,7 +99,7 @@ class Row:
             yield column.texts(sequences) if is_wide else column.cells(sequences)
 
     def rows(self, columns: Sequence[Values], count: int) -> Iterable[bytes]:
-        """Bytes of the `count` sequences that the columns are of; a list where all are made."""
+        """Bytes of the `count` sequences that the columns are of; cells where NumPy has them."""
         constant = self.constant
         if constant is not None:
             return repeat(constant, count)
@@ -107,7 +107,7 @@ class Row:
             parts = self._parts(columns)
             texts = [repeat(part) if isinstance(part, bytes) else part for part in parts]
             return map(b"".join, zip(*cast("list[list[bytes]]", texts), strict=False))
-        return self.joined(columns, count).texts()
+        return self.joined(columns, count)
 
     def _parts(self, columns: Sequence[Values]) -> list[bytes | Values]:
         """Literals and values in the order of their bytes."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.plan.call import NumberEncoding
-from loadtests.plan.cells import Cells, full
+from loadtests.plan.cells import Cells, full, masked
 
 Numbers = NDArray[np.int64]
 Words = NDArray[np.uint64]
@@ -34,7 +34,8 @@ FIXED32_TYPE: Final = 5
 _MASK64: Final = (1 << 64) - 1
 _GROUP_BITS: Final = 7
 _LOW_BITS: Final = 0x7F
-_BITS, _LOW = np.uint64(_GROUP_BITS), np.uint64(_LOW_BITS)  # for arrays
+_LOW = np.uint64(_LOW_BITS)
+_SHIFTS: Final = np.arange(0, 64, _GROUP_BITS, dtype=np.uint64)[:, np.newaxis]
 _WHOLE: Final = re.compile(rb"-?[0-9]{1,20}")
 _DECIMAL: Final = re.compile(rb"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|-?Infinity|NaN")
 
@@ -81,17 +82,16 @@ def varints(numbers: Words | Numbers) -> Cells:
     width = max(1, -(-int(values.max(initial=0)).bit_length() // _GROUP_BITS))
     if width == 1:
         return full(values.astype(np.uint8)[:, np.newaxis])
-    data = np.empty((values.size, width), dtype=np.uint8)
+    # A group's bits and those above it, in a row each: NumPy's inner loops are long.
+    rests = values >> _SHIFTS[:width]
+    more = rests > _LOW
+    groups = rests.astype(np.uint8) & np.uint8(_LOW_BITS) | more.view(np.uint8) << np.uint8(7)
+    data = np.ascontiguousarray(groups.T)
+    if more[-2].all():
+        return full(data)
     used = np.ones((values.size, width), dtype=np.bool_)
-    lengths = np.full(values.size, width)
-    for group in range(width):  # a column at a time: NumPy's inner loops are long
-        has_more = values > _LOW
-        data[:, group] = values & _LOW | has_more.astype(np.uint64) << _BITS
-        values = values >> _BITS
-        if group < width - 1:
-            used[:, group + 1] = has_more
-            lengths -= ~has_more
-    return full(data) if lengths.min() == width else Cells(data, used, lengths)
+    used[:, 1:] = more[:-1].T
+    return masked(data, used, more.sum(axis=0) + 1)
 
 
 def framed(lengths: Numbers) -> Cells:

@@ -22,7 +22,6 @@ from loadtests.engine.closed import Supply
 from loadtests.engine.gate import Gate, gate_of
 from loadtests.engine.pacer import Pacer
 from loadtests.engine.recorder import SLOT_MASK
-from loadtests.engine.task import Parcel
 from loadtests.plan.call import Compression, Text
 from loadtests.plan.model import Plan, Share
 from loadtests.plan.schedule import Schedule
@@ -166,7 +165,7 @@ def test_large_bodies_that_differ_are_prepared_a_few_at_a_time() -> None:
     large = request("/a", name="a", method="POST", body=b"x" * (1 << 20) + b"${uuid}")
     plan = plan_for(1, [large], level=100, seconds=1)
     catalogue = Catalogue(plan, run_id="run-1", environment={})
-    assert catalogue.most_together(_places(plan)) == 7
+    assert catalogue.most_together(_places(plan), 512) == 7
     share = Share(residue=0, modulus=1, from_ns=0)
     assert len(Supply(plan, share, catalogue).batch(0)) == 7
     with Bench.of(plan) as bench:
@@ -185,7 +184,7 @@ def test_a_rare_large_body_does_not_make_all_others_dear() -> None:
     small = request("/b", name="b", method="POST", body=b"${uuid}", weight=0.999)
     plan = plan_for(1, [large, small], level=2000, seconds=1)
     catalogue = Catalogue(plan, run_id="run-1", environment={})
-    assert catalogue.most_together(_places(plan)) == 512
+    assert catalogue.most_together(_places(plan), 512) == 512
 
 
 def test_no_step_makes_more_than_one_row_where_rows_take_long() -> None:
@@ -194,10 +193,8 @@ def test_no_step_makes_more_than_one_row_where_rows_take_long() -> None:
     plan = grpc_plan(1, [call("Echo", message, compression=Compression.GZIP)], level=100)
     catalogue, steps = Catalogue(plan, run_id="run-1", environment={}), []
     for _ in range(2):
-        parcels: list[Parcel] = []
         numbers = np.arange(30, dtype=np.int64)
-        steps.append(sum(1 for _ in catalogue.prepare([0] * 30, numbers, numbers * 0, parcels)))
-        assert len(parcels) == 30
+        steps.append(sum(1 for _ in catalogue.prepare([0] * 30, numbers, numbers * 0)))
     assert steps[1] >= 30
 
 
@@ -237,7 +234,7 @@ def test_a_busy_engine_sends_what_was_due_in_one_piece_for_each_node(
         due = len(Schedule(plan).arrivals(Share(residue=0, modulus=1, from_ns=0), 0, NS_PER_MS + 1))
         assert bench.traffic.sent == due == 50
         assert [len(bench.own[connection].sent) for connection in made] == [1] * nodes
-        assert bench.traffic.due_ns == now_ns + pacer.quantum_ns
+        assert bench.traffic.due_ns == now_ns + pacer.manner.quantum_ns
 
 
 def test_what_waits_leaves_in_one_piece_with_the_room_that_a_read_makes() -> None:
@@ -292,7 +289,7 @@ def test_a_busy_engine_reads_answers_between_its_groups(monkeypatch: pytest.Monk
             monkeypatch.setattr(f"loadtests.engine.{module}.monotonic_ns", passing)
         pacer.dispatch(now_ns)
         assert 20 < bench.traffic.sent <= 120
-        assert bench.traffic.due_ns <= bench.clock.now_ns + pacer.quantum_ns
+        assert bench.traffic.due_ns <= bench.clock.now_ns + pacer.manner.quantum_ns
 
 
 def test_who_waits_too_long_behind_others_is_not_sent() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import ssl
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -20,10 +21,10 @@ from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.engine.catalogue import Catalogue
 from loadtests.engine.checks import failed_check
 from loadtests.engine.gate import Gate, gate_of
+from loadtests.engine.manner import EXACT, STRAINED, Strain
 from loadtests.engine.outcome import count_of_status, kind_of_connect_error, kind_of_loss
-from loadtests.engine.pacer import SHORTEST_QUANTUM_NS, quantum_ns
 from loadtests.engine.pool import backoff_ns
-from loadtests.engine.recorder import BATCH_EVENTS, MOST_KINDS, SLOT_BITS, SLOT_MASK, Recorder
+from loadtests.engine.recorder import MOST_KINDS, SLOT_BITS, SLOT_MASK, Recorder
 from loadtests.engine.shares import connections_per_node, portion, split_by_weight
 from loadtests.plan.model import BodyContains, Feed, JsonEquals, MaxBytes
 from loadtests.record.error_kinds import Trait, traits_of
@@ -388,8 +389,8 @@ def test_windows_hold_every_event_once(
 @pytest.mark.parametrize("steps", range(7))
 def test_a_batch_that_is_being_binned_belongs_to_the_window_it_was_counted_in(steps: int) -> None:
     """However far its steps have come when the second ends, nothing of it slips into the next."""
-    recorder = Recorder(2)
-    for number in range(BATCH_EVENTS + 3):
+    recorder, count = Recorder(2), EXACT.batch_events + 3
+    for number in range(count):
         for log in (recorder.log_sent, recorder.log_ok):
             log(10 << SLOT_BITS | number % 2)
         for log in (recorder.log_lag, recorder.log_response, recorder.log_service):
@@ -402,16 +403,16 @@ def test_a_batch_that_is_being_binned_belongs_to_the_window_it_was_counted_in(st
     recorder.log_lag(0)
     window = recorder.close(1, HEALTH).finish()
     assert (window.total(Count.SENT), window.total(Count.OK)) == (
-        BATCH_EVENTS + 4,
-        BATCH_EVENTS + 3,
+        count + 1,
+        count,
     )
-    assert window.total(Count.BYTES_RECEIVED) == 7 * (BATCH_EVENTS + 3)
+    assert window.total(Count.BYTES_RECEIVED) == 7 * count
     assert window.total(Count.CONNECTS) == 1
     kinds = {kind: histogram_of(window, kind, [0, 1]).n for kind in Kind}
     assert [kinds[Kind.RESPONSE], kinds[Kind.SERVICE], kinds[Kind.CONNECT]] == [
-        BATCH_EVENTS + 3, BATCH_EVENTS + 3, 1,
+        count, count, 1,
     ]  # fmt: skip
-    assert kinds[Kind.SEND_LAG] == BATCH_EVENTS + 4
+    assert kinds[Kind.SEND_LAG] == count + 1
     assert recorder.close(2, HEALTH).finish().slots.size == 0
 
 
@@ -533,13 +534,25 @@ def test_the_length_is_the_bodys_for_every_sequence(body: bytes, path: str) -> N
     assert len(seen) == 7 or (body == b"${words.text}" and path == "/p")
 
 
-@pytest.mark.parametrize(
-    ("busy_ratio", "quantum_us"),
-    [(0.0, 120), (0.82, 120), (0.85, 310), (0.88, 500), (1.3, 500)],
-)
-def test_a_busy_engine_groups_its_arrivals_more(busy_ratio: float, quantum_us: int) -> None:
-    """Exact while there is time to be, never more than 0.5 ms late."""
-    assert quantum_ns(busy_ratio) == quantum_us * 1000
+def test_an_engine_is_strained_after_three_hard_looks_and_tries_to_be_exact_again() -> None:
+    """One hiccup changes nothing; what is too much is noticed again within three looks."""
+    strain, seen = Strain(), []
+    for busy_ratio in [0.95, 0.95, 0.5, 0.95, 0.95, 0.95] + [0.7] * 100 + [0.95] * 3:
+        strain.look(busy_ratio)
+        seen.append(strain.manner)
+    assert seen == [EXACT] * 5 + [STRAINED] * 100 + [EXACT] * 3 + [STRAINED]
+
+
+def test_an_engine_that_cannot_keep_up_does_not_try() -> None:
+    """However long it lasts; exact again ten seconds after it has ended."""
+    strain = Strain()
+    for _ in range(1000):
+        strain.look(1.0)
+    for _ in range(99):
+        strain.look(0.3)
+    assert strain.manner is STRAINED
+    strain.look(0.3)
+    assert strain.manner is EXACT
 
 
 def _sent_at_us(plan: Any, *, quantum_ns: int, step_us: int, until_us: int) -> list[int]:
@@ -548,7 +561,7 @@ def _sent_at_us(plan: Any, *, quantum_ns: int, step_us: int, until_us: int) -> l
         for _ in range(20):
             bench.connect()
         pacer, t0_ns = bench.pacer(), bench.clock.now_ns
-        pacer.quantum_ns = quantum_ns
+        pacer.manner = replace(EXACT, quantum_ns=quantum_ns)
         pacer.begin(t0_ns)
         sent_at_us: list[int] = []
         for now_us in range(0, until_us, step_us):
@@ -590,5 +603,5 @@ def test_what_is_overdue_leaves_in_parts_so_that_answers_are_read_between() -> N
 def test_lone_arrivals_leave_on_time() -> None:
     """Where arrivals are rarer than quanta, each leaves when it is due."""
     plan = plan_for(1, [request("/ok")], level=1000, seconds=1)
-    sent_at_us = _sent_at_us(plan, quantum_ns=SHORTEST_QUANTUM_NS, step_us=10, until_us=8_000)
+    sent_at_us = _sent_at_us(plan, quantum_ns=EXACT.quantum_ns, step_us=10, until_us=8_000)
     assert {later - earlier for earlier, later in pairwise(sent_at_us)} == {1000}
