@@ -32,7 +32,7 @@ class Manner:
 # 60 us of send lag on average; slices whose steps hold up nothing for longer than a quantum.
 EXACT: Final = Manner(quantum_ns=120_000, slice_ns=7 * NS_PER_MS, batch_events=1024)
 # Well below the 1 ms of send lag that voids a run.
-STRAINED: Final = Manner(quantum_ns=560_000, slice_ns=14 * NS_PER_MS, batch_events=3072)
+STRAINED: Final = Manner(quantum_ns=600_000, slice_ns=10 * NS_PER_MS, batch_events=6144)
 
 
 class Strain:

@@ -24,8 +24,8 @@ from loadtests.plan.model import Node
 
 # Requests of open load that may leave together on one connection while others are free. What
 # is due at the same moment costs a third when it shares a `send`, a read, and the server's as
-# well (`make bench`, gRPC, open load): more than the longest quantum brings to one engine, so
-# that it is not cut; a stall's worth of arrivals is still spread.
+# well (`make bench`, gRPC, open load): about what a quantum brings to one engine at most; a
+# stall's worth of arrivals is still spread.
 _TURN: Final = 128
 
 

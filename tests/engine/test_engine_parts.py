@@ -386,6 +386,23 @@ def test_windows_hold_every_event_once(
             )
 
 
+def test_counting_waits_for_a_better_moment_but_not_for_ever() -> None:
+    """A batch may wait; two batches of what was sent, or of what came back, may not."""
+    for column in ("sents", "oks"):
+        recorder = Recorder(1)
+        seen = []
+        for _ in range(2 * EXACT.batch_events):
+            if column == "sents":
+                recorder.log_many_sent([0], [0])
+            else:
+                recorder.log_many_ok([0], [1], [1], [1])
+            seen.append((recorder.is_full, recorder.is_behind))
+        batch = EXACT.batch_events
+        assert seen == [(n >= batch, n >= 2 * batch) for n in range(1, 2 * batch + 1)]
+        recorder.absorb()
+        assert (recorder.is_full, recorder.is_behind) == (False, False)
+
+
 @pytest.mark.parametrize("steps", range(7))
 def test_a_batch_that_is_being_binned_belongs_to_the_window_it_was_counted_in(steps: int) -> None:
     """However far its steps have come when the second ends, nothing of it slips into the next."""

@@ -64,6 +64,14 @@ def test_joined_cells_are_joined_texts(columns: list[list[bytes]], literal: byte
     assert lengths.tolist() == [len(text) for text in expected or [literal] * 4]
 
 
+@given(st.lists(TEXTS, max_size=4), st.integers(0, 4))
+def test_parts_of_cells_have_the_texts_of_their_rows(columns: list[list[bytes]], at: int) -> None:
+    """Cut anywhere, also where one of both parts has no row."""
+    cells = joined([b"<", *map(cells_of_texts, columns)], 4)
+    parts = cells.part(slice(0, at)), cells.part(slice(at, None))
+    assert [text for part in parts for text in part] == cells.texts()
+
+
 @given(st.integers(0, 1 << 32), st.integers(250, 1100), st.integers(0, 1), st.integers(3, 40))
 @settings(max_examples=30)
 def test_many_texts_are_cut_in_order(seed: int, count: int, shortest: int, above: int) -> None:
