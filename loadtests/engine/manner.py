@@ -1,21 +1,25 @@
-"""The two manners of an engine: exact, while it can afford that, and strained.
+"""How an engine works: exact while it can afford that, strained where it is too busy.
 
 What leaves, is prepared or is counted together costs less for each, and what waits for others
 is later. An engine that is not busy sends what is due at once, or nearly. One that is lets
 arrivals wait a little longer, so that it keeps up and has room left for the hiccups of its
 host: it goes on with a quarter less CPU (`make bench`, gRPC).
 
-How busy an exact engine would be cannot be told from a strained one: it is tried, now and then.
+How busy an exact engine would be cannot be told from a strained one. So an engine begins
+strained, and becomes exact by steps, each of which costs it less than 8 % of its core; at the
+first that is too much it is strained again, and waits before it tries the next time. It is
+never overloaded by trying: that would make a part of its requests late.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from loadtests.clock import NS_PER_MS
 
 _HARD_RATIO: Final = 0.88  # of its core; a run in which an engine uses 0.9 is void
+_OVERLOADED_RATIO: Final = 0.97
 _HARD_LOOKS: Final = 3  # in a row: one alone is a hiccup
 _LOOKS_STRAINED: Final = 100  # until being exact is tried again
 
@@ -33,23 +37,31 @@ class Manner:
 EXACT: Final = Manner(quantum_ns=120_000, slice_ns=7 * NS_PER_MS, batch_events=1024)
 # Well below the 1 ms of send lag that voids a run.
 STRAINED: Final = Manner(quantum_ns=600_000, slice_ns=10 * NS_PER_MS, batch_events=6144)
+_BETWEEN_NS: Final = (150_000, 200_000, 270_000, 360_000, 480_000)
+MANNERS: Final = (EXACT, *(replace(STRAINED, quantum_ns=ns) for ns in _BETWEEN_NS), STRAINED)
 
 
 class Strain:
     """Chooses the manner; `look` is told every 100 ms how busy the engine was."""
 
-    __slots__ = ("_hard_looks", "_looks_left", "manner")
+    __slots__ = ("_hard_looks", "_level", "_looks_left")
 
     def __init__(self) -> None:
-        self.manner = EXACT
+        self._level = len(MANNERS) - 1
         self._hard_looks = self._looks_left = 0
+
+    @property
+    def manner(self) -> Manner:
+        """The one to work in until the next look."""
+        return MANNERS[self._level]
 
     def look(self, busy_ratio: float) -> None:
         """Take the part of its core that the engine used since the last look."""
         self._hard_looks = self._hard_looks + 1 if busy_ratio > _HARD_RATIO else 0
-        if self._hard_looks >= _HARD_LOOKS:
-            self.manner, self._looks_left = STRAINED, _LOOKS_STRAINED
+        borne_looks = 0 if self._level or busy_ratio > _OVERLOADED_RATIO else _HARD_LOOKS - 1
+        if self._hard_looks > borne_looks:
+            self._level, self._looks_left = len(MANNERS) - 1, _LOOKS_STRAINED
         elif self._looks_left:
             self._looks_left -= 1
-            if not self._looks_left:
-                self.manner = EXACT
+        elif self._level:
+            self._level -= 1

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from loadtests.clock import NS_PER_MS
 from loadtests.engine.catalogue import Catalogue
 from loadtests.engine.lanes import lanes_of, lanes_of_slots
-from loadtests.engine.manner import EXACT
+from loadtests.engine.manner import STRAINED, Manner
 from loadtests.engine.multiplexed_pool import MultiplexedPool
 from loadtests.engine.pool import Pool
 from loadtests.engine.task import Parcel
@@ -134,7 +134,7 @@ class Pacer:
         self._steps_taken = 0
         self._steps_per_arrival = self._owed_steps = 0.0
         self._uncounted: list[_Stretch] = []  # computed, not yet counted as planned
-        self.manner = EXACT
+        self.manner: Manner = STRAINED  # until the engine knows better
 
     def begin(self, t0_ns: int) -> None:
         """Fix T0 and prepare the first arrivals."""
