@@ -363,8 +363,8 @@ class Run:
             cpu_ns = process_time_ns()
             self._strain.look((cpu_ns - self._strain_cpu_ns) / wall_ns)
             self._pacer.manner = manner = self._strain.manner
-            most = _MOST_AT_ONCE if self._is_closed else manner.batch_events
-            self._recorder.batch_events = min(manner.batch_events, most)
+            events = manner.batch_events
+            self._recorder.batch_events = min(events, _MOST_AT_ONCE) if self._is_closed else events
             self._strain_ns, self._strain_cpu_ns = now_ns, cpu_ns
 
     def _sweep(self, now_ns: int) -> None:

@@ -85,8 +85,8 @@ def varints(numbers: Words | Numbers) -> Cells:
     # A group's bits and those above it, in a row each: NumPy's inner loops are long.
     rests = values >> _SHIFTS[:width]
     more = rests > _LOW
-    groups = rests.astype(np.uint8) & np.uint8(_LOW_BITS) | more.view(np.uint8) << np.uint8(7)
-    data = np.ascontiguousarray(groups.T)
+    goes_on = more.view(np.uint8) << np.uint8(_GROUP_BITS)
+    data = np.ascontiguousarray((rests.astype(np.uint8) & np.uint8(_LOW_BITS) | goes_on).T)
     if more[-2].all():
         return full(data)
     used = np.ones((values.size, width), dtype=np.bool_)

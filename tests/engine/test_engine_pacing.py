@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from typing import Final
 from unittest import mock
 
@@ -191,10 +192,14 @@ def test_no_step_makes_more_than_one_row_where_rows_take_long() -> None:
     """Compressed messages of 100 kB: a row a step, each paid for by an arrival of its own."""
     message = (Text(source=b"${hex:64}" * 20 + b"x" * 100_000),)
     plan = grpc_plan(1, [call("Echo", message, compression=Compression.GZIP)], level=100)
-    catalogue, steps = Catalogue(plan, run_id="run-1", environment={}), []
-    for _ in range(2):
-        numbers = np.arange(30, dtype=np.int64)
-        steps.append(sum(1 for _ in catalogue.prepare([0] * 30, numbers, numbers * 0)))
+    catalogue = Catalogue(plan, run_id="run-1", environment={})
+    numbers = np.arange(30, dtype=np.int64)
+
+    def prepared() -> Iterator[None]:
+        parcels = yield from catalogue.prepare([0] * 30, numbers, numbers * 0)
+        assert len(parcels) == 30
+
+    steps = [sum(1 for _ in prepared()) for _ in range(2)]
     assert steps[1] >= 30
 
 
