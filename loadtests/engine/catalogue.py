@@ -248,7 +248,7 @@ class Catalogue:
     """All requests of a plan as parcels, for one engine."""
 
     __slots__ = (
-        "_nodes",
+        "_node_of",
         "_paces",
         "_payloads",
         "_request_of",
@@ -265,8 +265,9 @@ class Catalogue:
             _source(plan, request, index, run_id=run_id, environment=environment)
             for index, request in enumerate(plan.requests)
         ]
-        self._nodes = len(plan.nodes)
-        self._request_of = np.arange(len(plan.slots)) // self._nodes % len(plan.slots.requests)
+        nodes = len(plan.nodes)
+        self._node_of = np.arange(len(plan.slots)) % nodes
+        self._request_of = np.arange(len(plan.slots)) // nodes % len(plan.slots.requests)
         self._varying = [
             index for index, source in enumerate(self._sources) if not source.is_constant
         ]
@@ -276,7 +277,7 @@ class Catalogue:
         tasks, payloads = list[Task](), list[bytes]()
         self._widths = np.zeros(len(plan.slots), dtype=np.int64)
         for slot, request in enumerate(self._request_of.tolist()):
-            source, node = self._sources[min(request, len(self._sources) - 1)], slot % self._nodes
+            source, node = self._sources[min(request, len(self._sources) - 1)], slot % nodes
             is_ready = source.is_constant and request < len(self._sources)
             tasks.append(source.tasks[node])
             payloads.append(source.constant(node) if is_ready else b"")
@@ -318,12 +319,16 @@ class Catalogue:
         self, sequences: Integers, slots: Integers
     ) -> Generator[None, None, tuple[list[bytes], Integers]]:
         """Payload of each arrival, and its size; what varies is made a step at a time."""
+        if len(self._sources) == 1 and self._varying:  # nothing to tell apart
+            rows = _Rows(self._sources[0], sequences, self._node_of[slots])
+            yield
+            return (yield from rows.made(self._paces[0]))
         payloads, sizes = self._payloads[slots], self._sizes[slots]
         requests = self._request_of[slots]
         for request in self._varying:
             places = np.flatnonzero(requests == request)
             if places.size:
-                nodes = slots[places] % self._nodes
+                nodes = self._node_of[slots[places]]
                 rows = _Rows(self._sources[request], sequences[places], nodes)
                 yield
                 made = yield from rows.made(self._paces[request])

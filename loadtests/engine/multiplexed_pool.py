@@ -94,12 +94,13 @@ class MultiplexedPool(Pool):
             ready: list[Parcel] = []
             left = self._permitted(len(backlog), now_ns)
             while left and backlog:
-                parcel = backlog[0]
-                if now_ns - parcel[0] >= parcel[2].timeout_ns:
+                parcel = backlog.popleft()
+                if now_ns - parcel[0] < parcel[2].timeout_ns:
+                    ready.append(parcel)
+                    left -= 1
+                else:
+                    backlog.appendleft(parcel)
                     self.expire_waiting(now_ns)
-                    continue
-                ready.append(backlog.popleft())
-                left -= 1
             traffic.backlog_size -= len(ready)
             self._begin(ready)
         if traffic.unsent or traffic.gate is not None:

@@ -19,7 +19,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from time import monotonic_ns
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,7 @@ _FEWEST_TOGETHER: Final = 512
 _MOST_TOGETHER: Final = 4096
 _HASTE: Final = 1.25  # a slice is prepared by so much faster than the one before is handed out
 _DONE: Final = object()
+_GONE: Final[list[Any]] = [None] * _MOST_ARRIVALS  # in place of parcels
 
 Integers = NDArray[np.int64]
 
@@ -250,6 +251,9 @@ class Pacer:
         begin = self._at
         end = min(bisect_right(self._slice.dues_ns, now_ns, begin), begin + most)
         parcels, pools = self._slice.parcels[begin:end], self._slice.pools[begin:end]
+        # Nothing keeps them once they have left: freed while the cache has them, they make room
+        # there for those that are being prepared.
+        self._slice.parcels[begin:end] = _GONE[: end - begin]
         if self._gathers:
             self._gather(parcels, pools)
         else:

@@ -32,13 +32,15 @@ Mask = tuple[int, NDArray[np.bool_]]
 class Cells:
     """`data` is (n, width); all of it belongs to the texts but for what masks leave out.
 
-    `lengths` are the bytes of each text, one number where all have the same. To iterate is to
-    cut all of them at once.
+    `lengths` are the bytes of each text, one number where all have the same. Where no text has
+    a hole before or inside it (`is_left_aligned`), they tell all that the masks do. To iterate
+    is to cut all of them at once.
     """
 
     data: Bytes
     masks: tuple[Mask, ...]
     lengths: Integers | int
+    is_left_aligned: bool
 
     def __iter__(self) -> Iterator[bytes]:
         """Each text, in order."""
@@ -48,7 +50,7 @@ class Cells:
         """Some rows that follow each other; nothing is copied."""
         masks = tuple((at, mask[rows]) for at, mask in self.masks)
         lengths = self.lengths if isinstance(self.lengths, int) else self.lengths[rows]
-        return Cells(self.data[rows], masks, lengths)
+        return Cells(self.data[rows], masks, lengths, self.is_left_aligned)
 
     def texts(self) -> list[bytes]:
         """Cut into texts, in order."""
@@ -59,9 +61,14 @@ class Cells:
         texts: list[bytes] = self.data.ravel().view(f"V{width}").tolist()
         if not isinstance(self.lengths, int):
             (short,) = (self.lengths < width).nonzero()
+            rows, lengths = short.tolist(), self.lengths[short]
+            if self.is_left_aligned:
+                for row, length in zip(rows, lengths.tolist(), strict=True):
+                    texts[row] = texts[row][:length]
+                return texts
             rest = self.data[short][self._used(short)].tobytes()
-            ends = self.lengths[short].cumsum().tolist()
-            for row, begin, end in zip(short.tolist(), [0, *ends], ends, strict=False):
+            ends = lengths.cumsum().tolist()
+            for row, begin, end in zip(rows, [0, *ends], ends, strict=False):
                 texts[row] = rest[begin:end]
         return texts
 
@@ -75,17 +82,13 @@ class Cells:
 
 def full(data: Bytes) -> Cells:
     """Texts of one length."""
-    return Cells(data, (), data.shape[1])
+    return Cells(data, (), data.shape[1], is_left_aligned=True)
 
 
 def left_aligned(data: Bytes, lengths: Integers) -> Cells:
     """Texts that begin where their rows begin."""
-    return masked(data, np.arange(data.shape[1]) < lengths[:, np.newaxis], lengths)
-
-
-def masked(data: Bytes, used: NDArray[np.bool_], lengths: Integers) -> Cells:
-    """Texts whose bytes a mask tells, of the same shape as the data."""
-    return Cells(data, ((0, used),), lengths)
+    used = np.arange(data.shape[1]) < lengths[:, np.newaxis]
+    return Cells(data, ((0, used),), lengths, is_left_aligned=True)
 
 
 def cells_of_texts(texts: Sequence[bytes]) -> Cells:
@@ -123,7 +126,8 @@ def decimals(numbers: Integers) -> Cells:
     elif digits.min(initial=most) == most:
         return full(data[:, -most:])
     width = data.shape[1]
-    return masked(data, np.arange(width) >= width - digits[:, np.newaxis], digits)
+    used = np.arange(width) >= width - digits[:, np.newaxis]
+    return Cells(data, ((0, used),), digits, is_left_aligned=False)
 
 
 def joined(parts: Sequence[bytes | Cells], count: int) -> Cells:
@@ -137,8 +141,9 @@ def joined(parts: Sequence[bytes | Cells], count: int) -> Cells:
     data[:] = np.frombuffer(line, dtype=np.uint8)
     masks: list[Mask] = []
     lengths: Integers | int = 0
-    at = 0
+    at, is_left_aligned = 0, True
     for part, width in zip(parts, widths, strict=True):
+        is_left_aligned = is_left_aligned and not (masks and width)  # a hole before it
         if isinstance(part, bytes):
             lengths = lengths + width
         else:
@@ -147,5 +152,6 @@ def joined(parts: Sequence[bytes | Cells], count: int) -> Cells:
                 data[:, at : at + width].view(cell)[:] = part.data.view(cell)
             lengths = lengths + part.lengths
             masks += [(at + inside, mask) for inside, mask in part.masks]
+            is_left_aligned = is_left_aligned and part.is_left_aligned
         at += width
-    return Cells(data, tuple(masks), lengths)
+    return Cells(data, tuple(masks), lengths, is_left_aligned)

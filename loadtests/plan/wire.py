@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loadtests.plan.call import NumberEncoding
-from loadtests.plan.cells import Cells, full, masked
+from loadtests.plan.cells import Cells, full
 
 Numbers = NDArray[np.int64]
 Words = NDArray[np.uint64]
@@ -91,7 +91,7 @@ def varints(numbers: Words | Numbers) -> Cells:
         return full(data)
     used = np.ones((values.size, width), dtype=np.bool_)
     used[:, 1:] = more[:-1].T
-    return masked(data, used, more.sum(axis=0) + 1)
+    return Cells(data, ((0, used),), more.sum(axis=0) + 1, is_left_aligned=True)
 
 
 def framed(lengths: Numbers) -> Cells:
