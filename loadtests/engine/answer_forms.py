@@ -214,10 +214,15 @@ class AnswerForms:
     def _take_heads(self, form: Form, ids: Iterator[tuple[int]]) -> int:
         """Note the heads of answers whose rest is still to come; how many bytes they were."""
         streams, head, count = self._streams, form.head, 0
+        records, heads = streams.records, streams.heads
+        # Mostly nothing but heads has come of any answer.
+        only_heads = not (streams.held or streams.exchanges)
         for (stream_id,) in ids:
-            if not streams.is_fresh(stream_id):
+            if stream_id not in records or stream_id in heads:
                 break
-            streams.heads[stream_id] = head
+            if not (only_heads or streams.is_fresh(stream_id)):
+                break
+            heads[stream_id] = head
             count += 1
         return count * form.head_bytes
 
