@@ -494,6 +494,21 @@ def test_parcels_of_closed_load_are_those_of_open_load_without_a_time(body: byte
     assert {payload[:1] for _, _, _, payload in parcels} == {b"G", b"P"}
 
 
+def test_one_request_alone_has_the_bytes_it_has_among_others() -> None:
+    """On each of two nodes, head and body: nothing to tell apart is no other rendering."""
+    varying = request("/x?n=${seq}", method="POST", body=b"${uuid} ${seq}")
+    nodes = (node(8080), node(9000, name="n2", host="::1"))
+    sequences, places = [5, 6, 7, 123456], [1, 0, 1, 1]
+    others = (request("/y", name="y"), request("/z?${seq}", name="z"))
+    alone, among = (
+        _payloads(plan_for(8080, requests, nodes=nodes), sequences, [0] * 4, places)
+        for requests in ([varying], [varying, *others])
+    )
+    assert alone == among
+    assert [b"[::1]:9000" in payload for payload in alone] == [True, False, True, True]
+    assert all(b"n=%d " % n in payload for n, payload in zip(sequences, alone, strict=True))
+
+
 def test_request_bytes_are_complete_http() -> None:
     """Method, base path, Host, given headers, defaults and the body's length are all there."""
     plan = plan_for(

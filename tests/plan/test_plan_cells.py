@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
 
 import numpy as np
@@ -13,9 +13,17 @@ from hypothesis import strategies as st
 from loadtests.engine.grpc import framed
 from loadtests.plan import rows
 from loadtests.plan.call import Compression, Delimited, Number, NumberEncoding, Part, Raw, Text
-from loadtests.plan.cells import Cells, cells_of_texts, decimals, joined, padded_decimals
+from loadtests.plan.cells import (
+    Cells,
+    Integers,
+    cells_of_texts,
+    decimals,
+    joined,
+    padded_decimals,
+)
 from loadtests.plan.message import compile_message
 from loadtests.plan.model import Feed
+from loadtests.plan.wire import varint, varints
 
 NUMBERS = st.lists(
     st.one_of(st.integers(-(2**62), 2**62), st.integers(-12, 12), st.just(10**18)),
@@ -62,6 +70,31 @@ def test_joined_cells_are_joined_texts(columns: list[list[bytes]], literal: byte
     assert list(cells.texts()) == (expected or [literal] * 4)
     lengths = np.broadcast_to(cells.lengths, 4)
     assert lengths.tolist() == [len(text) for text in expected or [literal] * 4]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([decimals, varints]),
+            st.lists(st.integers(0, 2**40), min_size=3, max_size=3),
+            st.binary(max_size=1),
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_holes_before_inside_and_behind_texts_are_left_out(
+    columns: list[tuple[Callable[[Integers], Cells], list[int], bytes]],
+) -> None:
+    """Numbers at the ends of their rows (decimal) and at their beginnings, first to last."""
+    parts: list[bytes | Cells] = []
+    expected = [b""] * 3
+    for make, numbers, literal in columns:
+        parts += [make(_integers(numbers)), literal]
+        written = [b"%d" % n if make is decimals else varint(n) for n in numbers]
+        expected = [text + more + literal for text, more in zip(expected, written, strict=True)]
+    assert joined(parts, 3).texts() == expected
+    assert joined([joined(parts, 3), b"."], 3).texts() == [text + b"." for text in expected]
 
 
 @given(st.lists(TEXTS, max_size=4), st.integers(0, 4))
