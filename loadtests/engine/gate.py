@@ -82,6 +82,13 @@ class Gate:
                 return wanted
         return sum(1 for _ in takewhile(self.take, repeat(now_ns, wanted)))
 
+    def give_back(self, unused: int) -> None:
+        """Return what was taken last and will not be written, before anything else is."""
+        self._at = (self._at - unused) % self.allowance
+        self._fresh -= unused
+        if self._is_held:
+            self._credit_ns += unused * self._spacing_ns
+
     def wrote(self, now_ns: int) -> None:
         """All that was taken has been written by now."""
         fresh, self._fresh = self._fresh, 0

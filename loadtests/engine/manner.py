@@ -6,9 +6,13 @@ arrivals wait a little longer, so that it keeps up and has room left for the hic
 host: it goes on with a quarter less CPU (`make bench`, gRPC).
 
 How busy an exact engine would be cannot be told from a strained one. So an engine begins
-strained, and becomes exact by steps, each of which costs it less than 8 % of its core; at the
-first that is too much it is strained again, and waits before it tries the next time. It is
-never overloaded by trying: that would make a part of its requests late.
+every stage strained, and becomes exact by steps, each of which costs it less than 8 % of its
+core, or at once where it is nearly idle; at the first that is too much it is strained again,
+and waits before it tries the next time. It is never overloaded by trying, nor by the load that
+follows a pause: that would make a part of its requests late.
+
+The share of a core does not tell all: one that others use as well, or a container's quota, can
+be exhausted at any. So an engine that is late all the time is strained, too.
 """
 
 from __future__ import annotations
@@ -20,6 +24,9 @@ from loadtests.clock import NS_PER_MS
 
 _HARD_RATIO: Final = 0.88  # of its core; a run in which an engine uses 0.9 is void
 _OVERLOADED_RATIO: Final = 0.97
+_IDLE_RATIO: Final = 0.3  # exact costs half of a core more at most
+_LATE_NS: Final = 2 * NS_PER_MS  # behind the time at which arrivals were to leave
+_LOOK_NS: Final = 100 * NS_PER_MS
 _HARD_LOOKS: Final = 3  # in a row: one alone is a hiccup
 _LOOKS_STRAINED: Final = 100  # until being exact is tried again
 
@@ -42,26 +49,41 @@ MANNERS: Final = (EXACT, *(replace(STRAINED, quantum_ns=ns) for ns in _BETWEEN_N
 
 
 class Strain:
-    """Chooses the manner; `look` is told every 100 ms how busy the engine was."""
+    """Chooses the manner, from how busy and how late the engine was over the last 100 ms.
 
-    __slots__ = ("_hard_looks", "_level", "_looks_left")
+    Times are those of CLOCK_MONOTONIC and of the process's CPU, in ns.
+    """
+
+    __slots__ = ("_hard_looks", "_late_looks", "_level", "_looked_cpu_ns", "_looked_ns", "_waits")
 
     def __init__(self) -> None:
+        self.begin(0, 0)
+
+    def begin(self, now_ns: int, cpu_ns: int) -> None:
+        """Begin anew: what an engine could afford in one stage says nothing of the next."""
         self._level = len(MANNERS) - 1
-        self._hard_looks = self._looks_left = 0
+        self._hard_looks = self._late_looks = self._waits = 0
+        self._looked_ns, self._looked_cpu_ns = now_ns, cpu_ns
 
     @property
     def manner(self) -> Manner:
         """The one to work in until the next look."""
         return MANNERS[self._level]
 
-    def look(self, busy_ratio: float) -> None:
-        """Take the part of its core that the engine used since the last look."""
+    def is_due(self, now_ns: int) -> bool:
+        """Whether it is time to look."""
+        return now_ns - self._looked_ns >= _LOOK_NS
+
+    def look(self, now_ns: int, cpu_ns: int, late_ns: int) -> None:
+        """Take what the engine has used by now, and the latest that arrivals left meanwhile."""
+        busy_ratio = (cpu_ns - self._looked_cpu_ns) / (now_ns - self._looked_ns)
+        self._looked_ns, self._looked_cpu_ns = now_ns, cpu_ns
         self._hard_looks = self._hard_looks + 1 if busy_ratio > _HARD_RATIO else 0
+        self._late_looks = self._late_looks + 1 if late_ns > _LATE_NS else 0
         borne_looks = 0 if self._level or busy_ratio > _OVERLOADED_RATIO else _HARD_LOOKS - 1
-        if self._hard_looks > borne_looks:
-            self._level, self._looks_left = len(MANNERS) - 1, _LOOKS_STRAINED
-        elif self._looks_left:
-            self._looks_left -= 1
+        if self._hard_looks > borne_looks or self._late_looks >= _HARD_LOOKS:
+            self._level, self._waits = len(MANNERS) - 1, _LOOKS_STRAINED
+        elif self._waits:
+            self._waits -= 1
         elif self._level:
-            self._level -= 1
+            self._level = 0 if busy_ratio < _IDLE_RATIO else self._level - 1

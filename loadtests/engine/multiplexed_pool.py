@@ -101,6 +101,8 @@ class MultiplexedPool(Pool):
                 else:
                     backlog.appendleft(parcel)
                     self.expire_waiting(now_ns)
+            if left and traffic.gate is not None:  # others wait for what was too late
+                traffic.gate.give_back(left)
             traffic.backlog_size -= len(ready)
             self._begin(ready)
         if traffic.unsent or traffic.gate is not None:

@@ -92,6 +92,7 @@ class Pacer:
         "_coming",
         "_gathers",
         "_horizon_ns",
+        "_late_ns",
         "_owed_steps",
         "_plan",
         "_pools",
@@ -135,6 +136,7 @@ class Pacer:
         self._steps_taken = 0
         self._steps_per_arrival = self._owed_steps = 0.0
         self._uncounted: list[_Stretch] = []  # computed, not yet counted as planned
+        self._late_ns = 0  # the latest that arrivals were handed out since it was last asked
         self.manner: Manner = STRAINED  # until the engine knows better
 
     def begin(self, t0_ns: int) -> None:
@@ -174,6 +176,9 @@ class Pacer:
                 return
             self._extend()
             yield
+            if not self._stretch.sequences.size:
+                self._leap()
+                yield
         count = self._worth_preparing()
         part = self._stretch.part(self._slice_from, self._slice_from + count)
         dues_ns = (part.offsets_ns + self._t0_ns).tolist()
@@ -200,6 +205,17 @@ class Pacer:
         self._horizon_ns = to_ns
         self._uncounted.append(self._stretch)
 
+    def _leap(self) -> None:
+        """Leave out time in which nothing is planned: a pause of an hour has 14,400 stretches."""
+        leap_ns, is_growing = STRETCH_NS, True
+        while leap_ns >= STRETCH_NS and self._horizon_ns < self._plan.duration_ns:
+            to_ns = min(self._horizon_ns + leap_ns, self._plan.duration_ns)
+            if any(self._schedule.planned(one, self._horizon_ns, to_ns) for one in self._shares):
+                leap_ns, is_growing = leap_ns // 2, False
+            else:
+                self._horizon_ns = to_ns
+                leap_ns = 2 * leap_ns if is_growing else leap_ns // 2
+
     def dispatch(self, now_ns: int) -> bool:
         """Hand out the arrivals that are due; the caller arms the timer.
 
@@ -207,6 +223,7 @@ class Pacer:
         due, so that answers are read in between. True where steps of preparing followed.
         """
         traffic = self._traffic
+        self._late_ns = max(self._late_ns, now_ns - traffic.due_ns)
         count = self._dispatch_due(now_ns, _MOST_ARRIVALS)
         if count and not self._gathers:
             # What has become due meanwhile leaves as well, once: an engine that is busy would
@@ -218,19 +235,26 @@ class Pacer:
         if count and now_ns < traffic.due_ns < NEVER_NS:
             traffic.due_ns = max(traffic.due_ns, now_ns + self.manner.quantum_ns)
         self._owed_steps += count * self._steps_per_arrival
-        has_prepared = self._owed_steps >= 1
+        has_prepared = False
         while self._owed_steps >= 1:
             self._owed_steps -= 1
-            self.step()
+            has_prepared = self.step() or has_prepared
         return has_prepared
 
-    def step(self) -> None:
-        """Take one step towards the next slice: where arrivals are rare, rounds take some.
+    def step(self) -> bool:
+        """Take one step towards the next slice, if any is left: where arrivals are rare, rounds do.
 
         Else all of it would be left for the moment after an arrival, when its answer comes.
         """
-        if next(self._steps, _DONE) is not _DONE:
-            self._steps_taken += 1
+        if next(self._steps, _DONE) is _DONE:
+            return False
+        self._steps_taken += 1
+        return True
+
+    def take_late_ns(self) -> int:
+        """The latest that arrivals were handed out after their quantum, since this was asked."""
+        late_ns, self._late_ns = self._late_ns, 0
+        return late_ns
 
     def _dispatch_due(self, now_ns: int, most: int) -> int:
         """Hand out what is due at a time, at most so many; how many they were."""

@@ -262,17 +262,21 @@ class Recorder:
     @property
     def is_full(self) -> bool:
         """True when a batch is worth absorbing."""
-        return (
-            len(self._sents) >= self.batch_events
-            or len(self._oks) >= self.batch_events
-            or len(self._bad) >= 6 * self.batch_events
-            or len(self._extras) >= 2 * self.batch_events
-        )
+        return self._holds(self.batch_events)
 
     @property
     def is_behind(self) -> bool:
         """True when binning cannot wait any longer for a better moment."""
-        return max(len(self._sents), len(self._oks)) >= 2 * self.batch_events
+        return self._holds(2 * self.batch_events)
+
+    def _holds(self, events: int) -> bool:
+        """Whether so many events of any sort wait to be binned."""
+        return (
+            len(self._sents) >= events
+            or len(self._oks) >= events
+            or len(self._bad) >= 6 * events
+            or len(self._extras) >= 2 * events
+        )
 
     def absorb(self) -> None:
         """Bin all buffered events into the open second."""

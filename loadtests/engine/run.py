@@ -56,7 +56,6 @@ _ROUND_NS: Final = 10 * NS_PER_MS
 _FEWEST_SWEPT: Final = 256  # connections looked at per round for a timeout
 _ROUNDS_PER_SWEEP: Final = 5
 _MOST_AT_ONCE: Final = 3072  # events that closed load counts in one go, in 0.4 ms
-_STRAIN_NS: Final = 100 * NS_PER_MS  # over which the engine's use of its core is taken
 _HOPELESS_ATTEMPTS: Final = 4  # in a row, on every node: the target is not there
 _DOWN_ATTEMPTS: Final = 2  # in a row, on one node: start without it
 _MOST_TOLD: Final = 3  # refusals in one sentence
@@ -129,8 +128,7 @@ class Run:
         self._drain_until_ns = NEVER_NS
         self._reason = ""
         self._swept: list[Carrier] = []
-        self._strain = Strain()
-        self._strain_ns, self._strain_cpu_ns = monotonic_ns(), process_time_ns()
+        self._strain, self._strained_stage = Strain(), 0
         self.over = asyncio.Event()
 
     # Preparing
@@ -358,14 +356,15 @@ class Run:
 
     def _feel_strain(self, now_ns: int) -> None:
         """Let arrivals leave in larger groups while the engine is busy."""
-        wall_ns = now_ns - self._strain_ns
-        if wall_ns >= _STRAIN_NS:
-            cpu_ns = process_time_ns()
-            self._strain.look((cpu_ns - self._strain_cpu_ns) / wall_ns)
-            self._pacer.manner = manner = self._strain.manner
-            events = manner.batch_events
-            self._recorder.batch_events = min(events, _MOST_AT_ONCE) if self._is_closed else events
-            self._strain_ns, self._strain_cpu_ns = now_ns, cpu_ns
+        strain, stage = self._strain, self._stage_at(now_ns)
+        if now_ns < self._t0_ns or stage != self._strained_stage:
+            self._strained_stage = stage
+            strain.begin(now_ns, process_time_ns())
+        elif strain.is_due(now_ns):
+            strain.look(now_ns, process_time_ns(), self._pacer.take_late_ns())
+        self._pacer.manner = manner = strain.manner
+        events = manner.batch_events
+        self._recorder.batch_events = min(events, _MOST_AT_ONCE) if self._is_closed else events
 
     def _sweep(self, now_ns: int) -> None:
         """Look at a part of the connections for requests that have timed out."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from bench_of_connections import Bench
 from bench_of_streams import StreamBench, unary
-from engine_plans import node, plan_for, request
+from engine_plans import node, plan_for, request, stage
 from grpc_plans import call, grpc_plan
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,10 +21,14 @@ from loadtests.clock import NS_PER_MS, NS_PER_S
 from loadtests.engine.catalogue import Catalogue
 from loadtests.engine.closed import Supply
 from loadtests.engine.gate import Gate, gate_of
+from loadtests.engine.manner import EXACT
+from loadtests.engine.messages import Configure, ShareOf
 from loadtests.engine.pacer import Pacer
 from loadtests.engine.recorder import SLOT_MASK
+from loadtests.engine.run import Run
 from loadtests.plan.call import Compression, Text
-from loadtests.plan.model import Plan, Share
+from loadtests.plan.codec import encode_plan
+from loadtests.plan.model import ArrivalProcess, Hold, Plan, Share
 from loadtests.plan.schedule import Schedule
 from loadtests.record.window import Count
 
@@ -154,6 +158,60 @@ def test_rounds_prepare_what_rare_arrivals_leave_unprepared() -> None:
         pacer.dispatch(bench.clock.now_ns)
         assert bench.traffic.planned == 2
         assert prepared == 2
+
+
+def test_what_is_prepared_already_is_no_step() -> None:
+    """Rounds have taken all steps: counting need not stand back for the arrival's."""
+    plan = plan_for(1, [request("/a", method="POST", body=b"${uuid}")], level=40, seconds=2)
+    with Bench.of(plan) as bench:
+        pacer, t0_ns = bench.pacer(), bench.clock.now_ns
+        pacer.begin(t0_ns)
+        bench.clock.now_ns = t0_ns + NS_PER_S // 10
+        assert pacer.dispatch(bench.clock.now_ns)
+        taken = 0
+        while pacer.step():
+            taken += 1
+        assert taken
+        bench.clock.now_ns += NS_PER_S // 10
+        assert not pacer.dispatch(bench.clock.now_ns)
+
+
+@pytest.mark.parametrize("process", ArrivalProcess)
+def test_a_pause_of_an_hour_is_passed_in_leaps(process: ArrivalProcess) -> None:
+    """Not by its 14,400 stretches at once; a share that is taken over in it has its arrivals."""
+    names = (("before", 0, 1, 100), ("pause", 1, 3600, 0), ("after", 3601, 1, 100))
+    stages = tuple(
+        stage(Hold(level=level), seconds=seconds, name=name, start_s=start_s)
+        for name, start_s, seconds, level in names
+    )
+    plan = plan_for(1, [request("/a")], stages=stages, arrival_process=process)
+    shares = [Share(residue=0, modulus=2, from_ns=0)]
+    arrivals = Schedule.arrivals
+    with (
+        Bench.of(plan) as bench,
+        mock.patch.object(Schedule, "arrivals", autospec=True, side_effect=arrivals) as computed,
+    ):
+        catalogue = Catalogue(plan, run_id="run-1", environment={})
+        pacer = Pacer(plan, shares[0], catalogue, bench.pools, bench.traffic)
+        t0_ns = bench.clock.now_ns
+        pacer.begin(t0_ns)
+        for at_ms in (*range(0, 1_000, 10), 1_800_000, *range(3_600_990, 3_602_010, 10)):
+            bench.clock.now_ns = t0_ns + at_ms * NS_PER_MS
+            pacer.count_planned(bench.clock.now_ns)
+            if at_ms == 1_800_000:
+                shares.append(Share(residue=1, modulus=2, from_ns=at_ms * NS_PER_MS))
+                pacer.take_over(shares[-1])
+            pacer.dispatch(bench.clock.now_ns)
+        assert computed.call_count < 60
+        got = [parcel[0] - t0_ns for pool in bench.pools for parcel in pool.backlog]
+    schedule = Schedule(plan)
+    expected = [
+        offset_ns
+        for share in shares
+        for offset_ns in schedule.arrivals(share, 0, plan.duration_ns).offsets_ns.tolist()
+    ]
+    assert got == sorted(expected)
+    assert len(got) > 100
 
 
 def _places(plan: Plan) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -297,6 +355,25 @@ def test_a_busy_engine_reads_answers_between_its_groups(monkeypatch: pytest.Monk
         assert bench.traffic.due_ns <= bench.clock.now_ns + pacer.manner.quantum_ns
 
 
+def test_who_waited_too_long_takes_no_permission_from_others() -> None:
+    """Sixty may go in 100 ms: of sixty that wait 59 are too late, and 59 others go at once."""
+    patient, impatient = call("Echo", name="a"), call("Echo", name="b")
+    timeouts_ns = {patient: 10 * NS_PER_S, impatient: NS_PER_S // 10}
+    requests = [dataclasses.replace(one, timeout_ns=ns) for one, ns in timeouts_ns.items()]
+    with StreamBench.of(grpc_plan(1, requests, in_flight_limit=10_000)) as bench:
+        bench.traffic.gate = Gate(600.0)
+        bench.ask(1)
+        bench.ask(59, request=1)
+        bench.clock.now_ns += NS_PER_S
+        bench.open(streams=500)
+        assert (bench.traffic.in_flight, bench.traffic.failed) == (1, 59)
+        bench.clock.now_ns += NS_PER_MS
+        due_ns, numbers = bench.clock.now_ns, np.arange(60, 120)
+        bench.many[0].take_due(bench.catalogue.parcels([due_ns] * 60, numbers, 0 * numbers))
+        bench.traffic.flush()
+        assert (bench.traffic.in_flight, bench.traffic.backlog_size) == (60, 1)
+
+
 def test_who_waits_too_long_behind_others_is_not_sent() -> None:
     """A patient request waits before an impatient one: only the first is sent after a second."""
     patient, impatient = call("Echo", name="a"), call("Echo", name="b")
@@ -319,3 +396,30 @@ def test_who_waits_too_long_behind_others_is_not_sent() -> None:
         opened = [name for kind, _, name, _ in bench.sent(made) if kind == 1]
         assert opened == [5]
         assert (bench.traffic.ok, bench.traffic.failed, bench.traffic.backlog_size) == (2, 1, 0)
+
+
+def test_no_engine_is_exact_when_its_load_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle for two seconds before T0, and in a first stage: each stage begins strained."""
+    monkeypatch.setattr("loadtests.engine.run.process_time_ns", lambda: 0)
+    stages = tuple(
+        stage(Hold(level=1), seconds=1, name=name, start_s=at) for at, name in enumerate("ab")
+    )
+    plan = plan_for(1, [request("/a")], stages=stages)
+    configure = Configure(
+        plan=encode_plan(plan),
+        run_id="run-1",
+        engine="agent/0",
+        index=0,
+        of_engines=1,
+        share=ShareOf(residue=0, modulus=1, from_ns=0),
+        lease_ns=NS_PER_S,
+        authorised_hosts=(),
+    )
+    run = Run(configure, list[object]().append, environment={}, pid=1)
+    run._t0_ns = t0_ns = 5 * NS_PER_S
+    exact_ms = set()
+    for at_ms in range(-2000, 2000, 10):
+        run._feel_strain(t0_ns + at_ms * NS_PER_MS)
+        if run._pacer.manner is EXACT:
+            exact_ms.add(at_ms)
+    assert exact_ms == {*range(90, 1000, 10), *range(1100, 2000, 10)}

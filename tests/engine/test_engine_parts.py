@@ -387,13 +387,15 @@ def test_windows_hold_every_event_once(
 
 
 def test_counting_waits_for_a_better_moment_but_not_for_ever() -> None:
-    """A batch may wait; two batches of what was sent, or of what came back, may not."""
-    for column in ("sents", "oks"):
+    """A batch may wait; two of what was sent, of what came back or of stream events may not."""
+    for column in ("sents", "oks", "extras"):
         recorder = Recorder(1)
         seen = []
         for _ in range(2 * EXACT.batch_events):
             if column == "sents":
                 recorder.log_many_sent([0], [0])
+            elif column == "extras":
+                recorder.log_stream(0, Kind.MESSAGE, 1)
             else:
                 recorder.log_many_ok([0], [1], [1], [1])
             seen.append((recorder.is_full, recorder.is_behind))
@@ -566,11 +568,15 @@ def test_the_length_is_the_bodys_for_every_sequence(body: bytes, path: str) -> N
     assert len(seen) == 7 or (body == b"${words.text}" and path == "/p")
 
 
-def _manners(busy_ratios: list[float]) -> list[Manner]:
-    """Manner after each look."""
-    strain, seen = Strain(), []
+def _manners(busy_ratios: list[float], *, late_ms: float = 0.0) -> list[Manner]:
+    """Manner after each look, one every 100 ms."""
+    strain, now_ns, cpu_ns, seen = Strain(), 10 * NS_PER_S, 77, []
+    strain.begin(now_ns, cpu_ns)
     for busy_ratio in busy_ratios:
-        strain.look(busy_ratio)
+        assert not strain.is_due(now_ns + 99 * NS_PER_MS)
+        now_ns, cpu_ns = now_ns + 100 * NS_PER_MS, cpu_ns + round(busy_ratio * 100 * NS_PER_MS)
+        assert strain.is_due(now_ns)
+        strain.look(now_ns, cpu_ns, round(late_ms * NS_PER_MS))
         seen.append(strain.manner)
     return seen
 
@@ -591,6 +597,31 @@ def test_an_engine_that_cannot_be_exact_tries_it_step_by_step_every_ten_seconds(
     seen = _manners([*tried, *[0.7] * 100, *tried])
     assert seen == [*MANNERS[-2:-4:-1], *[STRAINED] * 101, *MANNERS[-2:-4:-1], STRAINED]
     assert set(_manners([1.0] * 500)) == {STRAINED}
+
+
+def test_an_engine_that_is_nearly_idle_is_exact_at_once() -> None:
+    """Being exact costs it half of a core at most."""
+    assert _manners([0.29]) == [EXACT]
+    assert _manners([0.31]) == [MANNERS[-2]]
+    turns_per_s = NS_PER_S / EXACT.quantum_ns - NS_PER_S / STRAINED.quantum_ns
+    assert 0.3 + 75e-6 * turns_per_s < 0.88
+
+
+def test_an_engine_that_is_always_late_is_strained_whatever_it_uses() -> None:
+    """A core that is shared, or a quota: CPU never comes near 88 %. Two late looks are hiccups."""
+    strained = [STRAINED] * 100
+    assert _manners([0.2] * 104, late_ms=2.1) == [EXACT, EXACT, *strained, STRAINED, STRAINED]
+    assert set(_manners([0.2] * 104, late_ms=1.9)) == {EXACT}
+
+
+def test_every_stage_begins_strained() -> None:
+    """What was idle may have nine tenths of a core to do from one moment to the next."""
+    strain = Strain()
+    strain.look(100 * NS_PER_MS, 0, 0)
+    assert strain.manner is EXACT
+    strain.begin(150 * NS_PER_MS, 0)
+    assert strain.manner is STRAINED
+    assert not strain.is_due(249 * NS_PER_MS)
 
 
 def test_no_step_towards_exactness_costs_much() -> None:
