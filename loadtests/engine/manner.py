@@ -7,8 +7,8 @@ host: it goes on with a quarter less CPU (`make bench`, gRPC).
 
 How busy an exact engine would be cannot be told from a strained one. So an engine begins
 every stage strained, and becomes exact by steps, each of which costs it less than 8 % of its
-core, or at once where it is nearly idle; at the first that is too much it is strained again,
-and waits before it tries the next time. It is never overloaded by trying, nor by the load that
+core, or at once where it is nearly idle; where one is too much it is strained again, and waits
+before it tries the next time. It is never overloaded by trying, nor by the load that
 follows a pause: that would make a part of its requests late.
 
 The share of a core does not tell all: one that others use as well, or a container's quota, can
@@ -27,7 +27,7 @@ _OVERLOADED_RATIO: Final = 0.97
 _IDLE_RATIO: Final = 0.3  # exact costs half of a core more at most
 _LATE_NS: Final = 2 * NS_PER_MS  # behind the time at which arrivals were to leave
 _LOOK_NS: Final = 100 * NS_PER_MS
-_HARD_LOOKS: Final = 3  # in a row: one alone is a hiccup
+_HARD_LOOKS: Final = 3  # in a row, two on the way there: one alone is a hiccup
 _LOOKS_STRAINED: Final = 100  # until being exact is tried again
 
 
@@ -40,11 +40,11 @@ class Manner:
     batch_events: int  # sent or ok, that are counted together
 
 
-# 60 us of send lag on average; slices whose steps hold up nothing for longer than a quantum.
-EXACT: Final = Manner(quantum_ns=120_000, slice_ns=7 * NS_PER_MS, batch_events=1024)
+# 55 us of send lag on average; slices whose steps hold up nothing for longer than a quantum.
+EXACT: Final = Manner(quantum_ns=110_000, slice_ns=7 * NS_PER_MS, batch_events=1024)
 # Well below the 1 ms of send lag that voids a run.
 STRAINED: Final = Manner(quantum_ns=600_000, slice_ns=10 * NS_PER_MS, batch_events=6144)
-_BETWEEN_NS: Final = (150_000, 200_000, 270_000, 360_000, 480_000)
+_BETWEEN_NS: Final = (130_000, 160_000, 200_000, 260_000, 340_000, 450_000)
 MANNERS: Final = (EXACT, *(replace(STRAINED, quantum_ns=ns) for ns in _BETWEEN_NS), STRAINED)
 
 
@@ -80,10 +80,12 @@ class Strain:
         self._looked_ns, self._looked_cpu_ns = now_ns, cpu_ns
         self._hard_looks = self._hard_looks + 1 if busy_ratio > _HARD_RATIO else 0
         self._late_looks = self._late_looks + 1 if late_ns > _LATE_NS else 0
-        borne_looks = 0 if self._level or busy_ratio > _OVERLOADED_RATIO else _HARD_LOOKS - 1
+        borne_looks = 1 if self._level else _HARD_LOOKS - 1
+        if busy_ratio > _OVERLOADED_RATIO:
+            borne_looks = 0
         if self._hard_looks > borne_looks or self._late_looks >= _HARD_LOOKS:
             self._level, self._waits = len(MANNERS) - 1, _LOOKS_STRAINED
         elif self._waits:
             self._waits -= 1
-        elif self._level:
+        elif self._level and not self._hard_looks:
             self._level = 0 if busy_ratio < _IDLE_RATIO else self._level - 1

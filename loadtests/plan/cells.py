@@ -87,7 +87,8 @@ def full(data: Bytes) -> Cells:
 
 def left_aligned(data: Bytes, lengths: Integers) -> Cells:
     """Texts that begin where their rows begin."""
-    used = np.arange(data.shape[1]) < lengths[:, np.newaxis]
+    # A row for each byte of a text, turned around: NumPy's inner loops are long.
+    used = (np.arange(data.shape[1])[:, np.newaxis] < lengths).T
     return Cells(data, ((0, used),), lengths, is_left_aligned=True)
 
 
@@ -126,7 +127,7 @@ def decimals(numbers: Integers) -> Cells:
     elif digits.min(initial=most) == most:
         return full(data[:, -most:])
     width = data.shape[1]
-    used = np.arange(width) >= width - digits[:, np.newaxis]
+    used = (np.arange(width)[:, np.newaxis] >= width - digits).T
     return Cells(data, ((0, used),), digits, is_left_aligned=False)
 
 
@@ -137,8 +138,7 @@ def joined(parts: Sequence[bytes | Cells], count: int) -> Cells:
         part if isinstance(part, bytes) else bytes(width)
         for part, width in zip(parts, widths, strict=True)
     )
-    data = np.empty((count, len(line)), dtype=np.uint8)
-    data[:] = np.frombuffer(line, dtype=np.uint8)
+    data = np.frombuffer(bytearray(line) * count, dtype=np.uint8).reshape(count, len(line))
     masks: list[Mask] = []
     lengths: Integers | int = 0
     at, is_left_aligned = 0, True

@@ -121,7 +121,8 @@ class Row:
         parts = cast("list[bytes | Cells]", self._parts(columns))
         if head is not None:
             lengths = sum(len(p) if isinstance(p, bytes) else p.lengths for p in parts)
-            parts.insert(0, head(np.broadcast_to(lengths, count)))
+            each = np.full(count, lengths) if isinstance(lengths, int) else lengths
+            parts.insert(0, head(each))
         return joined(parts, count)
 
     def texts(self, sequences: Sequences) -> list[bytes]:

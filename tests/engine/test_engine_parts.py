@@ -592,10 +592,13 @@ def test_an_engine_becomes_exact_by_steps_and_bears_a_hiccup() -> None:
 
 
 def test_an_engine_that_cannot_be_exact_tries_it_step_by_step_every_ten_seconds() -> None:
-    """The first step that is too much ends the try, long before the engine is overloaded."""
-    tried = [0.75, 0.82, 0.84]
+    """A step that is too much ends the try, long before the engine is overloaded."""
+    tried = [0.75, 0.82, 0.84, 0.84]
     seen = _manners([*tried, *[0.7] * 100, *tried])
-    assert seen == [*MANNERS[-2:-4:-1], *[STRAINED] * 101, *MANNERS[-2:-4:-1], STRAINED]
+    steps = [*MANNERS[-2:-4:-1], MANNERS[-3]]
+    assert seen == [*steps, *[STRAINED] * 101, *steps, STRAINED]
+    assert _manners([0.75, 0.84, 0.82]) == [MANNERS[-2], *MANNERS[-2:-4:-1]]
+    assert _manners([0.75, 0.98]) == [MANNERS[-2], STRAINED]
     assert set(_manners([1.0] * 500)) == {STRAINED}
 
 
@@ -625,9 +628,9 @@ def test_every_stage_begins_strained() -> None:
 
 
 def test_no_step_towards_exactness_costs_much() -> None:
-    """A turn takes up to 46 us of CPU by itself: from 83 % of a core no step leads to 91 %."""
+    """A turn takes up to 55 us of CPU by itself: from 83 % of a core no step leads to 91 %."""
     turns_per_s = [NS_PER_S / manner.quantum_ns for manner in MANNERS]
-    assert max(46e-6 * (fast - slow) for fast, slow in pairwise(turns_per_s)) < 0.08
+    assert max(55e-6 * (fast - slow) for fast, slow in pairwise(turns_per_s)) < 0.08
 
 
 def _sent_at_us(plan: Any, *, quantum_ns: int, step_us: int, until_us: int) -> list[int]:
