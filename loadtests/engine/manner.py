@@ -5,10 +5,11 @@ is later. An engine that is not busy sends what is due at once, or nearly. One t
 arrivals wait a little longer, so that it keeps up and has room left for the hiccups of its
 host: it goes on with a quarter less CPU (`make bench`, gRPC).
 
-How busy an exact engine would be cannot be told from a strained one. So an engine begins
-every stage strained, and becomes exact by steps, each of which costs it less than 8 % of its
-core, or at once where it is nearly idle; where one is too much it is strained again, and waits
-before it tries the next time. It is never overloaded by trying, nor by the load that
+How busy an exact engine would be cannot be told well from a strained one: by a fifth to a half
+of a core more. So an engine begins every stage strained, and where that takes less than 0.6 of
+its core it becomes exact by steps, each of which costs it less than 8 % of it, or at once where
+it is nearly idle; where one is too much it is strained again, and waits before it tries the
+next time. It is never overloaded by trying, nor by the load that
 follows a pause: that would make a part of its requests late.
 
 The share of a core does not tell all: one that others use as well, or a container's quota, can
@@ -24,7 +25,9 @@ from loadtests.clock import NS_PER_MS
 
 _HARD_RATIO: Final = 0.83  # of its core: the rest is for hiccups, and from 0.9 on a run is void
 _OVERLOADED_RATIO: Final = 0.97
-_IDLE_RATIO: Final = 0.3  # exact costs half of a core more at most
+# Of its core, strained: exact costs a fifth to a half of a core more.
+_IDLE_RATIO: Final = 0.3
+_BUSY_RATIO: Final = 0.6
 _LATE_NS: Final = 2 * NS_PER_MS  # behind the time at which arrivals were to leave
 _LOOK_NS: Final = 100 * NS_PER_MS
 _HARD_LOOKS: Final = 3  # in a row, two on the way there: one alone is a hiccup
@@ -40,11 +43,11 @@ class Manner:
     batch_events: int  # sent or ok, that are counted together
 
 
-# 55 us of send lag on average; slices whose steps hold up nothing for longer than a quantum.
-EXACT: Final = Manner(quantum_ns=110_000, slice_ns=7 * NS_PER_MS, batch_events=1024)
+# 60 us of send lag on average; slices whose steps hold up nothing for longer than a quantum.
+EXACT: Final = Manner(quantum_ns=120_000, slice_ns=7 * NS_PER_MS, batch_events=1024)
 # Well below the 1 ms of send lag that voids a run.
 STRAINED: Final = Manner(quantum_ns=600_000, slice_ns=10 * NS_PER_MS, batch_events=6144)
-_BETWEEN_NS: Final = (130_000, 160_000, 200_000, 260_000, 340_000, 450_000)
+_BETWEEN_NS: Final = (145_000, 170_000, 200_000, 260_000, 340_000, 450_000)
 MANNERS: Final = (EXACT, *(replace(STRAINED, quantum_ns=ns) for ns in _BETWEEN_NS), STRAINED)
 
 
@@ -87,5 +90,8 @@ class Strain:
             self._level, self._waits = len(MANNERS) - 1, _LOOKS_STRAINED
         elif self._waits:
             self._waits -= 1
+        elif busy_ratio < _IDLE_RATIO:
+            self._level = 0
         elif self._level and not self._hard_looks:
-            self._level = 0 if busy_ratio < _IDLE_RATIO else self._level - 1
+            is_worth_it = self.manner is not STRAINED or busy_ratio < _BUSY_RATIO
+            self._level -= is_worth_it

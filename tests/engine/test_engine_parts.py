@@ -585,7 +585,7 @@ def test_an_engine_becomes_exact_by_steps_and_bears_a_hiccup() -> None:
     """Two hard looks in a row change nothing once it is exact, three do; so does one overload."""
     steps = list(MANNERS[-2::-1])
     assert steps[-1] is EXACT
-    calm = [0.7] * len(steps)
+    calm = [0.5] * len(steps)
     assert _manners([*calm, 0.95, 0.95, 0.5]) == [*steps, EXACT, EXACT, EXACT]
     assert _manners([*calm, 0.95, 0.95, 0.95]) == [*steps, EXACT, EXACT, STRAINED]
     assert _manners([*calm, 1.0]) == [*steps, STRAINED]
@@ -593,13 +593,20 @@ def test_an_engine_becomes_exact_by_steps_and_bears_a_hiccup() -> None:
 
 def test_an_engine_that_cannot_be_exact_tries_it_step_by_step_every_ten_seconds() -> None:
     """A step that is too much ends the try, long before the engine is overloaded."""
-    tried = [0.75, 0.82, 0.84, 0.84]
-    seen = _manners([*tried, *[0.7] * 100, *tried])
+    tried = [0.58, 0.82, 0.84, 0.84]
+    seen = _manners([*tried, *[0.5] * 100, *tried])
     steps = [*MANNERS[-2:-4:-1], MANNERS[-3]]
     assert seen == [*steps, *[STRAINED] * 101, *steps, STRAINED]
-    assert _manners([0.75, 0.84, 0.82]) == [MANNERS[-2], *MANNERS[-2:-4:-1]]
-    assert _manners([0.75, 0.98]) == [MANNERS[-2], STRAINED]
+    assert _manners([0.58, 0.84, 0.82]) == [MANNERS[-2], *MANNERS[-2:-4:-1]]
+    assert _manners([0.58, 0.98]) == [MANNERS[-2], STRAINED]
     assert set(_manners([1.0] * 500)) == {STRAINED}
+
+
+def test_an_engine_that_is_busy_enough_does_not_try() -> None:
+    """From 0.6 of a core on, strained, being exact would take more than 0.8."""
+    assert set(_manners([0.61] * 300)) == {STRAINED}
+    turns_per_s = NS_PER_S / EXACT.quantum_ns - NS_PER_S / STRAINED.quantum_ns
+    assert 0.6 + 35e-6 * turns_per_s > 0.83
 
 
 def test_an_engine_that_is_nearly_idle_is_exact_at_once() -> None:
