@@ -162,23 +162,23 @@ def test_rounds_prepare_what_rare_arrivals_leave_unprepared() -> None:
 
 def test_what_is_prepared_already_is_no_step() -> None:
     """Rounds have taken all steps: counting need not stand back for the arrival's."""
-    plan = plan_for(1, [request("/a", method="POST", body=b"${uuid}")], level=40, seconds=2)
+    plan = plan_for(1, [request("/a", method="POST", body=b"${uuid}")], level=1000, seconds=2)
     with Bench.of(plan) as bench:
         pacer, t0_ns = bench.pacer(), bench.clock.now_ns
         pacer.begin(t0_ns)
-        bench.clock.now_ns = t0_ns + NS_PER_S // 10
+        bench.clock.now_ns = t0_ns + 20 * NS_PER_MS
         assert pacer.dispatch(bench.clock.now_ns)
         taken = 0
         while pacer.step():
             taken += 1
         assert taken
-        bench.clock.now_ns += NS_PER_S // 10
+        bench.clock.now_ns += 20 * NS_PER_MS
         assert not pacer.dispatch(bench.clock.now_ns)
 
 
 @pytest.mark.parametrize("process", ArrivalProcess)
 def test_a_pause_of_an_hour_is_passed_in_leaps(process: ArrivalProcess) -> None:
-    """Not by its 14,400 stretches at once; a share that is taken over in it has its arrivals."""
+    """Not by its 51,000 stretches at once; a share that is taken over in it has its arrivals."""
     names = (("before", 0, 1, 100), ("pause", 1, 3600, 0), ("after", 3601, 1, 100))
     stages = tuple(
         stage(Hold(level=level), seconds=seconds, name=name, start_s=start_s)
@@ -202,7 +202,7 @@ def test_a_pause_of_an_hour_is_passed_in_leaps(process: ArrivalProcess) -> None:
                 shares.append(Share(residue=1, modulus=2, from_ns=at_ms * NS_PER_MS))
                 pacer.take_over(shares[-1])
             pacer.dispatch(bench.clock.now_ns)
-        assert computed.call_count < 60
+        assert computed.call_count < 100
         got = [parcel[0] - t0_ns for pool in bench.pools for parcel in pool.backlog]
     schedule = Schedule(plan)
     expected = [
