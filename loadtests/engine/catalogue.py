@@ -331,10 +331,7 @@ class Catalogue:
                 nodes = self._node_of[slots[places]]
                 rows = _Rows(self._sources[request], sequences[places], nodes)
                 yield
-                made = yield from rows.made(self._paces[request])
-                if places.size == slots.size:
-                    return made
-                payloads[places], sizes[places] = made
+                payloads[places], sizes[places] = yield from rows.made(self._paces[request])
         return payloads.tolist(), sizes
 
     def parcels(self, dues_ns: Sequence[int], sequences: Integers, slots: Integers) -> list[Parcel]:

@@ -9,8 +9,8 @@ How busy an exact engine would be cannot be told well from a strained one: by a 
 of a core more. So an engine begins every stage strained, and where that takes less than 0.6 of
 its core it becomes exact by steps, each of which costs it less than 8 % of it, or at once where
 it is nearly idle; where one is too much it is strained again, and waits before it tries the
-next time. It is never overloaded by trying, nor by the load that
-follows a pause: that would make a part of its requests late.
+next time. It is never overloaded by trying, nor by the load that follows a pause: that would
+make a part of its requests late.
 
 The share of a core does not tell all: one that others use as well, or a container's quota, can
 be exhausted at any. So an engine that is late all the time is strained, too.
@@ -25,7 +25,7 @@ from loadtests.clock import NS_PER_MS
 
 _HARD_RATIO: Final = 0.83  # of its core: the rest is for hiccups, and from 0.9 on a run is void
 _OVERLOADED_RATIO: Final = 0.97
-# Of its core, strained: exact costs a fifth to a half of a core more.
+# Of its core, where it is not exact: exact at once below the one, no try above the other.
 _IDLE_RATIO: Final = 0.3
 _BUSY_RATIO: Final = 0.6
 _LATE_NS: Final = 2 * NS_PER_MS  # behind the time at which arrivals were to leave
@@ -83,15 +83,17 @@ class Strain:
         self._looked_ns, self._looked_cpu_ns = now_ns, cpu_ns
         self._hard_looks = self._hard_looks + 1 if busy_ratio > _HARD_RATIO else 0
         self._late_looks = self._late_looks + 1 if late_ns > _LATE_NS else 0
-        borne_looks = 1 if self._level else _HARD_LOOKS - 1
-        if busy_ratio > _OVERLOADED_RATIO:
-            borne_looks = 0
-        if self._hard_looks > borne_looks or self._late_looks >= _HARD_LOOKS:
+        most_looks = _HARD_LOOKS - 1 if self._level else _HARD_LOOKS
+        if (
+            busy_ratio > _OVERLOADED_RATIO
+            or self._hard_looks >= most_looks
+            or self._late_looks >= _HARD_LOOKS
+        ):
             self._level, self._waits = len(MANNERS) - 1, _LOOKS_STRAINED
         elif self._waits:
             self._waits -= 1
         elif busy_ratio < _IDLE_RATIO:
             self._level = 0
-        elif self._level and not self._hard_looks:
-            is_worth_it = self.manner is not STRAINED or busy_ratio < _BUSY_RATIO
-            self._level -= is_worth_it
+        elif self._level:
+            bearable_ratio = _BUSY_RATIO if self.manner is STRAINED else _HARD_RATIO
+            self._level -= 1 if busy_ratio < bearable_ratio else 0

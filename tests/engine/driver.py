@@ -45,6 +45,22 @@ from loadtests.record.window import Count, Kind, Window, histogram_of, merge_win
 LEASE_NS = 10 * NS_PER_S
 
 
+def configuration(
+    plan: Plan, *, index: int = 0, of_engines: int = 1, authorised_hosts: tuple[str, ...] = ()
+) -> Configure:
+    """What an agent tells one of its engines first."""
+    return Configure(
+        plan=encode_plan(plan),
+        run_id="run-1",
+        engine=f"test/{index}",
+        index=index,
+        of_engines=of_engines,
+        share=ShareOf(residue=index, modulus=of_engines, from_ns=0),
+        lease_ns=LEASE_NS,
+        authorised_hosts=authorised_hosts,
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
     """All windows of a run, in order, and the engine's own totals."""
@@ -171,16 +187,11 @@ class EngineDriver:
         self, *, authorised_hosts: tuple[str, ...] = (), timeout_s: float = 20.0
     ) -> Ready | EngineError:
         """Configure the engine and wait for its answer."""
-        share = ShareOf(residue=self.index, modulus=self.of_engines, from_ns=0)
         self.send(
-            Configure(
-                plan=encode_plan(self.plan),
-                run_id="run-1",
-                engine=f"test/{self.index}",
+            configuration(
+                self.plan,
                 index=self.index,
                 of_engines=self.of_engines,
-                share=share,
-                lease_ns=LEASE_NS,
                 authorised_hosts=authorised_hosts,
             )
         )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from bench_of_connections import Bench
 from bench_of_streams import StreamBench, unary
+from driver import configuration
 from engine_plans import node, plan_for, request, stage
 from grpc_plans import call, grpc_plan
 from hypothesis import given, settings
@@ -22,12 +23,10 @@ from loadtests.engine.catalogue import Catalogue
 from loadtests.engine.closed import Supply
 from loadtests.engine.gate import Gate, gate_of
 from loadtests.engine.manner import EXACT
-from loadtests.engine.messages import Configure, ShareOf
 from loadtests.engine.pacer import Pacer
 from loadtests.engine.recorder import SLOT_MASK
 from loadtests.engine.run import Run
 from loadtests.plan.call import Compression, Text
-from loadtests.plan.codec import encode_plan
 from loadtests.plan.model import ArrivalProcess, Hold, Plan, Share
 from loadtests.plan.schedule import Schedule
 from loadtests.record.window import Count
@@ -405,17 +404,7 @@ def test_no_engine_is_exact_when_its_load_begins(monkeypatch: pytest.MonkeyPatch
         stage(Hold(level=1), seconds=1, name=name, start_s=at) for at, name in enumerate("ab")
     )
     plan = plan_for(1, [request("/a")], stages=stages)
-    configure = Configure(
-        plan=encode_plan(plan),
-        run_id="run-1",
-        engine="agent/0",
-        index=0,
-        of_engines=1,
-        share=ShareOf(residue=0, modulus=1, from_ns=0),
-        lease_ns=NS_PER_S,
-        authorised_hosts=(),
-    )
-    run = Run(configure, list[object]().append, environment={}, pid=1)
+    run = Run(configuration(plan), list[object]().append, environment={}, pid=1)
     run._t0_ns = t0_ns = 5 * NS_PER_S
     exact_ms = set()
     for at_ms in range(-2000, 2000, 10):
