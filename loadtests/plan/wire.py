@@ -37,10 +37,6 @@ _GROUP_BITS: Final = 7
 _LOW_BITS: Final = 0x7F
 _LOW = np.uint64(_LOW_BITS)
 _SHIFTS: Final = np.arange(0, 64, _GROUP_BITS, dtype=np.uint64)[:, np.newaxis]
-_WORD_BYTES: Final = 4
-_SHORT_GROUPS: Final = [np.uint32(_LOW_BITS << group * _GROUP_BITS) for group in range(_WORD_BYTES)]
-# What says in the bytes of a word that the next one belongs to it, by their number.
-_GOES_ON: Final = np.array([0, 0, 0x80, 0x8080, 0x808080], dtype="<u4")
 _WHOLE: Final = re.compile(rb"-?[0-9]{1,20}")
 _DECIMAL: Final = re.compile(rb"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?|-?Infinity|NaN")
 
@@ -87,30 +83,12 @@ def varints(numbers: Words | Numbers) -> Cells:
     width = max(1, -(-int(values.max(initial=0)).bit_length() // _GROUP_BITS))
     if width == 1:
         return full(values.astype(np.uint8)[:, np.newaxis])
-    if width <= _WORD_BYTES:
-        return _short_varints(values.astype(np.uint32), width)
     # A group's bits and those above it, in a row each: NumPy's inner loops are long.
     rests = values >> _SHIFTS[:width]
     more = rests > _LOW
     goes_on = more.view(np.uint8) << np.uint8(_GROUP_BITS)
     data = np.ascontiguousarray((rests.astype(np.uint8) & np.uint8(_LOW_BITS) | goes_on).T)
-    return _of_lengths(data, more.sum(axis=0) + 1)
-
-
-def _short_varints(values: NDArray[np.uint32], width: int) -> Cells:
-    """Those of up to 28 bits: a word each, whose groups move up by the bits that tell of more."""
-    words, lengths = values & _SHORT_GROUPS[0], np.ones(values.size, dtype=np.int64)
-    for group in range(1, width):
-        words |= (values & _SHORT_GROUPS[group]) << np.uint32(group)
-        lengths += values >= np.uint32(1 << group * _GROUP_BITS)
-    words |= _GOES_ON[lengths]
-    data = words.astype("<u4", copy=False).view(np.uint8).reshape(-1, _WORD_BYTES)
-    return _of_lengths(data[:, :width], lengths)
-
-
-def _of_lengths(data: NDArray[np.uint8], lengths: Numbers) -> Cells:
-    """Varints at the beginnings of their rows."""
-    return full(data) if lengths.min() == data.shape[1] else left_aligned(data, lengths)
+    return full(data) if more[-2].all() else left_aligned(data, more.sum(axis=0) + 1)
 
 
 def framed(lengths: Numbers) -> Cells:
